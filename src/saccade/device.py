@@ -1,0 +1,97 @@
+"""Where and how exactly to compute: device, precision, threads, seeds, determinism."""
+
+import hashlib
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from saccade.errors import SettingError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def resolve_device(name: str = "auto") -> "torch.device":
+    """Return the device called `name`; `auto` is the first CUDA GPU, then Apple's, then the CPU.
+
+    Raises SettingError when the name is unknown or the machine has no such device.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(
+            f'Device "{name}" is not available on this machine; give auto, cpu, cuda, cuda:N or mps.'
+        ) from error
+    return device
+
+
+def resolve_precision(name: str, device: "torch.device") -> "torch.dtype":
+    """Return the dtype networks compute in: `float32`, `bfloat16`, or by `auto` what is fast here.
+
+    `auto` is bfloat16 where the hardware multiplies it natively (CUDA from Ampere on, CPUs with
+    AVX512-BF16 or AMX), else float32.
+    """
+    import torch
+
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def derived_seed(seed: int, *purpose: object) -> int:
+    """Return a 63-bit seed for one purpose, so that no two parts of a run share a random stream.
+
+    >>> derived_seed(0, "split") == derived_seed(0, "split")
+    True
+    >>> derived_seed(0, "split") == derived_seed(0, "augment")
+    False
+    """
+    text = "\x1f".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+def generator(seed: int, *purpose: object, device: "torch.device | str" = "cpu") -> "torch.Generator":
+    """Return a torch generator seeded for one purpose (see `derived_seed`)."""
+    import torch
+
+    return torch.Generator(device).manual_seed(derived_seed(seed, *purpose))
+
+
+def deterministic() -> None:
+    """Ask PyTorch for algorithms that give the same bits every time."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that can be taken without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
+def machine() -> dict[str, Any]:
+    """Return a short description of this machine and of the libraries that decide a result."""
+    from importlib.metadata import version
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "cores": len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "torch": version("torch"),
+        "scikit-learn": version("scikit-learn"),
+    }

@@ -1,0 +1,52 @@
+"""The exceptions saccade raises: each says what was given, what was expected and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SaccadeError(Exception):
+    """The work failed. `exit_status` is what the command line ends with."""
+
+    exit_status = 1
+
+
+class TrainingError(SaccadeError):
+    """Training cannot go on: a loss that is not a number, a budget with no room for a step."""
+
+
+class InputError(SaccadeError, ValueError):
+    """What the user gave cannot be used; nothing was written."""
+
+    exit_status = 2
+
+
+class SourceError(InputError):
+    """A source of images that is missing, empty or not understood."""
+
+
+class DecodeError(InputError):
+    """One image file that cannot be turned into pixels; the message is the reason alone."""
+
+
+class SettingError(InputError):
+    """A setting that is unknown or out of range."""
+
+
+class ModelError(InputError):
+    """A model's name or file that is unknown or does not fit."""
+
+
+class RunError(InputError):
+    """A run's folder that is missing, taken or damaged."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean "…"?` for the known word nearest to `given`, or an empty string.
+
+    >>> did_you_mean("convnt", ["convnet", "mlp", "linear"])
+    ' Did you mean "convnet"?'
+    >>> did_you_mean("zebra", ["convnet", "mlp", "linear"])
+    ''
+    """
+    nearest = get_close_matches(given, list(known), n=1)
+    return f' Did you mean "{nearest[0]}"?' if nearest else ""

@@ -1,0 +1,99 @@
+"""Progress and findings as plain values: the work emits them, faces (terminal, web, tests) listen."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from time import perf_counter
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStarted:
+    """A stage of the main path begins."""
+
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEnded:
+    """A stage ended after `seconds`; `outcome` is one short sentence with its result, or empty."""
+
+    stage: str
+    seconds: float
+    outcome: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """`done` of `total` units of some long work; `detail` is a short text to show beside the bar."""
+
+    task: str
+    done: float
+    total: float
+    unit: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something noticed about the data or the training, and what was done about it.
+
+    `kind` is a short fixed word such as "unreadable" or "duplicate"; `paths` are image names
+    within the source; `severity` is "note", "warning" or "error".
+    """
+
+    kind: str
+    detail: str
+    paths: tuple[str, ...] = ()
+    severity: str = "note"
+
+
+Event = StageStarted | StageEnded | Progress | Finding
+Listener = Callable[[Event], None]
+
+_listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Call `listener` with every event emitted within the block.
+
+    >>> seen = []
+    >>> with listening(seen.append):
+    ...     emit(Progress(task="decode", done=1, total=2))
+    >>> seen[0].total
+    2
+    """
+    token = _listeners.set((*_listeners.get(), listener))
+    try:
+        yield
+    finally:
+        _listeners.reset(token)
+
+
+def emit(event: Event) -> None:
+    """Hand `event` to every listener; costs nothing where nobody listens."""
+    for listener in _listeners.get():
+        listener(event)
+
+
+@dataclass
+class Stage:
+    """What `stage` yields: set `outcome` before the block ends; read `seconds` after it."""
+
+    name: str
+    outcome: str = ""
+    seconds: float = 0.0
+
+
+@contextmanager
+def stage(name: str) -> Iterator[Stage]:
+    """Emit `StageStarted` and `StageEnded` around a block, and time it."""
+    record = Stage(name)
+    begun = perf_counter()
+    emit(StageStarted(stage=name))
+    try:
+        yield record
+    finally:
+        record.seconds = perf_counter() - begun
+    emit(StageEnded(stage=name, seconds=record.seconds, outcome=record.outcome))

@@ -1,0 +1,94 @@
+"""Files that appear whole or not at all: atomic writes, JSON, checksums, locks."""
+
+import csv
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock, FileLock
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write `content` beside `path` and move it into place, so that no reader sees half a file."""
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; infinities and NaN are refused."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return the JSON value in `path`."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def append_lines(path: Path, values: Iterable[Any]) -> None:
+    """Append each value as one line of JSON, in one write that reaches the disk before this returns."""
+    lines = "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Return the values of a JSONL file; a last line cut short by a crash is left out, no file is no value."""
+    if not path.exists():
+        return []
+    values = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return values
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV table with a header, atomically."""
+    from io import StringIO
+
+    text = StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def content_hash(*chunks: bytes | memoryview) -> str:
+    """Return the 128-bit BLAKE2b hash of the chunks, one after the other, in hexadecimal.
+
+    >>> content_hash(b"abc") == content_hash(b"a", b"bc")
+    True
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def lock(path: Path, *, timeout: float = 30.0) -> BaseFileLock:
+    """Return a lock between processes on `path`, held within a `with` block."""
+    return FileLock(path.with_name(path.name + ".lock"), timeout=timeout)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,166 @@
+"""Settings: typed, frozen, self-checking values; the command line and the saved copy derive from them."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from saccade.errors import SettingError, did_you_mean
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_seconds(text: object) -> object:
+    """Turn `90`, `90s`, `2m`, `1h30m` into seconds; anything else is refused.
+
+    >>> parse_seconds("1h30m")
+    5400.0
+    """
+    if not isinstance(text, str):
+        return text
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if not parts or "".join(a + b for a, b in parts) != text.strip().lower().replace(" ", ""):
+        raise ValueError("expected a time such as 90s, 2m or 1h30m")
+    return sum(float(amount) * _UNITS[unit or "s"] for amount, unit in parts)
+
+
+Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown names, errors of one sentence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingError(_sentence(error, type(self))) from None
+
+    def override(self, assignments: Iterable[str]) -> Self:
+        """Return a copy with `key=value` texts applied; values are read as YAML.
+
+        Raises SettingError when an assignment is not `key=value`, or its key or value is refused.
+        """
+        values = self.model_dump()
+        for assignment in assignments:
+            key, separator, value = assignment.partition("=")
+            if not separator:
+                raise SettingError(f'"{assignment}" is not a setting; expected key=value, such as epochs=5.')
+            values[key.strip()] = _yaml(value, f"the value of {key.strip()}")
+        return type(self)(**values)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read settings from a YAML file.
+
+        Raises SettingError when the file is missing, is not YAML, or holds what does not fit.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingError(f"The settings file {path} cannot be read: {error}.") from error
+        values = _yaml(text, str(path))
+        if not isinstance(values, dict):
+            raise SettingError(f"{path} holds no settings; expected YAML lines such as epochs: 5.")
+        return cls(**{str(key): value for key, value in values.items()})
+
+    def to_yaml(self) -> str:
+        """Return every setting, resolved, as YAML that `load` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class DataSettings(Settings):
+    """How images are read and split."""
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of every random choice: split, initial weights, order, augmentation."""
+    test_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
+    """Share of the images kept as the sealed test part, where the source has none."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
+    """Share of the images kept for choosing, where the source has no validation part."""
+    fit_to_square: Literal["stretch", "crop", "pad"] = "stretch"
+    """How an image that is not square becomes one: stretched, its centre cut out, or padded."""
+    memory: float = Field(default=4.0, ge=0)
+    """Gigabytes (2^30 bytes) of decoded images to keep at the most; the rest is read again when needed."""
+    workers: int | None = Field(default=None, ge=0, le=256)
+    """Threads that read and decode images; the default is one a core. Results do not depend on it."""
+
+
+class TrainSettings(DataSettings):
+    """One network and how it is trained: everything `saccade train` can be told."""
+
+    model: str = "convnet"
+    """The network: see `saccade models`."""
+    epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Passes over the training part; the result is then the same to the bit each time."""
+    budget: Seconds | None = None
+    """Time for the whole command, such as 90s, 2m or 1h30m, where no epochs are given."""
+    size: int | None = Field(default=None, ge=4, le=2048)
+    """Side in pixels of the square images the network sees; the default follows the images and the time."""
+    width: float = Field(default=1.0, gt=0, le=16)
+    """Factor on the number of channels of saccade's own networks."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Images a step; the default follows the size of the training part."""
+    optimizer: Literal["muon", "sgd", "adam", "adamw"] = "muon"
+    """Update rule."""
+    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Highest learning rate; the default is the optimizer's own."""
+    weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Decoupled weight decay of kernels (never of biases and norm scales); the default is the optimizer's own."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls, after a short linear warm-up."""
+    label_smoothing: Fraction = 0.1
+    """Share of the target spread evenly over all classes."""
+    flip: bool | None = None
+    """Mirror training images left to right; the default is measured: only where mirrored images keep their class."""
+    translate: float = Field(default=0.0625, ge=0, le=0.5)
+    """Largest shift of training images, as a share of the side."""
+    cutout: float = Field(default=0.0, ge=0, le=1)
+    """Side of the square blanked out in training images, as a share of the image's side."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the network's products; auto is bfloat16 where the hardware has it."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or mps."""
+
+    @model_validator(mode="after")
+    def _epochs_or_budget(self) -> Self:
+        if self.epochs is not None and self.budget is not None:
+            raise ValueError("epochs and budget exclude each other: give one of them")
+        return self
+
+
+class FitSettings(DataSettings):
+    """The whole main path: everything `saccade fit` can be told."""
+
+    budget: Seconds = 120.0
+    """Time for the whole command, such as 90s, 2m or 1h30m."""
+    pretrained: str = "auto"
+    """Weights to start from: a network's name, a weight file, auto (what is at hand) or none."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or mps."""
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingError(f"{where} is not valid YAML: {str(error).splitlines()[0]}.") from error
+
+
+def _sentence(error: ValidationError, settings: type[Settings]) -> str:
+    """Turn pydantic's first complaint into one sentence."""
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    known = settings.model_fields
+    if first["type"] == "extra_forbidden":
+        hint = did_you_mean(name, known) or f" Known are: {', '.join(known)}."
+        return f'There is no setting "{name}".{hint}'
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    return f'The setting {name} cannot be "{first["input"]}": {reason}.' if name else f"{reason[:1].upper()}{reason[1:]}."
