@@ -1,0 +1,112 @@
+"""The command `saccade`: its table of commands, and how every failure ends as one sentence and an exit status."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from cyclopts import App, CycloptsError
+
+from saccade.cli.usage import sentence
+from saccade.errors import SaccadeError
+
+COMMANDS = {
+    "fit": ("training:fit", "Turn labelled images into an honestly evaluated classifier, within a time budget."),
+    "train": ("training:train", "Train one network with explicit settings."),
+    "evaluate": ("results:evaluate", "Measure a run on its test part (a counted look) or on new labelled images."),
+    "predict": ("predict:predict", "Label images, folders and archives with a run's classifier."),
+    "report": ("results:report", "Write a run's HTML report again."),
+    "models": ("lists:models", "List the networks that can be trained."),
+    "datasets": ("lists:datasets", "List the data sets known by name."),
+}
+"""Each command's function, imported only when it is called, and its line in the list of commands."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt it unwinds everything, so that files stay whole."""
+
+
+def build() -> App:
+    """Return the parser; its errors are raised as CycloptsError, never printed."""
+    app = App(
+        name="saccade",
+        help="From a folder of labelled images to an image classifier its owner can trust, in one command.",
+        version=_version,
+        help_format="plaintext",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    for place, (name, (function, line)) in enumerate(COMMANDS.items()):
+        app.command(f"saccade.cli.{function}", name=name, help=line, sort_key=place)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    0 done; 1 the work failed; 2 the input or the usage is wrong; 130, 141 and 143 after SIGINT, a
+    closed pipe and SIGTERM. A failure is one sentence on standard error; SACCADE_TRACEBACK=1 shows
+    where it came from.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # File names need not be valid text; they are shown escaped rather than ending the command.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        with _sigterm_unwinds():
+            status = build()(sys.argv[1:] if arguments is None else list(arguments))
+            sys.stdout.flush()
+            return status or 0
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (Exception, KeyboardInterrupt, Terminated) as error:  # noqa: BLE001 (this is where every failure ends)
+        if os.environ.get("SACCADE_TRACEBACK"):
+            import traceback
+
+            traceback.print_exc()
+        message, status = _ending(error)
+        print(f"saccade: {message}", file=sys.stderr)
+        return status
+
+
+def _ending(error: BaseException) -> tuple[str, int]:
+    """Return what to say about an exception that ended the command, and the exit status."""
+    match error:
+        case CycloptsError():
+            return sentence(error), 2
+        case SaccadeError():
+            return str(error), error.exit_status
+        case KeyboardInterrupt():
+            return "Interrupted.", 128 + signal.SIGINT
+        case Terminated():
+            return "Terminated.", 128 + signal.SIGTERM
+        case MemoryError():
+            return "There is not enough memory; a smaller --memory, --size or --batch-size needs less.", 1
+        case OSError() if error.strerror:
+            where = f": {error.filename}" if error.filename else ""
+            return f"The system refused ({error.strerror}{where}).", 1
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    report = "please report it to saccade's issue tracker with what the same command prints under SACCADE_TRACEBACK=1"
+    return f"Stopped by a fault of its own ({what}); {report}.", 1
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    def unwind(_signal: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("saccade")

@@ -1,0 +1,36 @@
+"""Options that several commands share."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from cyclopts import Parameter
+
+from saccade.settings import Settings
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")]
+Out = Annotated[Path | None, Parameter(help="The run's folder; the default is runs/<time>-<source>.")]
+Config = Annotated[Path | None, Parameter(help="A file of settings, such as an earlier run's settings.yaml.")]
+Assignments = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set", consume_multiple=(1, None), negative=(), show_default=False, help="Settings as key=value …"
+    ),
+]
+
+EXCLUSIVE = {"epochs": "budget", "budget": "epochs"}
+"""A setting that, where it is given, takes the place of another one from the file."""
+
+
+def resolve(given: AnySettings, config: Path | None, assignments: Iterable[str]) -> AnySettings:
+    """Return the settings of the file `config`, then the options `given`, then key=value `assignments`.
+
+    Raises SettingError as `Settings.load` and `Settings.override` do.
+    """
+    options = {name: getattr(given, name) for name in given.model_fields_set}
+    values = type(given).load(config).model_dump() if config else {}
+    for name in options:
+        values.pop(EXCLUSIVE.get(name, ""), None)
+    return type(given)(**{**values, **options}).override(assignments)

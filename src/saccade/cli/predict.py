@@ -1,0 +1,131 @@
+"""The command `predict`: labels for images, folders and archives."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from saccade.cli.inputs import Input, find
+from saccade.cli.options import Json
+from saccade.cli.output import answer, working
+from saccade.cli.text import percent, printable
+from saccade.errors import DecodeError, InputError, SaccadeError
+from saccade.events import Progress, emit
+from saccade.files import write_csv
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from saccade.classifiers.saved import Model
+
+BATCH = 256
+"""Images held in memory at once."""
+
+Row = dict[str, Any]
+
+
+def predict(
+    run: Path,
+    /,
+    *paths: Path,
+    top: Annotated[int, Parameter(help="Classes to tell of each image.", validator=Number(gte=1))] = 3,
+    csv: Annotated[Path | None, Parameter(help="Write the predictions as a table, too.")] = None,
+    json: Json = False,
+) -> None:
+    """Label images, folders and archives with a run's classifier.
+
+    Parameters
+    ----------
+    run
+        The folder that `saccade fit` or `saccade train` wrote.
+    paths
+        Images, folders (searched to any depth) and .zip or .tar archives.
+    """
+    _check(paths, csv)
+    with working(), ExitStack() as archives:
+        import saccade
+
+        model = saccade.load(run)
+        inputs = find(paths, archives)
+        rows = []
+        for first in range(0, len(inputs), BATCH):
+            rows += _label(model, inputs[first : first + BATCH], top)
+            emit(Progress(task="predict", done=len(rows), total=len(inputs), unit="images"))
+    if csv is not None:
+        write_csv(csv, *_table(rows))
+    answer({"predictions": rows}, "\n".join(map(_line, rows)), json=json)
+    if all(row["error"] for row in rows):
+        raise SaccadeError(f"None of the {len(rows)} images could be read." if rows else "No images were found there.")
+
+
+def _check(paths: Sequence[Path], csv: Path | None) -> None:
+    if not paths:
+        raise InputError("`saccade predict` needs PATH: images, folders or archives. See `saccade predict --help`.")
+    if not any(path.exists() for path in paths):
+        raise InputError(f"There is no file or folder {paths[0]}; give images, folders or archives.")
+    if csv is not None and (csv.is_dir() or not csv.absolute().parent.is_dir()):
+        raise InputError(f"The table {csv} cannot be written; give --csv the name of a file in a folder that exists.")
+
+
+def _label(model: "Model", inputs: Sequence[Input], top: int) -> list[Row]:
+    """Return a row for each input, in order; what cannot be read has an error and no label."""
+    rows = [_row(each.name, error="") for each in inputs]
+    readable: list[int] = []
+    images: list[NDArray[np.uint8]] = []
+    for place, each in enumerate(inputs):
+        try:
+            images.append(each.pixels())
+            readable.append(place)
+        except DecodeError as error:
+            rows[place]["error"] = str(error)
+        except OSError as error:
+            rows[place]["error"] = error.strerror or str(error)
+    for place, prediction in zip(readable, model.predict(images) if images else (), strict=True):
+        likeliest = [[label, probability] for label, probability in prediction.top[:top]]
+        rows[place] = _row(inputs[place].name, prediction.label, prediction.probability, likeliest, prediction.error)
+    return rows
+
+
+def _row(
+    path: str,
+    label: str | None = None,
+    probability: float | None = None,
+    top: Sequence[Sequence[Any]] = (),
+    error: str | None = None,
+) -> Row:
+    return {"path": path, "label": label, "probability": probability, "top": list(top), "error": error}
+
+
+def _line(row: Row) -> str:
+    if row["error"]:
+        return f"{printable(row['path'])}: {printable(row['error'])}"
+    likeliest = ", ".join(f"{printable(label)} {percent(probability)}" for label, probability in row["top"])
+    return f"{printable(row['path'])}: {likeliest}"
+
+
+def _table(rows: Sequence[Row]) -> tuple[list[str], Iterator[list[object]]]:
+    """Return header and rows of the CSV table: the likeliest class first, then the others asked for."""
+    ranks = max((len(row["top"]) for row in rows), default=1)
+    header = ["path", "label", "probability"]
+    for rank in range(2, ranks + 1):
+        header += [f"label_{rank}", f"probability_{rank}"]
+
+    def cells(row: Row) -> list[object]:
+        told = [cell for pair in row["top"] for cell in pair]
+        told += [""] * (2 * ranks - len(told))
+        return [_harmless(cell) for cell in (row["path"], *told, row["error"] or "")]
+
+    return [*header, "error"], map(cells, rows)
+
+
+def _harmless(cell: object) -> object:
+    """Keep a spreadsheet from taking a file's or a class's name for a formula.
+
+    >>> _harmless("=cmd()"), _harmless("cat"), _harmless(0.5)
+    ("'=cmd()", 'cat', 0.5)
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -1,0 +1,40 @@
+"""The commands that read a finished run: `evaluate` and `report`."""
+
+from pathlib import Path
+
+from saccade.cli.options import Json
+from saccade.cli.output import answer, working
+from saccade.cli.summary import test_text
+
+
+def evaluate(run: Path, source: str | None = None, /, *, json: Json = False) -> None:
+    """Measure a run on its test part (a counted look) or on new labelled images.
+
+    Parameters
+    ----------
+    run
+        The folder that `saccade fit` or `saccade train` wrote.
+    source
+        New labelled images; the default is the run's own test part.
+    """
+    with working():
+        from saccade import recipe
+
+        test = recipe.evaluate(run, source)
+    answer(test, test_text(test), json=json)
+
+
+def report(run: Path, /, *, json: Json = False) -> None:
+    """Write a run's HTML report again.
+
+    Parameters
+    ----------
+    run
+        The folder that `saccade fit` or `saccade train` wrote.
+    """
+    with working():
+        from saccade import report as reports
+        from saccade.run import Run
+
+        path = reports.write(Run.open(run))
+    answer({"report": str(path)}, f"Report  {path}", json=json)

@@ -1,0 +1,56 @@
+"""The short result that ends `fit`, `train` and `evaluate`: numbers to believe and where to go next."""
+
+from collections.abc import Mapping, Sequence
+from shlex import quote
+from typing import Any
+
+from saccade.cli.text import count, percent, printable, seconds
+
+
+def result_text(summary: Mapping[str, Any]) -> str:
+    """Return what `fit` and `train` end with, from summary.json's content."""
+    run = printable(str(summary["run"]))
+    chosen = f"{printable(summary['chosen'])}, validation accuracy {percent(summary['validation']['accuracy'])}"
+    took = seconds(summary["seconds"])
+    if summary.get("budget_seconds"):
+        took += f" of {seconds(summary['budget_seconds'])}"
+    rows = [
+        ("Test", _accuracy(summary["test"])),
+        ("Chosen", chosen),
+        *[("Beside it", _baselines(summary["baselines"]))] * bool(summary.get("baselines")),
+        *[("Warning", printable(warning)) for warning in summary.get("warnings", ())],
+        ("Took", took),
+        ("Report", f"{run}/report.html"),
+        ("Model", f"{run}/model"),
+        ("Predict", f"saccade predict {quote(run)} PATH…"),
+    ]
+    return _aligned(rows)
+
+
+def test_text(test: Mapping[str, Any]) -> str:
+    """Return what `evaluate` says, from the "test" object of summary.json."""
+    rows = [("Test", _accuracy(test)), ("Macro F1", f"{test['macro_f1']:.3f}")]
+    if "calibration_error" in test:
+        rows.append(("Calibration", f"error {test['calibration_error']:.3f}"))
+    return _aligned(rows)
+
+
+def _accuracy(test: Mapping[str, Any]) -> str:
+    low, high = test["interval"]
+    told = f"accuracy {percent(test['accuracy'])} (95 % interval {100 * low:.1f} to {percent(high)}"
+    if "images" in test:
+        told += f", {count(test['images'])} images"
+    told += ")"
+    if "looks" in test:
+        told += f", look {test['looks']} at this test part"
+    return told
+
+
+def _baselines(baselines: Sequence[Mapping[str, Any]]) -> str:
+    told = (f"{printable(each['name'])} {percent(each['validation_accuracy'])}" for each in baselines)
+    return f"{', '.join(told)} on validation"
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {told}" for name, told in rows)

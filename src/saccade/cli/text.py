@@ -1,0 +1,40 @@
+"""Numbers and names as a terminal shows them."""
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with what a terminal would obey or could not show spelt out.
+
+    >>> printable("a\x1b[2Jb\n\udcff")
+    'a\\x1b[2Jb\\n\\udcff'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def count(amount: float) -> str:
+    """Return a whole number with separators, or a fraction with one decimal.
+
+    >>> count(45000), count(2.25)
+    ('45,000', '2.2')
+    """
+    return f"{amount:,.0f}" if amount == int(amount) else f"{amount:,.1f}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage with one decimal.
+
+    >>> percent(0.98251)
+    '98.3 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def seconds(amount: float) -> str:
+    """Return a duration.
+
+    >>> seconds(0.42), seconds(61.3), seconds(4000)
+    ('0.4 s', '1 min 1 s', '1 h 6 min')
+    """
+    if amount < 60:
+        return f"{amount:.1f} s"
+    minutes, rest = divmod(round(amount), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,59 @@
+"""The commands that train: `fit` and `train`."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from saccade.cli.options import Assignments, Config, Json, Out, resolve
+from saccade.cli.output import answer, working
+from saccade.cli.summary import result_text
+from saccade.settings import FitSettings, TrainSettings
+
+
+def fit(
+    source: str,
+    /,
+    *,
+    settings: Annotated[FitSettings, Parameter(name="*")] = FitSettings(),
+    out: Out = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Turn labelled images into an honestly evaluated classifier, within a time budget.
+
+    Parameters
+    ----------
+    source
+        A folder, archive, manifest or array file of labelled images, or a data set's name.
+    """
+    settings = resolve(settings, config, ())
+    with working():
+        from saccade import recipe
+
+        summary = recipe.fit(source, settings, out=out).summary
+    answer(summary, result_text(summary), json=json)
+
+
+def train(
+    source: str,
+    /,
+    *,
+    settings: Annotated[TrainSettings, Parameter(name="*")] = TrainSettings(),
+    out: Out = None,
+    config: Config = None,
+    assignments: Assignments = (),
+    json: Json = False,
+) -> None:
+    """Train one network with explicit settings.
+
+    Parameters
+    ----------
+    source
+        A folder, archive, manifest or array file of labelled images, or a data set's name.
+    """
+    settings = resolve(settings, config, assignments)
+    with working():
+        from saccade import recipe
+
+        summary = recipe.train(source, settings, out=out).summary
+    answer(summary, result_text(summary), json=json)
