@@ -31,8 +31,7 @@ def nearest(queries_QD: Array, rows_ND: Array, k: int, metric: Metric) -> tuple[
     as_bytes = queries_QD.dtype == rows_ND.dtype == np.uint8
     norms_NS = _norms(rows_ND) if as_bytes and metric == "l2" else None
     run = kernel(metric) if as_bytes else None
-    cores = _cores()
-    size = int(np.clip(-(-len(queries_QD) // cores), *QUERIES))
+    size = int(np.clip(-(-len(queries_QD) // cores()), *QUERIES))
 
     def search(start: int) -> tuple[Array, Array]:
         queries = queries_QD[start : start + size]
@@ -41,7 +40,7 @@ def nearest(queries_QD: Array, rows_ND: Array, k: int, metric: Metric) -> tuple[
         keys, indices = _search(_byte_keys(run, queries, rows_ND, norms_NS), len(rows_ND), k)
         return keys + _offset(queries, metric)[:, None], indices
 
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         found = list(pool.map(search, range(0, len(queries_QD), size)))
     return np.concatenate([d for d, _ in found]), np.concatenate([i for _, i in found])
 
@@ -96,7 +95,7 @@ def _byte_keys(run: Kernel, queries_QD: Array, rows_ND: Array, norms_NS: Array |
 
     def keys(start: int, stop: int) -> Array:
         parts = [part(n, start, stop)[: len(queries_QD), : stop - start] for n in range(len(spans))]
-        return parts[0] if len(parts) == 1 else np.sum(parts, axis=0, dtype=np.int64)
+        return parts[0] if len(parts) == 1 else np.asarray(np.sum(parts, axis=0, dtype=np.int64))
 
     def part(n: int, start: int, stop: int) -> Array:
         count, width = queries[n].shape
@@ -119,7 +118,8 @@ def _offset(queries_QD: Array, metric: Metric) -> Array:
     """Return what the keys of a query lack to be its distances."""
     if metric == "l1":
         return np.zeros(len(queries_QD), np.int64)
-    return np.einsum("qd,qd->q", queries_QD, queries_QD, dtype=np.int64) - 256 * queries_QD.sum(1, dtype=np.int64)
+    squares_Q = np.einsum("qd,qd->q", queries_QD, queries_QD, dtype=np.int64)
+    return np.asarray(squares_Q - 256 * queries_QD.sum(1, dtype=np.int64))
 
 
 def _norms(rows_ND: Array) -> Array:
@@ -156,5 +156,6 @@ def _float_keys(queries_QD: Array, rows_ND: Array, metric: Metric) -> Keys:
     return lambda start, stop: np.asarray(cdist(queries, rows_ND[start:stop].astype(np.float64), name))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return the processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -89,7 +89,8 @@ _PORTABLE_L1 = Form(
   %c$t = sub <16 x i8> %a$t, %b$t
   %d$t = zext <16 x i8> %c$t to <16 x i32>
   $new = add <16 x i32> $sum, %d$t""",
-    "declare <16 x i8> @llvm.umax.v16i8(<16 x i8>, <16 x i8>)\ndeclare <16 x i8> @llvm.umin.v16i8(<16 x i8>, <16 x i8>)",
+    "declare <16 x i8> @llvm.umax.v16i8(<16 x i8>, <16 x i8>)\n"
+    "declare <16 x i8> @llvm.umin.v16i8(<16 x i8>, <16 x i8>)",
 )
 _PORTABLE_L2 = Form(
     16,
@@ -117,7 +118,8 @@ def assembly(form: Form) -> str:
     steps = "".join(_fill(form.step, r, c) for r, c in tile)
     ends = "".join(_store(r, c, form) for r, c in tile)
     outs = "".join(
-        f"\n  %w{n} = mul i64 %iq{n}, %outs\n  %u{n} = add i64 %w{n}, %j\n  %o{n} = getelementptr i32, ptr %out, i64 %u{n}"
+        f"\n  %w{n} = mul i64 %iq{n}, %outs"
+        f"\n  %u{n} = add i64 %w{n}, %j\n  %o{n} = getelementptr i32, ptr %out, i64 %u{n}"
         f"\n  %z{n} = getelementptr i32, ptr %add, i64 %jx{n}\n  %y{n} = load i32, ptr %z{n}"
         for n in range(TILE)
     )
@@ -184,7 +186,7 @@ def _store(r: int, c: int, form: Form) -> str:
 @cache
 def kernel(metric: Metric, *, portable: bool = False) -> Kernel:
     """Return the compiled kernel of `assembly`; `portable` asks for the form of an unknown processor."""
-    import llvmlite.binding as llvm
+    import llvmlite.binding as llvm  # type: ignore[import-untyped]
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

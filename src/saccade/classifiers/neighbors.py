@@ -86,7 +86,7 @@ class KNearestNeighbors(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         shares_NK = np.zeros((len(labels_Nk), len(self.classes_)))
         np.add.at(shares_NK, (row[:, None], labels_Nk), 1 / self.k)
         shares_NK[row, vote(labels_Nk)] += 1e-6
-        return shares_NK / shares_NK.sum(1, keepdims=True)
+        return np.asarray(shares_NK / shares_NK.sum(1, keepdims=True))
 
     def to_state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return the arrays and the plain values that `from_state` makes this classifier of."""

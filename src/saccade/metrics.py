@@ -1,0 +1,138 @@
+"""How good is it: plain numbers from labels and probabilities, with their uncertainty."""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.errors import InputError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class: its images, and precision, recall and F1, each 0 where it is not defined."""
+
+    images: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The images whose largest probability lies in (low, high]: mean of it, and share that is right."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    accuracy: float
+
+
+def accuracy(predicted_N: Array, labels_N: Array) -> float:
+    """Return the share of predictions that are right.
+
+    >>> accuracy(np.array([0, 1, 1]), np.array([0, 1, 0]))
+    0.6666666666666666
+    """
+    _check(predicted_N, labels_N)
+    return float(np.mean(predicted_N == labels_N))
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval of a proportion (J. Am. Stat. Assoc. 22, 1927).
+
+    With z the normal quantile and p = successes / n:
+    (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n). Raises InputError unless 0 <= successes <= n, n >= 1.
+
+    >>> low, high = wilson_interval(8, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.49, 0.943)
+    """
+    if not (0 <= successes <= n and n >= 1):
+        raise InputError(
+            f"{successes} successes of {n} are no proportion; give a whole number from 0 to n, n at least 1."
+        )
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    p, spread = successes / n, z * z / n
+    half = z * (p * (1 - p) / n + spread / (4 * n)) ** 0.5
+    low, high = (p + spread / 2 - half) / (1 + spread), (p + spread / 2 + half) / (1 + spread)
+    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+
+
+def confusion_KK(predicted_N: Array, labels_N: Array, classes: int) -> NDArray[np.int64]:  # noqa: N802
+    """Return counts of images by true class (row) and predicted class (column).
+
+    >>> confusion_KK(np.array([0, 1, 1]), np.array([0, 1, 0]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
+    _check(predicted_N, labels_N)
+    pairs = np.asarray(labels_N, np.int64) * classes + predicted_N
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+
+
+def per_class(confusion: NDArray[np.int64]) -> list[ClassMetrics]:
+    """Return each class's metrics from a confusion matrix (K, K), rows true.
+
+    precision = right / predicted as it, recall = right / images of it, F1 = 2 right / (both sums).
+    """
+    right, images, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    return [
+        ClassMetrics(int(n), _ratio(r, p), _ratio(r, n), _ratio(2 * r, n + p))
+        for r, n, p in zip(right, images, predicted, strict=True)
+    ]
+
+
+def macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Return the mean F1 of the classes that have images or are predicted, from a confusion matrix (K, K)."""
+    seen = (confusion.sum(0) + confusion.sum(1)) > 0
+    scores = [metrics.f1 for metrics, there in zip(per_class(confusion), seen, strict=True) if there]
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def calibration(probabilities_NK: Array, labels_N: Array, bins: int = 15) -> tuple[float, list[CalibrationBin]]:
+    """Return the expected calibration error over bins of equal width, and the bins.
+
+    error = sum over bins of (images in it / N) |accuracy - mean confidence|, where confidence is an image's
+    largest probability (Guo et al., 2017, arXiv:1706.04599). An empty bin has confidence and accuracy 0.
+    """
+    _check(probabilities_NK, labels_N)
+    confidence_N = np.asarray(probabilities_NK, np.float64).max(1)
+    right_N = probabilities_NK.argmax(1) == labels_N
+    edges = np.linspace(0, 1, bins + 1)
+    bin_N = np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, bins - 1)
+    counts = np.bincount(bin_N, minlength=bins)
+    confidences = np.bincount(bin_N, confidence_N, bins) / np.maximum(counts, 1)
+    accuracies = np.bincount(bin_N, right_N, bins) / np.maximum(counts, 1)
+    error = float(np.sum(counts * np.abs(accuracies - confidences)) / len(labels_N))
+    rows = zip(edges[:-1], edges[1:], counts, confidences, accuracies, strict=True)
+    return error, [CalibrationBin(float(a), float(b), int(n), float(c), float(r)) for a, b, n, c, r in rows]
+
+
+def log_loss(probabilities_NK: Array, labels_N: Array) -> float:
+    """Return the mean of -log of the true class's probability, held at least 2.2e-16 so that it is finite.
+
+    >>> round(log_loss(np.array([[0.5, 0.5]]), np.array([1])), 4)
+    0.6931
+    """
+    _check(probabilities_NK, labels_N)
+    p_NK = np.asarray(probabilities_NK, np.float64)
+    true_N = p_NK[np.arange(len(labels_N)), labels_N] / p_NK.sum(1)
+    return float(-np.log(np.clip(true_N, np.finfo(np.float64).eps, 1)).mean())
+
+
+def _check(predictions: Array, labels_N: Array) -> None:
+    if len(predictions) != len(labels_N) or not len(labels_N):
+        raise InputError(
+            f"{len(predictions)} predictions cannot be held against {len(labels_N)} labels; "
+            "give one prediction a label, and at least one."
+        )
+
+
+def _ratio(part: int, whole: int) -> float:
+    return float(part / whole) if whole else 0.0
