@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = build()(sys.argv[1:] if arguments is None else list(arguments))
             sys.stdout.flush()
             return status or 0
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # rich turns the one into the other
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (Exception, KeyboardInterrupt, Terminated) as error:  # noqa: BLE001 (this is where every failure ends)

@@ -18,5 +18,6 @@ def datasets(*, json: Json = False) -> None:
     with working():
         from saccade import data
 
-        names = list(data.known_datasets())
-    answer({"datasets": names}, "\n".join(names), json=json)
+        known = data.known_datasets()
+    lines = [f"{name:<14} {description}" for name, description in known.items()]
+    answer({"datasets": known}, "\n".join(lines), json=json)

@@ -1,26 +1,26 @@
 """The command `predict`: labels for images, folders and archives."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from saccade.cli.inputs import Input, find
 from saccade.cli.options import Json
 from saccade.cli.output import answer, working
 from saccade.cli.text import percent, printable
-from saccade.errors import DecodeError, InputError, SaccadeError
+from saccade.errors import InputError, SaccadeError
 from saccade.events import Progress, emit
 from saccade.files import write_csv
+from saccade.run import Run
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from saccade.classifiers.saved import Model
+    from saccade.classifiers.saved import Model, Prediction
+    from saccade.cli.inputs import Input
 
 BATCH = 256
 """Images held in memory at once."""
@@ -46,11 +46,13 @@ def predict(
         Images, folders (searched to any depth) and .zip or .tar archives.
     """
     _check(paths, csv)
-    with working(), ExitStack() as archives:
+    Run.open(run)
+    with working():
         import saccade
+        from saccade.cli.inputs import find
 
         model = saccade.load(run)
-        inputs = find(paths, archives)
+        inputs = find(paths)
         rows = []
         for first in range(0, len(inputs), BATCH):
             rows += _label(model, inputs[first : first + BATCH], top)
@@ -71,33 +73,28 @@ def _check(paths: Sequence[Path], csv: Path | None) -> None:
         raise InputError(f"The table {csv} cannot be written; give --csv the name of a file in a folder that exists.")
 
 
-def _label(model: "Model", inputs: Sequence[Input], top: int) -> list[Row]:
+def _label(model: "Model", inputs: "Sequence[Input]", top: int) -> list[Row]:
     """Return a row for each input, in order; what cannot be read has an error and no label."""
-    rows = [_row(each.name, error="") for each in inputs]
-    readable: list[int] = []
-    images: list[NDArray[np.uint8]] = []
-    for place, each in enumerate(inputs):
-        try:
-            images.append(each.pixels())
-            readable.append(place)
-        except DecodeError as error:
-            rows[place]["error"] = str(error)
-        except OSError as error:
-            rows[place]["error"] = error.strerror or str(error)
-    for place, prediction in zip(readable, model.predict(images) if images else (), strict=True):
-        likeliest = [[label, probability] for label, probability in prediction.top[:top]]
-        rows[place] = _row(inputs[place].name, prediction.label, prediction.probability, likeliest, prediction.error)
-    return rows
+    from saccade.data.parallel import in_chunks
+
+    def read_all(chunk: "Sequence[Input]") -> "list[NDArray[np.uint8] | str]":
+        return [one.pixels() for one in chunk]
+
+    read = [each for chunk in in_chunks(read_all, inputs, workers=None) for each in chunk]
+    predictions = iter(model.predict([each for each in read if not isinstance(each, str)], top=top))
+    return [
+        _failed(one.name, pixels) if isinstance(pixels, str) else _labelled(one.name, next(predictions))
+        for one, pixels in zip(inputs, read, strict=True)
+    ]
 
 
-def _row(
-    path: str,
-    label: str | None = None,
-    probability: float | None = None,
-    top: Sequence[Sequence[Any]] = (),
-    error: str | None = None,
-) -> Row:
-    return {"path": path, "label": label, "probability": probability, "top": list(top), "error": error}
+def _labelled(path: str, prediction: "Prediction") -> Row:
+    top = [list(pair) for pair in prediction.top]
+    return {"path": path, "label": prediction.label, "probability": prediction.probability, "top": top, "error": None}
+
+
+def _failed(path: str, reason: str) -> Row:
+    return {"path": path, "label": None, "probability": None, "top": [], "error": reason}
 
 
 def _line(row: Row) -> str:

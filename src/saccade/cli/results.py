@@ -4,7 +4,8 @@ from pathlib import Path
 
 from saccade.cli.options import Json
 from saccade.cli.output import answer, working
-from saccade.cli.summary import test_text
+from saccade.cli.summary import evaluation_text
+from saccade.run import Run
 
 
 def evaluate(run: Path, source: str | None = None, /, *, json: Json = False) -> None:
@@ -17,11 +18,12 @@ def evaluate(run: Path, source: str | None = None, /, *, json: Json = False) -> 
     source
         New labelled images; the default is the run's own test part.
     """
+    Run.open(run)
     with working():
         from saccade import recipe
 
         test = recipe.evaluate(run, source)
-    answer(test, test_text(test), json=json)
+    answer(test, evaluation_text(test), json=json)
 
 
 def report(run: Path, /, *, json: Json = False) -> None:
@@ -32,9 +34,9 @@ def report(run: Path, /, *, json: Json = False) -> None:
     run
         The folder that `saccade fit` or `saccade train` wrote.
     """
+    opened = Run.open(run)
     with working():
         from saccade import report as reports
-        from saccade.run import Run
 
-        path = reports.write(Run.open(run))
+        path = reports.write(opened)
     answer({"report": str(path)}, f"Report  {path}", json=json)

@@ -27,7 +27,7 @@ def result_text(summary: Mapping[str, Any]) -> str:
     return _aligned(rows)
 
 
-def test_text(test: Mapping[str, Any]) -> str:
+def evaluation_text(test: Mapping[str, Any]) -> str:
     """Return what `evaluate` says, from the "test" object of summary.json."""
     rows = [("Test", _accuracy(test)), ("Macro F1", f"{test['macro_f1']:.3f}")]
     if "calibration_error" in test:

@@ -1,0 +1,140 @@
+"""Wrong use: one clear sentence, exit 2, nothing written, no traceback."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import draw
+from tests.conftest import Saccade
+
+
+def assert_refused(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
+    """Assert exit 2 and a last line on standard error that says these words; nothing on standard output."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert "╭" not in done.stderr
+    sentence = done.stderr.strip().splitlines()[-1]
+    assert sentence.startswith("saccade: ")
+    for word in words:
+        assert word in sentence
+
+
+def tree(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("fti digits", ['no command "fti"', 'Did you mean "fit"?']),
+        ("quux", ['no command "quux"', "fit", "predict"]),
+        ("fit", ["`saccade fit` needs SOURCE"]),
+        ("fit digits more", ['"more"']),
+        ("fit digits --bugdet 5s", ['no option "--bugdet"', 'Did you mean "--budget"?']),
+        ("fit digits --budget", ["--budget needs a value"]),
+        ("fit digits --budget soon", ["budget", '"soon"', "90s, 2m or 1h30m"]),
+        ("fit digits --budget 0s", ["budget", "greater than 0"]),
+        ("fit digits --budget -5s", ["budget"]),
+        ("fit digits --seed 1.5", ["seed", '"1.5"', "integer"]),
+        ("fit digits --test-fraction 2", ["test_fraction", "less than 0.9"]),
+        ("train digits --optimizer sdg", ["optimizer", '"sdg"', "'sgd'"]),
+        ("train digits --set", ["--set"]),
+        ("train digits --set epochs", ['"epochs" is not a setting', "key=value"]),
+        ("train digits --set epohcs=1", ['no setting "epohcs"', 'Did you mean "epochs"?']),
+        ("train digits --set epochs=[", ["epochs", "YAML"]),
+        ("train digits --epochs 1 --budget 5s", ["exclude each other"]),
+        ("train digits --config nowhere.yaml", ["nowhere.yaml"]),
+        ("evaluate nowhere", ["There is no run at nowhere"]),
+        ("report nowhere", ["There is no run at nowhere"]),
+        ("predict nowhere", ["needs PATH"]),
+        ("predict nowhere picture.png", ["no file or folder picture.png"]),
+        ("predict nowhere . --top 0", ["--top"]),
+        ("predict nowhere . --csv nowhere/table.csv", ["--csv"]),
+    ],
+)
+def test_words_on_the_command_line(tmp_path: Path, saccade: Saccade, arguments: str, words: list[str]) -> None:
+    done = saccade(*arguments.split(), cwd=tmp_path)
+    assert_refused(done, *words)
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert tree(tmp_path) == []
+
+
+def test_a_path_that_is_not_there(tmp_path: Path, saccade: Saccade) -> None:
+    assert_refused(saccade("fit", "photso", cwd=tmp_path), "photso")
+    assert tree(tmp_path) == []
+
+
+def test_a_data_sets_name_misspelt(tmp_path: Path, saccade: Saccade) -> None:
+    assert_refused(saccade("fit", "cifr10", cwd=tmp_path), '"cifar10"')
+    assert tree(tmp_path) == []
+
+
+def test_one_class(tmp_path: Path, saccade: Saccade) -> None:
+    for number in range(8):
+        draw(tmp_path / "photos" / "cat" / f"{number}.png", (10, 20, 30), number)
+    before = tree(tmp_path)
+    assert_refused(saccade("fit", "photos", cwd=tmp_path), "class")
+    assert tree(tmp_path) == before
+
+
+def test_no_images(tmp_path: Path, saccade: Saccade) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        (tmp_path / "photos" / label / "notes.txt").write_text("not a picture")
+    before = tree(tmp_path)
+    assert_refused(saccade("fit", "photos", cwd=tmp_path), "image")
+    assert tree(tmp_path) == before
+
+
+def test_unknown_model(photos: Path, saccade: Saccade) -> None:
+    before = tree(photos.parent)
+    done = saccade("train", "photos", "--model", "convent", "--epochs", "1", cwd=photos.parent)
+    assert_refused(done, '"convent"', '"convnet"')
+    assert tree(photos.parent) == before
+
+
+def test_unknown_device(photos: Path, saccade: Saccade) -> None:
+    done = saccade("train", "photos", "--device", "tpu9", "--epochs", "1", cwd=photos.parent)
+    assert_refused(done, '"tpu9"')
+    assert tree(photos.parent) == [photos, *tree(photos)]
+
+
+@pytest.mark.parametrize("command", [["fit"], ["train", "--epochs", "1"]])
+def test_existing_output_folder(photos: Path, saccade: Saccade, command: list[str]) -> None:
+    taken = photos.parent / "taken"
+    taken.mkdir()
+    (taken / "precious.txt").write_text("mine")
+    done = saccade(command[0], photos, *command[1:], "--out", taken)
+    assert_refused(done, "taken", "already exists")
+    assert tree(taken) == [taken / "precious.txt"]
+
+
+def test_output_folder_that_cannot_be_made(photos: Path, saccade: Saccade) -> None:
+    (photos.parent / "file").write_text("a file is no folder")
+    assert_refused(saccade("fit", photos, "--out", photos.parent / "file" / "run"), "cannot be made")
+    # Writing fails here for every user, root too.
+    assert_refused(saccade("fit", photos, "--out", "/proc/saccade/run"), "/proc", "cannot be made")
+
+
+def test_config_of_something_else(tmp_path: Path, saccade: Saccade) -> None:
+    (tmp_path / "list.yaml").write_text("- a\n- b\n")
+    (tmp_path / "typo.yaml").write_text("epohcs: 3\n")
+    assert_refused(saccade("train", "digits", "--config", "list.yaml", cwd=tmp_path), "holds no settings")
+    assert_refused(saccade("train", "digits", "--config", "typo.yaml", cwd=tmp_path), 'Did you mean "epochs"?')
+
+
+def test_a_fault_is_one_sentence_that_says_where_to_report_it(
+    tmp_path: Path, saccade: Saccade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planted fault: a module that cannot be imported stands where saccade expects its own."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['saccade.recipe'] = object()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = saccade("fit", "digits", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "AttributeError" in done.stderr
+    assert "report it" in done.stderr
+    assert "Traceback" not in done.stderr
+    monkeypatch.setenv("SACCADE_TRACEBACK", "1")
+    assert "Traceback" in saccade("fit", "digits", cwd=tmp_path).stderr
