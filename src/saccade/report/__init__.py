@@ -1,0 +1,6 @@
+"""The report: one self-contained HTML file from a run's folder."""
+
+from saccade.report.page import render, write
+from saccade.report.verdict import Verdict, verdict
+
+__all__ = ["Verdict", "render", "verdict", "write"]

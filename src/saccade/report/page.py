@@ -1,0 +1,58 @@
+"""One self-contained HTML page from a run's folder."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from saccade.files import write_atomic
+from saccade.report import words
+from saccade.report.palette import PALETTE
+from saccade.report.sections import SECTIONS, Material, top
+from saccade.run import Run
+
+
+def write(run: Run) -> Path:
+    """Write the run's report.html from the other files of its folder, and return its path.
+
+    Raises RunError when summary.json is missing or damaged.
+    """
+    write_atomic(run.report, render(run))
+    return run.report
+
+
+def render(run: Run) -> str:
+    """Return the report as HTML: no script, nothing loaded from elsewhere, the same bytes for the same run.
+
+    Raises RunError when summary.json is missing or damaged.
+    """
+    settings = run.settings.read_text(encoding="utf-8") if run.settings.exists() else ""
+    material = Material(
+        folder=run.path,
+        summary=words.clean(run.read("summary")),
+        history=words.clean(run.history()),
+        plan=words.clean(_optional(run, "plan", {})),
+        findings=words.clean(_optional(run, "findings", [])),
+        settings="\n".join(words.clean(line) for line in settings.splitlines()),
+    )
+    built = [(name, title, build(material)) for name, title, build in SECTIONS]
+    sections = [{"name": name, "title": title, "view": view} for name, title, view in built if view is not None]
+    context = {"summary": material.summary, "palette": PALETTE, "sections": sections, **top(material)}
+    return _environment().get_template("page.html.jinja").render(context)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("saccade.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (words.percent, words.interval, words.number, words.duration, words.short, words.plural)
+    environment.filters.update({filter_.__name__: filter_ for filter_ in filters})
+    return environment
+
+
+def _optional(run: Run, name: str, default: Any) -> Any:
+    return run.read(name) if (run.path / f"{name}.json").exists() else default

@@ -1,0 +1,287 @@
+"""The report's sections: each takes what the run's folder holds and returns what its template shows, or None."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saccade.report import charts, curves, pictures
+from saccade.report.verdict import is_baseline, majority, verdict
+
+View = dict[str, Any]
+History = Sequence[Mapping[str, Any]]
+
+# Findings of the watch, which belong beside the curves; everything else is about the data.
+DATA_KINDS: dict[str, tuple[str, str]] = {
+    "unreadable": ("Unreadable files", "Could not be decoded, and were left out."),
+    "leak": (
+        "Copies across parts",
+        "The same picture in a training and a test folder would be tested on what it taught.",
+    ),
+    "label-conflict": ("Copies under different classes", "The same picture with two labels: at least one is wrong."),
+    "duplicate": ("Duplicates", "The same picture more than once; copies are kept on one side of the split."),
+    "near-duplicate": ("Near duplicates", "Almost the same picture more than once."),
+    "empty-class": ("Empty classes", "Classes without a readable image."),
+    "imbalance": ("Unbalanced classes", "Some classes have many more images than others."),
+    "converted": ("Converted images", "Read in another form than stored."),
+    "ignored": ("Ignored files", "Not images."),
+}
+_SEVERITIES = {"error": 0, "warning": 1, "note": 2}
+SHOWN, LISTED, FULL_MATRIX = 5, 200, 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a run's folder holds, read once; every text in it is printable."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]] = ()
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    findings: Sequence[Mapping[str, Any]] = ()
+    settings: str = ""
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """The figures of the test part, or of validation where the test part was not looked at."""
+        found: Mapping[str, Any] = self.summary.get("test") or self.summary["validation"]
+        return found
+
+    @property
+    def part(self) -> str:
+        """The part that `figures` are of."""
+        return "test" if self.summary.get("test") else "validation"
+
+
+def top(material: Material) -> View:
+    """The verdict, and the ruler it is marked on."""
+    found = verdict(material.summary)
+    best = max((row["validation_accuracy"] for row in material.summary.get("baselines") or []), default=None)
+    looked = material.figures.get("looked") or []
+    return {"verdict": found, "best": None if is_baseline(material.summary) else best, "looked": looked}
+
+
+def baselines(material: Material) -> View | None:
+    """Every classifier on the same validation images."""
+    summary = material.summary
+    rows = [
+        {**row, "accuracy": row["validation_accuracy"], "interval": row.get("interval")}
+        for row in summary.get("baselines") or []
+    ]
+    if not rows:
+        return None
+    if not is_baseline(summary):
+        mine = summary["validation"]
+        rows.append({"name": summary["chosen"], "accuracy": mine["accuracy"], "interval": mine.get("interval"),
+                     "seconds": _training_seconds(summary)})  # fmt: skip
+    elif (summary.get("network") or {}).get("validation_accuracy") is not None:
+        network = summary["network"]
+        reached = {
+            "accuracy": network["validation_accuracy"],
+            "interval": network.get("interval"),
+            "seconds": _training_seconds(summary),
+        }
+        rows.append({"name": network["name"], **reached})
+    share = (summary.get("validation") or {}).get("majority", majority(summary, "validation"))
+    if share is not None:
+        rows.append({"name": "always the commonest class", "accuracy": share, "interval": None})
+    rows = [{"note": "", "seconds": None, **row} for row in rows]
+    for row in rows:
+        row["kind"] = "chosen" if row["name"] == summary["chosen"] else "other"
+    rows.sort(key=lambda row: -row["accuracy"])
+    return {"rows": rows, "chart": charts.bars(rows), "images": summary["split"]["validation"]}
+
+
+def _training_seconds(summary: Mapping[str, Any]) -> float | None:
+    return next((stage["seconds"] for stage in summary.get("stages") or [] if stage["name"] == "train"), None)
+
+
+def checks(material: Material) -> View | None:
+    """The verdict before training."""
+    rows = material.summary.get("checks") or []
+    return {"rows": rows, "passed": sum(row["passed"] for row in rows)} if rows else None
+
+
+def findings(material: Material) -> View | None:
+    """What the data check found, by kind, the gravest first."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for finding in material.findings:
+        if finding["kind"] in DATA_KINDS or finding.get("paths"):
+            groups.setdefault(finding["kind"], []).append(finding)
+    order = list(DATA_KINDS)
+    kinds = []
+    for kind, rows in groups.items():
+        title, meaning = DATA_KINDS.get(kind, (kind, ""))
+        severity = min((row.get("severity", "note") for row in rows), key=lambda name: _SEVERITIES.get(name, 2))
+        kinds.append({"kind": kind, "title": title, "meaning": meaning, "severity": severity, "rows": rows[:LISTED],
+                      "left_out": len(rows) - LISTED, "count": len(rows)})  # fmt: skip
+    kinds.sort(
+        key=lambda group: (
+            _SEVERITIES.get(group["severity"], 2),
+            order.index(group["kind"]) if group["kind"] in order else 99,
+        )
+    )
+    return {"kinds": kinds, "images": material.summary["images"]}
+
+
+def split(material: Material) -> View | None:
+    """How many images of each class went where."""
+    summary = material.summary
+    counts = summary.get("class_counts") or {}
+    parts = [part for part in ("train", "validation", "test") if counts.get(part)]
+    rows = [
+        {"name": name, "counts": [counts[part][place] for part in parts], "total": sum(counts[p][place] for p in parts)}
+        for place, name in enumerate(summary["classes"])
+    ]
+    most = max((row["total"] for row in rows), default=0) or 1
+    return {"parts": parts, "rows": rows, "most": most, "split": summary["split"], "images": summary["images"]}
+
+
+def inputs(material: Material) -> View | None:
+    """Training images as the network gets them."""
+    picture = pictures.embed(material.folder, material.summary.get("inputs"))
+    return {"picture": picture, "size": (material.summary.get("network") or {}).get("size")} if picture else None
+
+
+def training(material: Material) -> View | None:
+    """The curves of the training and what they say."""
+    history = material.history
+    if not history:
+        return None
+    epochs = all(line.get("epoch") is not None for line in history) and len({line["epoch"] for line in history}) > 1
+    axis = "epoch" if epochs else "step"
+    end = float(max(line.get(axis) or 0 for line in history)) or 1.0
+    drawn = [*_loss(history, axis, end), *_accuracy(history, axis, end), *_rate(history, axis, end)]
+    watch = [finding for finding in material.findings if finding["kind"] not in DATA_KINDS and not finding.get("paths")]
+    return {"charts": drawn, "reading": material.summary.get("reading") or [], "watch": watch,
+            "network": material.summary.get("network") or {}}  # fmt: skip
+
+
+def _loss(history: History, axis: str, end: float) -> list[View]:
+    loss = curves.thinned(curves.points(history, "loss", axis))
+    held = curves.thinned(curves.points(history, "validation_loss", axis))
+    if len(loss) < 2:
+        return []
+    series = [("right", "faint", loss), ("right", "line", curves.smoothed(loss))] + [("wrong", "marked", held)] * bool(
+        held
+    )
+    values = [value for _, _, points in series for _, value in points]
+    kind = "log" if min(values) > 0 and max(values) > 30 * min(values) else "number"
+    words = f"Training loss from {loss[0][1]:.3g} to {loss[-1][1]:.3g}."
+    chart = charts.lines(series, description=words, axis=axis, end=end, kind=kind)
+    return [_chart("Loss", chart, [("right", "training")] + [("wrong", "validation")] * bool(held))]
+
+
+def _accuracy(history: History, axis: str, end: float) -> list[View]:
+    train = curves.thinned(curves.points(history, "train_accuracy", axis))
+    held = curves.thinned(curves.points(history, "validation_accuracy", axis))
+    if not held:
+        return []
+    series = [("right", "marked", train)] * bool(train) + [("wrong", "marked", held)]
+    words = f"Validation accuracy from {held[0][1]:.1%} to {held[-1][1]:.1%}."
+    chart = charts.lines(series, description=words, axis=axis, end=end, kind="percent")
+    return [_chart("Accuracy", chart, [("right", "training")] * bool(train) + [("wrong", "validation")])]
+
+
+def _rate(history: History, axis: str, end: float) -> list[View]:
+    rate = curves.thinned(curves.points(history, "learning_rate", axis))
+    if len(rate) < 2:
+        return []
+    words = f"Learning rate from {rate[0][1]:.3g} over {max(y for _, y in rate):.3g} to {rate[-1][1]:.3g}."
+    return [_chart("Learning rate", charts.lines([("green", "line", rate)], description=words, axis=axis, end=end), [])]
+
+
+def _chart(title: str, chart: Any, legend: list[tuple[str, str]]) -> View:
+    return {"title": title, "chart": chart, "legend": legend}
+
+
+def confusion(material: Material) -> View | None:
+    """Which classes are taken for which."""
+    table = material.figures.get("confusion")
+    if not table:
+        return None
+    classes = material.summary["classes"]
+    counts_KK = np.array(table, np.int64)
+    totals_K = counts_KK.sum(axis=1)
+    wrong_KK = counts_KK.copy()
+    np.fill_diagonal(wrong_KK, 0)
+    order = np.argsort(-wrong_KK, axis=None, kind="stable")[:12]
+    places = [divmod(int(place), len(classes)) for place in order if wrong_KK.flat[place] > 0]
+    pairs = [
+        {"true": classes[row], "predicted": classes[column], "count": int(counts_KK[row, column]),
+         "share": counts_KK[row, column] / totals_K[row]}
+        for row, column in places
+    ]  # fmt: skip
+    view: View = {"pairs": pairs, "wrong": int(wrong_KK.sum()), "classes": len(classes), "chart": None, "heat": None}
+    if len(classes) <= FULL_MATRIX:
+        return {**view, "chart": charts.confusion(counts_KK, classes)}
+    return {**view, "heat": pictures.heat(counts_KK)}
+
+
+def classes(material: Material) -> View | None:
+    """How well each class is known, the weakest first."""
+    rows = [dict(row) for row in material.figures.get("per_class") or []]
+    if not rows:
+        return None
+    for row in rows:
+        row["right"] = None if row["recall"] is None else round(row["recall"] * row["images"])
+    rows.sort(key=lambda row: (not row["images"], row["f1"] or 0.0))
+    return {"rows": rows, "shown": len(rows) if len(rows) <= 24 else 12}
+
+
+def calibration(material: Material) -> View | None:
+    """Whether a probability of 90 % means nine times in ten."""
+    bins = material.figures.get("calibration")
+    if not bins:
+        return None
+    images = sum(row["images"] for row in bins)
+    gap = sum(row["images"] * (row["confidence"] - row["accuracy"]) for row in bins if row["images"]) / max(images, 1)
+    return {"chart": charts.calibration(bins), "error": material.figures.get("calibration_error"), "gap": gap}
+
+
+def mistakes(material: Material) -> View | None:
+    """The answers that were surest and wrong."""
+    rows = material.figures.get("mistakes")
+    if rows is None:
+        return None
+    shown = [{**row, "image": pictures.embed(material.folder, row.get("picture"))} for row in rows[:24]]
+    right = round(material.figures["accuracy"] * verdict(material.summary).images)
+    return {"rows": shown, "all": verdict(material.summary).images - right, "images": verdict(material.summary).images}
+
+
+def time(material: Material) -> View | None:
+    """Where the seconds went."""
+    stages = material.summary.get("stages") or []
+    if not stages:
+        return None
+    total = material.summary.get("seconds") or sum(stage["seconds"] for stage in stages)
+    most = max(stage["seconds"] for stage in stages) or 1.0
+    return {"stages": stages, "total": total, "most": most, "budget": material.summary.get("budget_seconds")}
+
+
+def record(material: Material) -> View:
+    """What is needed to understand and to repeat the run."""
+    network = dict(material.summary.get("network") or {})
+    settings = network.pop("settings", None) or {}
+    return {"network": network, "settings": settings, "decisions": material.plan.get("decisions") or [],
+            "machine": {**(material.summary.get("machine") or {}), "saccade": material.summary.get("saccade")},
+            "yaml": material.settings}  # fmt: skip
+
+
+# In the order of the page: template and id, heading, builder.
+SECTIONS: tuple[tuple[str, str, Callable[[Material], View | None]], ...] = (
+    ("baselines", "Beside the baselines", baselines),
+    ("confusion", "What is taken for what", confusion),
+    ("classes", "Class by class", classes),
+    ("mistakes", "The worst mistakes", mistakes),
+    ("calibration", "Can its probabilities be believed?", calibration),
+    ("findings", "What the data check found", findings),
+    ("split", "Classes and split", split),
+    ("inputs", "Images as the network sees them", inputs),
+    ("checks", "Checks before training", checks),
+    ("training", "How training went", training),
+    ("time", "Where the time went", time),
+    ("record", "Settings and machine", record),
+)

@@ -1,0 +1,159 @@
+"""The verdict in plain words: what won, how good it is, how sure that is, and what it stands beside."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saccade.report.words import interval, listed, percent, plural
+
+Summary = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the top of the report says.
+
+    `part` is "test", or "validation" where the test part is still sealed; `majority` is the accuracy
+    of always giving the commonest training class on that part; None where it is not known.
+    """
+
+    part: str
+    classifier: str
+    accuracy: float
+    bounds: tuple[float, float] | None
+    right: int
+    images: int
+    majority: float | None
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def verdict(summary: Summary) -> Verdict:
+    """Return the verdict of a run from its summary.json."""
+    part = "test" if summary.get("test") else "validation"
+    figures = summary[part]
+    images = int(figures.get("images") or summary["split"][part])
+    bounds = figures.get("interval")
+    return Verdict(
+        part=part,
+        classifier=summary["chosen"],
+        accuracy=figures["accuracy"],
+        bounds=(bounds[0], bounds[1]) if bounds else None,
+        right=round(figures["accuracy"] * images),
+        images=images,
+        majority=majority(summary, part),
+        sentences=tuple(_sentences(summary, part)),
+        warnings=tuple(_warnings(summary, part)),
+    )
+
+
+def majority(summary: Summary, part: str) -> float | None:
+    """Return how often the commonest training class is right on `part`, or None where counts are missing."""
+    counts = summary.get("class_counts") or {}
+    train, other = counts.get("train"), counts.get(part)
+    if not train or not other or not sum(other):
+        return (summary.get("validation") or {}).get("majority")
+    return float(other[train.index(max(train))] / sum(other))
+
+
+def best_baseline(summary: Summary) -> Mapping[str, Any] | None:
+    """Return the baseline with the highest validation accuracy, or None where there are none."""
+    rows = summary.get("baselines") or []
+    return max(rows, key=lambda row: row["validation_accuracy"]) if rows else None
+
+
+def is_baseline(summary: Summary) -> bool:
+    """Return whether a classical classifier was chosen, not a network."""
+    return any(row["name"] == summary["chosen"] for row in summary.get("baselines") or [])
+
+
+def _sentences(summary: Summary, part: str) -> Iterator[str]:
+    figures = summary[part]
+    bounds = figures.get("interval")
+    if bounds:
+        low, high = 100 * bounds[0], 100 * bounds[1]
+        yield (
+            f"Of 100 new images like these, expect {low:.0f} to {high:.0f} to be named correctly."
+            if round(low) != round(high)
+            else f"Of 100 new images like these, expect about {low:.0f} to be named correctly."
+        )
+    yield from _beside_majority(summary, part)
+    yield from _beside_baselines(summary)
+    if part == "test":
+        yield from _beside_validation(summary)
+        yield _looks(figures.get("looks", 1))
+    else:
+        yield (
+            "These are validation images, which also served to make choices, so the number tends to be a little too "
+            "good. The test part is still sealed; `saccade evaluate` looks at it, and counts the look."
+        )
+
+
+def _beside_majority(summary: Summary, part: str) -> Iterator[str]:
+    share, bounds = majority(summary, part), summary[part].get("interval")
+    if share is None or not bounds:
+        return
+    train = (summary.get("class_counts") or {}).get("train") or []
+    if train.count(max(train, default=0)) == 1:
+        always = f"Always answering {listed([summary['classes'][train.index(max(train))]])}, the commonest class,"
+    else:
+        always = "Always giving one and the same answer"
+    worth = "" if bounds[0] > share else ": this classifier is not clearly better than that"
+    yield f"{always} would be right for {percent(share)}{worth}."
+
+
+def _beside_baselines(summary: Summary) -> Iterator[str]:
+    best, network = best_baseline(summary), summary.get("network")
+    if best is None:
+        return
+    reached = f"{best['name']}, {percent(best['validation_accuracy'])} on validation"
+    if is_baseline(summary):
+        beaten = f" It did better on validation than the network, {network['name']}." if network else ""
+        yield f"The winner is a classical classifier, not a network: {reached}.{beaten}"
+        return
+    mine = summary["validation"]
+    best_bounds, my_bounds = best.get("interval"), mine.get("interval")
+    against = f"the best simple baseline ({reached}, against {percent(mine['accuracy'])})"
+    if not best_bounds or not my_bounds or my_bounds[0] > best_bounds[1]:
+        yield f"It is clearly ahead of {against}."
+    else:
+        yield f"It is not clearly ahead of {against}: their intervals overlap."
+
+
+def _beside_validation(summary: Summary) -> Iterator[str]:
+    bounds, accuracy = summary["test"].get("interval"), (summary.get("validation") or {}).get("accuracy")
+    if not bounds or accuracy is None:
+        return
+    if accuracy > bounds[1]:
+        yield f"Validation said {percent(accuracy)}, more than the test can confirm: trust the test."
+    elif accuracy < bounds[0]:
+        yield f"Validation said {percent(accuracy)}, less than the test: the test images may be easier."
+    else:
+        yield f"Validation said {percent(accuracy)}, in line with the test."
+
+
+def _looks(looks: int) -> str:
+    if looks <= 1:
+        return "This was the first look at these test images, so the number is an honest estimate."
+    return (
+        f"These test images have been looked at {looks:,} times, in all runs on this machine. Every choice made "
+        "after a look makes the number a little too good; fresh images would tell."
+    )
+
+
+def _warnings(summary: Summary, part: str) -> Iterator[str]:
+    yield from summary.get("warnings") or []
+    failed = [check["name"] for check in summary.get("checks") or [] if not check["passed"]]
+    if failed:
+        yield f"{plural(len(failed), 'check')} before training failed: {listed(failed)}."
+    figures = summary[part]
+    bounds = figures.get("interval")
+    if bounds and bounds[1] - bounds[0] > 0.1:
+        images = figures.get("images") or summary["split"][part]
+        yield f"With only {plural(images, f'{part} image')}, the 95 % interval is wide ({interval(bounds)})."
+    never = [row["class"] for row in figures.get("per_class") or [] if row["images"] and not row["recall"]]
+    if never:
+        yield f"Never recognised: {listed(never)}."
+    absent = [row["class"] for row in figures.get("per_class") or [] if not row["images"]]
+    if absent:
+        yield f"Without {part} images, so not measured: {listed(absent)}."

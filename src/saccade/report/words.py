@@ -1,0 +1,105 @@
+"""How the report writes names, numbers and times, and what it makes of texts it did not choose."""
+
+import re
+from typing import Any
+
+# Control characters get their picture (a newline becomes U+240A); what turns the direction of the
+# text around it, and halves of characters from undecodable file names, become U+FFFD.
+_CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
+_UNSAFE = re.compile("[\x80-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]")
+
+
+def clean(value: Any) -> Any:
+    r"""Return `value`, as read from JSON, with every text in it made printable on one line.
+
+    >>> clean({"classes": ["two\nlines", "cat"]})
+    {'classes': ['two␊lines', 'cat']}
+    """
+    if isinstance(value, str):
+        return _UNSAFE.sub("\ufffd", value.translate(_CONTROLS))
+    if isinstance(value, list):
+        return [clean(item) for item in value]
+    if isinstance(value, dict):
+        return {clean(key): clean(item) for key, item in value.items()}
+    return value
+
+
+def short(text: str, length: int = 40) -> str:
+    """Return `text` with its middle left out where it is longer than `length`.
+
+    >>> short("a rather long class name", 11)
+    'a rat…name'
+    """
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (length - 2 - head) :]}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    r"""Return a share of one as a percentage; a dash where there is none.
+
+    >>> percent(0.8644), percent(None)
+    ('86.4\xa0%', '–')
+    """
+    return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
+
+
+def interval(bounds: Any) -> str:
+    r"""Return the two bounds of an interval as percentages; a dash where there is none.
+
+    >>> interval([0.857, 0.871])
+    '85.7 to 87.1\xa0%'
+    """
+    return "–" if not bounds else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}\u00a0%"
+
+
+def number(value: float | None) -> str:
+    """Return a number with its thousands set apart; a dash where there is none.
+
+    >>> number(45000), number(0.12345)
+    ('45,000', '0.123')
+    """
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    r"""Return a time in the units one would say it in.
+
+    >>> duration(4.23), duration(83), duration(5400)
+    ('4.2\xa0s', '1\xa0min 23\xa0s', '1\xa0h 30\xa0min')
+    """
+    if seconds is None:
+        return "–"
+    if seconds < 59.95:
+        return f"{seconds:.1f}\u00a0s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}\u00a0min {rest}\u00a0s" if rest else f"{minutes}\u00a0min"
+    return f"{minutes // 60}\u00a0h {minutes % 60}\u00a0min"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return the count and the noun in the number it asks for.
+
+    >>> plural(1, "image"), plural(2500, "image")
+    ('1 image', '2,500 images')
+    """
+    word = (
+        noun if count == 1 else noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun[-1] in "sx" else "s")
+    )
+    return f"{count:,} {word}"
+
+
+def listed(names: list[str], most: int = 5) -> str:
+    """Return names as an English list, in quotation marks, at most `most` of them.
+
+    >>> listed(["cat", "dog", "frog"])
+    '“cat”, “dog” and “frog”'
+    """
+    shown = [f"“{short(name)}”" for name in names[:most]]
+    if len(names) > most:
+        return f"{', '.join(shown)} and {len(names) - most:,} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
