@@ -1,0 +1,39 @@
+"""docs/notes.md keeps every row of the lecture notes, and names only what exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from saccade.cli.app import COMMANDS
+from saccade.settings import FitSettings, TrainSettings
+
+ROOT = Path(__file__).parents[1]
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in (ROOT / "docs" / "notes.md").read_text(encoding="utf-8").splitlines()
+    if re.match(r"\| \d+ \|", line)
+]
+OPTIONS = {f"--{name.replace('_', '-')}" for name in (*FitSettings.model_fields, *TrainSettings.model_fields)}
+
+
+def test_every_row_of_the_notes_stands_there_once() -> None:
+    assert [int(row[0]) for row in ROWS] == list(range(1, 40))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_a_row_shows_what_exists_or_names_the_issue(row: list[str]) -> None:
+    _, _, state, code, shown, missing = row
+    assert state in ("there", "partly", "open")
+    if state == "open":
+        assert (code, shown) == ("", "")
+    else:
+        assert code
+        assert shown
+    if state != "there":
+        assert re.search(r"issues? \d", missing)
+    for path in re.findall(r"`([^`]*)`", code):
+        assert (ROOT / path).exists(), path
+    for command in re.findall(r"`(saccade [^`]*)`", shown):
+        assert command.split()[1] in COMMANDS
+        assert set(re.findall(r"--[a-z-]+", command)) <= OPTIONS | {"--json"}
