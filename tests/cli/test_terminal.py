@@ -150,6 +150,19 @@ def test_the_result_of_fit() -> None:
     ]
 
 
+def test_the_result_of_train_leaves_the_test_part_sealed() -> None:
+    summary = {"run": "r", "chosen": "mlp", "validation": {"accuracy": 0.5}, "seconds": 3.0, "warnings": list("abcde")}
+    assert result_text(summary).splitlines()[:7] == [
+        "Test     sealed until `saccade evaluate r`",
+        "Chosen   mlp, validation accuracy 50.0 %",
+        "Warning  a",
+        "Warning  b",
+        "Warning  c",
+        "Warning  and 2 more, all in the report",
+        "Took     3.0 s",
+    ]
+
+
 def test_the_result_of_evaluate() -> None:
     assert evaluation_text({**TEST, "calibration_error": 0.0123}).splitlines() == [
         "Test         accuracy 98.1 % (95 % interval 95.7 to 99.2 %, 270 images), look 2 at this test part",

@@ -46,12 +46,12 @@ def predict(
         Images, folders (searched to any depth) and .zip or .tar archives.
     """
     _check(paths, csv)
-    Run.open(run)
+    opened = Run.open(run)
     with working():
-        import saccade
+        from saccade.classifiers import Model
         from saccade.cli.inputs import find
 
-        model = saccade.load(run)
+        model = Model.load(opened.model)
         inputs = find(paths)
         rows = []
         for first in range(0, len(inputs), BATCH):

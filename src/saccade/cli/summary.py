@@ -6,25 +6,28 @@ from typing import Any
 
 from saccade.cli.text import count, percent, printable, seconds
 
+SHOWN = 3
+"""Warnings repeated at the end; they were all told while the work went on."""
+
 
 def result_text(summary: Mapping[str, Any]) -> str:
     """Return what `fit` and `train` end with, from summary.json's content."""
-    run = printable(str(summary["run"]))
-    chosen = f"{printable(summary['chosen'])}, validation accuracy {percent(summary['validation']['accuracy'])}"
+    run = str(summary["run"])
     took = seconds(summary["seconds"])
     if summary.get("budget_seconds"):
         took += f" of {seconds(summary['budget_seconds'])}"
+    test, baselines = summary.get("test"), summary.get("baselines")
     rows = [
-        ("Test", _accuracy(summary["test"])),
-        ("Chosen", chosen),
-        *[("Beside it", _baselines(summary["baselines"]))] * bool(summary.get("baselines")),
-        *[("Warning", printable(warning)) for warning in summary.get("warnings", ())],
+        ("Test", _accuracy(test) if test else f"sealed until `saccade evaluate {quote(run)}`"),
+        ("Chosen", f"{summary['chosen']}, validation accuracy {percent(summary['validation']['accuracy'])}"),
+        ("Beside it", _baselines(baselines) if baselines else ""),
+        *[("Warning", warning) for warning in _first(summary["warnings"])],
         ("Took", took),
         ("Report", f"{run}/report.html"),
         ("Model", f"{run}/model"),
         ("Predict", f"saccade predict {quote(run)} PATH…"),
     ]
-    return _aligned(rows)
+    return _aligned([row for row in rows if row[1]])
 
 
 def evaluation_text(test: Mapping[str, Any]) -> str:
@@ -47,10 +50,15 @@ def _accuracy(test: Mapping[str, Any]) -> str:
 
 
 def _baselines(baselines: Sequence[Mapping[str, Any]]) -> str:
-    told = (f"{printable(each['name'])} {percent(each['validation_accuracy'])}" for each in baselines)
+    told = (f"{each['name']} {percent(each['validation_accuracy'])}" for each in baselines)
     return f"{', '.join(told)} on validation"
+
+
+def _first(warnings: Sequence[str]) -> list[str]:
+    more = [f"and {count(len(warnings) - SHOWN)} more, all in the report"] if len(warnings) > SHOWN else []
+    return [*warnings[:SHOWN], *more]
 
 
 def _aligned(rows: Sequence[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {told}" for name, told in rows)
+    return "\n".join(f"{name:<{width}}  {printable(told)}" for name, told in rows)

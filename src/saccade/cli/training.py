@@ -29,8 +29,9 @@ def fit(
     settings = resolve(settings, config, ())
     with working():
         from saccade import recipe
+        from saccade.train.budget import Clock
 
-        summary = recipe.fit(source, settings, out=out).summary
+        summary = recipe.fit(source, settings, out=out, clock=Clock.of_command(settings.budget)).summary
     answer(summary, result_text(summary), json=json)
 
 
@@ -54,6 +55,8 @@ def train(
     settings = resolve(settings, config, assignments)
     with working():
         from saccade import recipe
+        from saccade.train.budget import Clock
 
-        summary = recipe.train(source, settings, out=out).summary
+        clock = Clock.of_command(settings.budget) if settings.budget else None
+        summary = recipe.train(source, settings, out=out, clock=clock).summary
     answer(summary, result_text(summary), json=json)
