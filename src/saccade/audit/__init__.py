@@ -1,0 +1,3 @@
+"""Audits: what is wrong or doubtful about labelled images."""
+
+from saccade.audit.duplicates import duplicates as duplicates

@@ -1,0 +1,16 @@
+"""Images: opened from any source, decoded by one rule, checked, and split into parts."""
+
+from saccade.data.arrays import from_arrays as from_arrays
+from saccade.data.decode import Decoded as Decoded
+from saccade.data.decode import decode as decode
+from saccade.data.imageset import ImageSet as ImageSet
+from saccade.data.integrity import integrity as integrity
+from saccade.data.named import known_datasets as known_datasets
+from saccade.data.parts import Part as Part
+from saccade.data.parts import Parts as Parts
+from saccade.data.parts import SealedPart as SealedPart
+from saccade.data.pixels import Pixels as Pixels
+from saccade.data.scale import square as square
+from saccade.data.scale import thumbnail as thumbnail
+from saccade.data.sources import open as open
+from saccade.data.splits import split as split

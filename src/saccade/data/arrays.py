@@ -1,0 +1,163 @@
+"""Images that are arrays already: NumPy arrays in memory and .npz files."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from saccade.data.decode import Decoded
+from saccade.data.imageset import ImageSet
+from saccade.data.layout import natural
+from saccade.data.pixels import Load, Pixels
+from saccade.data.scale import on_white, reduced, reduction, spread, to_uint8
+from saccade.errors import SourceError
+from saccade.settings import DataSettings
+
+Images = NDArray[Any]
+
+
+def from_arrays(
+    x: Images,
+    labels: ArrayLike,
+    *,
+    name: str = "arrays",
+    classes: Sequence[str] | None = None,
+    settings: DataSettings = DataSettings(),
+) -> ImageSet:
+    """Return arrays as an ImageSet.
+
+    `x` is (N, H, W), or (N, H, W, C) with C = 1 (grey), 3 (RGB) or 4 (RGBA, laid on white). Floats
+    within 0..1 are multiplied by 255, floats within 0..255 rounded; every other type goes by
+    `scale.to_uint8`, over the whole array. `labels` are N names or whole numbers; with `classes`
+    given, numbers index it. Raises SourceError where shapes, types or values do not fit.
+
+    >>> images = from_arrays(np.zeros((2, 8, 8)), ["cat", "dog"], name="two")
+    >>> images.classes, images.keys
+    (('cat', 'dog'), ('two/0', 'two/1'))
+    """
+    return stacked([(None, x, labels)], name=name, classes=classes, settings=settings)
+
+
+def stacked(
+    parts: Sequence[tuple[str | None, Images, ArrayLike]],
+    *,
+    name: str,
+    classes: Sequence[str] | None = None,
+    settings: DataSettings,
+) -> ImageSet:
+    """Return arrays that come in given parts, `(part or None, x, labels)`, as one ImageSet (see `from_arrays`)."""
+    place: dict[str, tuple[Images, int]] = {}
+    given: list[str | None] = []
+    labels = []
+    for part, x, part_labels in parts:
+        checked = _checked(x, name)
+        labels.append(_labels(part_labels, len(checked), name))
+        width = len(str(max(len(checked) - 1, 0)))
+        place |= {f"{part or name}/{i:0{width}d}": (checked, i) for i in range(len(checked))}
+        given += [part] * len(checked)
+    labels_N, names = _numbered(np.concatenate(labels), classes, name)
+    return ImageSet(
+        source=name,
+        name=name,
+        keys=tuple(place),
+        labels_N=labels_N,
+        classes=names,
+        given_parts=tuple(given),
+        groups=(None,) * len(place),
+        pixels=Pixels(place, _loader(place), settings),
+    )
+
+
+def from_npz(path: Path, settings: DataSettings) -> ImageSet:
+    """Return the `images`, `labels` and optional `classes` of an .npz file as an ImageSet.
+
+    Nothing in the file is unpickled. Raises SourceError where arrays are missing or do not fit.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in ("images", "labels", "classes") if key in file}
+            found = ", ".join(file.files) or "nothing"
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path} cannot be read as .npz arrays: {error}.") from error
+    if missing := [key for key in ("images", "labels") if key not in arrays]:
+        raise SourceError(
+            f"{path} lacks the array {' and '.join(missing)}; expected images and labels, found: {found}."
+        )
+    classes = arrays.get("classes")
+    names = None if classes is None else [str(value) for value in classes.ravel()]
+    return from_arrays(arrays["images"], arrays["labels"], name=path.stem, classes=names, settings=settings)
+
+
+def _loader(place: dict[str, tuple[Images, int]]) -> Load:
+    def load(key: str) -> Decoded:
+        x, i = place[key]
+        image = x[i] if x.ndim == 4 else x[i][..., None]
+        height, width, channels = image.shape
+        rgb = on_white(image) if channels == 4 else image if channels == 3 else np.repeat(image, 3, axis=2)
+        kept = np.ascontiguousarray(rgb)
+        if reduction(width, height) > 1:
+            kept = np.asarray(reduced(Image.fromarray(kept)))
+        return Decoded(kept, (width, height))
+
+    return load
+
+
+def _checked(x: Images, name: str) -> Images:
+    """Return the images as uint8 (N, H, W) or (N, H, W, C)."""
+    x = np.asarray(x)
+    if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3, 4)):
+        raise SourceError(f"The images of {name} have the shape {x.shape}; expected (N, H, W) or (N, H, W, 1, 3 or 4).")
+    if 0 in x.shape:
+        raise SourceError(f"The images of {name} have the shape {x.shape}: there are no pixels in them.")
+    if x.dtype.kind not in "biuf":
+        raise SourceError(f"The images of {name} are of type {x.dtype}; expected whole numbers or floats.")
+    if x.dtype.kind != "f":
+        return to_uint8(x)
+    low, high = float(x.min()), float(x.max())
+    if not np.isfinite([low, high]).all():
+        raise SourceError(f"The images of {name} hold values that are not finite numbers.")
+    if low >= 0 and high <= 255:
+        return spread(x, 0.0, 1.0 if high <= 1 else 255.0)
+    return to_uint8(x)
+
+
+def _labels(labels: ArrayLike, images: int, name: str) -> NDArray[Any]:
+    values = np.asarray(labels)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise SourceError(
+            f"The labels of {name} have the shape {values.shape}; saccade needs one label an image: N names or numbers."
+        )
+    if len(values) != images:
+        raise SourceError(f"{name} has {images} images and {len(values)} labels; expected one label an image.")
+    whole = values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool(np.all(values == np.floor(values))))
+    if not whole and values.dtype.kind not in "US":
+        raise SourceError(f"The labels of {name} are of type {values.dtype}; expected names or whole numbers.")
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "backslashreplace")
+    return values.astype(np.int64) if whole else values
+
+
+def _numbered(
+    labels: NDArray[Any], classes: Sequence[str] | None, name: str
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return labels as indices into the classes that occur, in natural order."""
+    if classes is not None and labels.dtype.kind == "i":
+        if labels.size and not 0 <= labels.min() <= labels.max() < len(classes):
+            raise SourceError(
+                f"The labels of {name} go from {labels.min()} to {labels.max()}, but it names {len(classes)} classes; "
+                f"expected 0 to {len(classes) - 1}."
+            )
+        labels = np.array(classes, dtype=str)[labels]
+    texts = labels.astype(str)
+    if classes is not None and (unknown := set(texts.tolist()) - set(classes)):
+        raise SourceError(f'The label "{min(unknown)}" of {name} is not among its classes: {", ".join(classes)}.')
+    found, inverse = np.unique(texts, return_inverse=True)
+    names = sorted(map(str, found), key=natural)
+    rank = {text: index for index, text in enumerate(names)}
+    return np.array([rank[str(text)] for text in found], np.int64)[inverse], tuple(names)

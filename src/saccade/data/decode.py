@@ -1,0 +1,233 @@
+"""The bytes of one image file become uint8 RGB pixels, by one fixed rule that no setting changes."""
+
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from saccade.data.scale import composite, reduced, reduction, to_uint8
+from saccade.errors import DecodeError
+
+Uint8 = NDArray[np.uint8]
+
+# Formats Pillow decodes by itself; those that start other programs (EPS) or hold no photos are left out.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "DIB", "TGA", "QOI")
+MAX_PIXELS = 178_956_970
+"""Images with more pixels by their header are refused (the limit at which Pillow, too, sees a bomb)."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Decoded:
+    """One decoded image: `x_HWC` uint8 RGB (read-only), the file's upright `(width, height)`, what was converted."""
+
+    x_HWC: Uint8
+    size: tuple[int, int]
+    notes: tuple[str, ...] = ()
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode one image file to uint8 RGB, upright, at the size it is kept (`scale.reduction`).
+
+    Grey and palette images become RGB; transparent parts are laid on white; CMYK is converted by
+    R = (255 - C)(255 - K) / 255; whole numbers beyond 8 bits are divided by 257, floats spread from
+    their lowest to their highest value (`scale.to_uint8`); EXIF orientation is applied; of an
+    animation the first frame is taken.
+    Raises DecodeError with the reason alone: empty, not an image, cut short, more than `MAX_PIXELS` pixels.
+    """
+    return _decode_plain_jpeg(data) or _decode_any(data)
+
+
+def _decode_plain_jpeg(data: bytes) -> Decoded | None:
+    """Decode a small grey or colour JPEG without EXIF at two thirds of the cost; None where that is not the case."""
+    header = _jpeg_header(data)
+    if header is None:
+        return None
+    mode, size = header
+    if reduction(*size) > 1:
+        return None
+    try:
+        image = Image.frombytes(mode, size, data, "jpeg", mode, "")
+    except (ValueError, OSError, MemoryError):
+        return None
+    return Decoded(_array(image if mode == "RGB" else image.convert("RGB")), size)
+
+
+def _jpeg_header(data: bytes) -> tuple[str, tuple[int, int]] | None:
+    """Return mode and (width, height) of a JPEG that needs no special care, else None."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    position, found = 2, None
+    with suppress(IndexError):
+        while data[position] == 0xFF:
+            marker = data[position + 1]
+            if marker == 0xDA:  # the scan begins: all that could matter has been seen
+                return found
+            if marker in (0xC0, 0xC2) and data[position + 4] == 8 and data[position + 9] in (1, 3) and found is None:
+                height, width = (
+                    data[position + 5] << 8 | data[position + 6],
+                    data[position + 7] << 8 | data[position + 8],
+                )
+                found = ("L" if data[position + 9] == 1 else "RGB", (width, height))
+            elif marker not in (0xC4, 0xDB, 0xDD, 0xE0, 0xE2, 0xED, 0xFE):  # EXIF, Adobe, anything unusual
+                return None
+            position += 2 + (data[position + 2] << 8 | data[position + 3])
+    return None
+
+
+def _decode_any(data: bytes) -> Decoded:
+    if not data:
+        raise DecodeError("the file is empty (0 bytes)")
+    with _quiet():
+        try:
+            with Image.open(BytesIO(data), formats=_formats()) as image:
+                return _upright_rgb(image)
+        except DecodeError:
+            raise
+        except Image.DecompressionBombError:
+            raise DecodeError(_too_large()) from None
+        except UnidentifiedImageError:
+            raise DecodeError(_not_an_image(data)) from None
+        except Exception as error:  # noqa: BLE001 (on broken bytes Pillow's readers raise whatever comes)
+            raise DecodeError(_damaged(error)) from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return those of FORMATS that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _upright_rgb(image: Image.Image) -> Decoded:
+    if image.width * image.height > MAX_PIXELS:
+        raise DecodeError(_too_large())
+    full = image.size
+    deep = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    # Pillow turns TIFFs upright itself while loading. Others must be loaded first: the EXIF of a PNG comes last.
+    already = _orientation(image) if image.format == "TIFF" else 1
+    if (factor := reduction(*full)) > 1:  # JPEGs are decoded at 1/2, 1/4 or 1/8 where that is large enough
+        image.draft(None, (-(-full[0] // factor), -(-full[1] // factor)))
+    image.load()
+    rgb, note = _rgb(image)
+    rgb = reduced(rgb)
+    if (turn := _UPRIGHT.get(_orientation(image))) is not None:
+        rgb = rgb.transpose(turn)
+    notes = (
+        note or ("16-bit values scaled to 8 bits" if deep else ""),
+        "turned upright as its EXIF orientation says" if turn is not None or already > 1 else "",
+        "of several frames: only the first is used" if _several_frames(image) else "",
+    )
+    return Decoded(_array(rgb), full[::-1] if turn in _SIDEWAYS else full, tuple(filter(None, notes)))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; damaged EXIF is no reason to lose a picture, and counts as 1."""
+    with suppress(Exception):
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        return orientation if orientation in _UPRIGHT else 1
+    return 1
+
+
+def _several_frames(image: Image.Image) -> bool:
+    """Say whether this is an animation or has pages; phone photos that carry a second picture (MPO) do not count."""
+    with suppress(Exception):
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    return False
+
+
+def _rgb(image: Image.Image) -> tuple[Image.Image, str]:
+    """Return the loaded image as RGB, and what was done if that is worth telling."""
+    if image.mode.startswith("I;16"):
+        return _from_numbers(image), "16-bit values scaled to 8 bits"
+    if image.mode == "I":
+        return _from_numbers(image), "whole numbers beyond 8 bits scaled to 8 bits"
+    if image.mode == "F":
+        return _from_numbers(image), "floating-point values scaled from their lowest to their highest"
+    if image.has_transparency_data:
+        rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        if rgba.getchannel("A").getextrema() == (255, 255):
+            return rgba.convert("RGB"), ""
+        return composite(rgba), "transparent parts laid on white"
+    if image.mode == "RGB":
+        return image, ""
+    return image.convert("RGB"), "CMYK turned into RGB" if image.mode == "CMYK" else ""
+
+
+def _from_numbers(image: Image.Image) -> Image.Image:
+    return Image.fromarray(to_uint8(np.asarray(image))).convert("RGB")
+
+
+def _array(image: Image.Image) -> Uint8:
+    """Return an RGB image's pixels, read-only; `tobytes` is cheaper than `np.asarray`."""
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
+
+
+def _too_large() -> str:
+    return f"it has more than {MAX_PIXELS // 10**6} million pixels"
+
+
+def _not_an_image(data: bytes) -> str:
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+        return "HEIC photos cannot be read; save it as JPEG or PNG"
+    with suppress(UnicodeDecodeError):
+        if data[:2048].decode("ascii").isprintable() or data[:2048].decode("ascii").split():
+            return "not an image: it holds text"
+    return "not an image in a known format, or damaged from its first bytes on"
+
+
+def _damaged(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    if isinstance(error, EOFError) or re.search("truncated|not enough|unexpected end|end of file", text, re.IGNORECASE):
+        return "the file is cut short"
+    # Numbers are left out, so that files with the same fault are told of together.
+    return f"the file is damaged ({re.sub(r'[0-9]+', 'N', text).strip('. ') or type(error).__name__})"
+
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_quiet_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Pillow's warnings (odd EXIF, many pixels) while any thread decodes.
+
+    `warnings.catch_warnings` alone restores the wrong filters where threads overlap; here the first
+    thread in sets them and the last one out restores them.
+    """
+    global _quiet_depth, _quiet_filters  # noqa: PLW0603
+    with _quiet_lock:
+        if _quiet_depth == 0:
+            _quiet_filters = warnings.catch_warnings()
+            _quiet_filters.__enter__()
+            warnings.simplefilter("ignore")
+        _quiet_depth += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                _quiet_filters.__exit__(None, None, None)

@@ -1,0 +1,58 @@
+"""ImageSet: named, labelled images of one source, whose pixels are decoded when they are needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.data.pixels import Pixels
+from saccade.events import Finding
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images and their labels: N images, K classes; `select` makes smaller ones that share pixels."""
+
+    source: str
+    """What the user gave: a path or a data set's name."""
+    name: str
+    """A short name of the source."""
+    keys: tuple[str, ...]
+    """Each image's unique name within the source, sorted; printable whatever the file is called."""
+    labels_N: NDArray[np.int64]
+    """Each image's class, an index into `classes`."""
+    classes: tuple[str, ...]
+    """The classes' names in natural order (class "10" after "9")."""
+    given_parts: tuple[str | None, ...]
+    """The part the source puts an image in: "train", "validation", "test", or None."""
+    groups: tuple[str | None, ...]
+    """The user's name for images that must stay together (one patient, one video), or None."""
+    pixels: Pixels
+    """Where the decoded images are; answers for `keys` alone."""
+    ignored: tuple[Finding, ...] = ()
+    """What else lay in the source; `integrity` emits it."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
+        """Return the images at `indices`, in that order, with the same classes."""
+        chosen = np.asarray(indices, np.int64)
+        keys = tuple(self.keys[i] for i in chosen)
+        return replace(
+            self,
+            keys=keys,
+            labels_N=self.labels_N[chosen],
+            given_parts=tuple(self.given_parts[i] for i in chosen),
+            groups=tuple(self.groups[i] for i in chosen),
+            pixels=self.pixels.only(keys),
+        )
+
+    def class_counts(self) -> NDArray[np.int64]:
+        """Return the number of images of each class, (K,)."""
+        return np.bincount(self.labels_N, minlength=len(self.classes)).astype(np.int64)
+
+    def hashes(self) -> tuple[str, ...]:
+        """Return each image's content hash (`Pixels.hash`): equal where the decoded pixels are."""
+        return tuple(map(self.pixels.hash, self.keys))

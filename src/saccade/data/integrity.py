@@ -1,0 +1,55 @@
+"""The integrity check: every image is decoded once, and what cannot be read is named and left out."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from saccade.data.imageset import ImageSet
+from saccade.errors import SourceError
+from saccade.events import Finding, emit
+
+
+def integrity(images: ImageSet) -> ImageSet:
+    """Return the readable images, their classes renumbered where one has none left.
+
+    Emits Progress, and Findings of the kinds "ignored" and "empty-class" (what else lay in the
+    source), "unreadable" (by reason) and "converted" (by what was done).
+    Raises SourceError where fewer than two classes have readable images.
+    """
+    for finding in images.ignored:
+        emit(finding)
+    reasons = images.pixels.check(images.keys)
+    for reason, keys in _by_text((key, reason) for key, reason in reasons.items()):
+        emit(Finding(kind="unreadable", detail=f"{reason}: left out", paths=keys, severity="warning"))
+    readable = images.select([i for i, key in enumerate(images.keys) if key not in reasons])
+    pixels = readable.pixels
+    for note, keys in _by_text((key, note) for key in readable.keys for note in pixels.notes(key)):
+        emit(Finding(kind="converted", detail=note, paths=keys))
+    return _without_empty_classes(replace(readable, ignored=()), reasons)
+
+
+def _by_text(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the images that share a text, for each text in order."""
+    keys: dict[str, list[str]] = {}
+    for key, text in pairs:
+        keys.setdefault(text, []).append(key)
+    return [(text, tuple(keys[text])) for text in sorted(keys)]
+
+
+def _without_empty_classes(images: ImageSet, reasons: dict[str, str]) -> ImageSet:
+    filled = np.flatnonzero(images.class_counts())
+    if len(filled) < 2:
+        first = next(iter(reasons.items()), None)
+        why = f' The first of {len(reasons)} unreadable ones is "{first[0]}": {first[1]}.' if first else ""
+        raise SourceError(
+            f"{images.source} has readable images of {len(filled)} {'class' if len(filled) == 1 else 'classes'}; a "
+            f"classifier needs at least two.{why}"
+        )
+    lost = tuple(name for index, name in enumerate(images.classes) if index not in set(filled.tolist()))
+    if not lost:
+        return images
+    detail = "classes without one readable image: left out"
+    emit(Finding(kind="empty-class", detail=detail, paths=lost, severity="warning"))
+    renumbered = np.searchsorted(filled, images.labels_N).astype(np.int64)
+    return replace(images, labels_N=renumbered, classes=tuple(images.classes[i] for i in filled))

@@ -1,0 +1,205 @@
+"""Where in a tree of files the images, their classes and their parts are: one rule for folders and archives."""
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from saccade.errors import SourceError
+from saccade.events import Finding
+
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".avif",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".ico", ".tga", ".qoi", ".heic", ".heif",
+})  # fmt: skip
+PART_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+_SYSTEM_FILES = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+
+Names = tuple[str, ...]  # one file's path within the source, name by name
+
+
+class Tree(Protocol):
+    """A folder or an archive: file and folder names as paths with "/", what was skipped, and reading."""
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The names of the files."""
+        ...
+
+    @property
+    def folders(self) -> Sequence[str]:
+        """The names of the folders."""
+        ...
+
+    @property
+    def skipped(self) -> Sequence[Finding]:
+        """What was left out for safety."""
+        ...
+
+    def read(self, file: str) -> bytes:
+        """Return a file's content; raises DecodeError with a reason."""
+        ...
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One image file of a tree: the name it has in the tree, its class and the part it was put in."""
+
+    file: str
+    label: str
+    part: str | None
+
+
+def natural(name: str) -> tuple[object, ...]:
+    """Return a sort key that puts numbers in their order.
+
+    >>> sorted(["class 10", "class 9", "Class 1"], key=natural)
+    ['Class 1', 'class 9', 'class 10']
+    """
+    pieces = re.split(r"([0-9]+)", unicodedata.normalize("NFC", name).casefold())
+    return (*((int(p), "") if p.isdecimal() else (-1, p) for p in pieces), name)
+
+
+def printable(name: str) -> str:
+    r"""Return a file name as text that can be shown and saved: bytes that are not UTF-8 become `\xNN`.
+
+    >>> printable("caf\udce9.jpg")
+    'caf\\xe9.jpg'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def part_named(name: str) -> str | None:
+    """Return the part a folder or a manifest's word stands for, in any letter case, or None."""
+    return PART_NAMES.get(name.strip().casefold())
+
+
+def arrange(tree: Tree, source: str) -> tuple[list[Labelled], list[Finding]]:
+    """Return a tree's labelled images and what was found beside them.
+
+    Class folders, or class folders within part folders; a single folder around them all is looked
+    through. Raises SourceError where there are no images or no class folders.
+    """
+    images, findings = _images(tree.files, source)
+    depth = _wrapping(images)
+    split = _is_split(images, depth)
+    labelled, stray = [], []
+    for names in images:
+        place = depth + 1 if split else depth
+        part = part_named(names[depth]) if split else None
+        if len(names) < place + 2 or (split and part is None):
+            stray.append(names)
+        else:
+            labelled.append(Labelled("/".join(names), _class_name(names[place]), part))
+    if not labelled:
+        raise SourceError(
+            f"{source} holds {len(images)} images but no class folders: put the images of each class into a folder "
+            "of its own, such as cat/ and dog/."
+        )
+    findings += [*tree.skipped, *_stray(stray, split)]
+    findings += _empty_classes(tree.folders, labelled, depth + split, split)
+    return labelled, findings
+
+
+def _images(files: Iterable[str], source: str) -> tuple[list[Names], list[Finding]]:
+    """Tell image files from others; all of them sorted."""
+    images: list[Names] = []
+    hidden, others = [], []
+    for file in sorted(files):
+        names = tuple(file.split("/"))
+        if _is_hidden(names):
+            hidden.append(printable(file))
+        elif _suffix(names[-1]) in IMAGE_SUFFIXES:
+            images.append(names)
+        else:
+            others.append(printable(file))
+    if not images:
+        seen = Counter(_suffix(file) or "no extension" for file in others).most_common(3)
+        found = ", ".join(f"{count} × {suffix}" for suffix, count in seen)
+        raise SourceError(
+            f"{source} holds no images ({f'found: {found}' if found else 'it is empty'}); expected class folders of "
+            "JPEG, PNG, WebP, GIF, BMP or TIFF files."
+        )
+    findings = [
+        Finding(kind="ignored", detail=f"{what}: left out", paths=tuple(paths))
+        for what, paths in (("hidden or system files", hidden), ("not image files by their extension", others))
+        if paths
+    ]
+    return images, findings
+
+
+def _is_hidden(names: Names) -> bool:
+    return any(name.startswith(".") or name.casefold() in _SYSTEM_FILES for name in names)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 (a name within an archive is no path of this system)
+
+
+def _wrapping(images: list[Names]) -> int:
+    """Return how many folders lie around everything: 0, or more where one folder holds all class folders."""
+    depth = 0
+    while (
+        all(len(names) > depth + 1 for names in images)
+        and len({names[depth] for names in images}) == 1
+        and any(len(names) > depth + 2 for names in images)
+        and part_named(images[0][depth]) is None
+    ):
+        depth += 1
+    return depth
+
+
+def _is_split(images: list[Names], depth: int) -> bool:
+    """Say whether the top folders are parts: such names with class folders inside, and no class beside them.
+
+    A class may be called "train"; beside other classes it is one, unless two parts are named.
+    """
+    tops = {names[depth] for names in images if len(names) > depth + 1}
+    parts = {part_named(names[depth]) for names in images if len(names) > depth + 2} - {None}
+    return bool(parts) and (len(parts) >= 2 or all(part_named(top) for top in tops))
+
+
+def _class_name(folder: str) -> str:
+    return unicodedata.normalize("NFC", printable(folder))
+
+
+def _stray(stray: list[Names], split: bool) -> list[Finding]:
+    where = "train, validation and test with class folders" if split else "the class folders"
+    paths = tuple(printable("/".join(names)) for names in stray)
+    detail = f"images outside {where}, so without a class: left out"
+    return [Finding(kind="ignored", detail=detail, paths=paths, severity="warning")] if stray else []
+
+
+def _empty_classes(folders: Iterable[str], labelled: list[Labelled], depth: int, split: bool) -> list[Finding]:
+    """Name the folders where classes lie that hold no image."""
+    filled = {tuple(image.file.split("/")[: depth + 1]) for image in labelled}
+    around = {names[:depth] for names in filled}
+    empty = sorted(
+        printable("/".join(names))
+        for names in {tuple(folder.split("/")) for folder in folders}
+        if len(names) == depth + 1 and names not in filled and not _is_hidden(names)
+        if names[:depth] in around or (split and part_named(names[depth - 1]))
+    )
+    detail = "class folders without images: not counted as classes" + (" of that part" if split else "")
+    return [Finding(kind="empty-class", detail=detail, paths=tuple(empty), severity="warning")] if empty else []
+
+
+def unique_keys(files: Iterable[str], show: Callable[[str], str] = printable) -> dict[str, str]:
+    """Return key → file, with a number added in the rare case that two names look the same when shown."""
+    keys: dict[str, str] = {}
+    for file in files:
+        key, copy = show(file), 1
+        while key in keys:
+            copy += 1
+            key = f"{show(file)} ({copy})"
+        keys[key] = file
+    return keys

@@ -1,0 +1,117 @@
+"""CSV and Parquet tables of images: `path,label[,split][,group]`, paths relative to the table's folder."""
+
+import csv
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saccade.data.layout import part_named
+from saccade.errors import SourceError
+from saccade.events import Finding
+
+_REQUIRED = ("path", "label")
+_COLUMNS = (*_REQUIRED, "split", "group")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of a manifest."""
+
+    path: str
+    label: str
+    part: str | None
+    group: str | None
+
+
+def read_manifest(path: Path) -> tuple[list[Row], list[Finding]]:
+    """Return a table's rows, sorted by path, and what was found beside them.
+
+    Rows without a label are left out. Raises SourceError where columns are missing, a split is
+    unknown, the table is damaged, or an image is given twice with two labels or splits.
+    """
+    table = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    rows: dict[str, Row] = {}
+    unlabelled, repeated = [], []
+    for cells in table:
+        if not cells["path"]:
+            raise SourceError(f'{path} has a row without a path (its label is "{cells["label"]}").')
+        row = _row(cells, path)
+        known = rows.setdefault(row.path, row)
+        if not row.label:
+            unlabelled.append(row.path)
+        elif known is not row:
+            _refuse_conflict(known, row, path)
+            repeated.append(row.path)
+    findings = [
+        Finding(kind="ignored", detail=detail, paths=tuple(paths), severity="warning")
+        for detail, paths in (
+            ("rows without a label: left out", unlabelled),
+            ("rows given more than once: counted once", repeated),
+        )
+        if paths
+    ]
+    return sorted((row for row in rows.values() if row.label), key=lambda row: row.path), findings
+
+
+def _row(cells: Mapping[str, str], manifest: Path) -> Row:
+    part = part_named(cells["split"]) if cells["split"] else None
+    if cells["split"] and part is None:
+        raise SourceError(f'{manifest}: the split "{cells["split"]}" is unknown; expected train, validation or test.')
+    return Row(posixpath.normpath(cells["path"]), cells["label"], part, cells["group"] or None)
+
+
+def _refuse_conflict(one: Row, other: Row, manifest: Path) -> None:
+    if one.label != other.label:
+        raise SourceError(
+            f'{manifest} gives "{one.path}" two labels, "{one.label}" and "{other.label}"; saccade needs one label an '
+            "image: keep one row for each."
+        )
+    if one.part != other.part:
+        raise SourceError(f'{manifest} puts "{one.path}" into two splits; keep one row for each image.')
+
+
+def _csv(path: Path) -> Iterable[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = _columns(reader.fieldnames or (), path)
+            return [{name: (row.get(column) or "").strip() for name, column in columns.items()} for row in reader]
+    except (OSError, csv.Error) as error:
+        raise SourceError(f"{path} cannot be read as CSV: {error}.") from error
+
+
+def _parquet(path: Path) -> Iterable[dict[str, str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(path).names
+        columns = _columns(names, path)
+        table = pq.read_table(path, columns=[column for column in columns.values() if column])
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}.") from error
+    values: dict[str, list[Any]] = table.to_pydict()
+    if any(isinstance(label, list | dict) for label in values[columns["label"]]):
+        raise SourceError(f"{path}: the column label holds several labels an image; saccade needs one label an image.")
+    return [
+        {name: _text(values[column][i]) if column else "" for name, column in columns.items()}
+        for i in range(table.num_rows)
+    ]
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _columns(found: Iterable[str], path: Path) -> dict[str, str]:
+    """Return for each known column what the table calls it (letter case is free), or an empty string."""
+    named = {name.strip().casefold(): name for name in found}
+    missing = [name for name in _REQUIRED if name not in named]
+    if missing:
+        raise SourceError(
+            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {' and '.join(missing)}; expected path and "
+            f"label (and split and group if you like), found: {', '.join(named) or 'nothing'}."
+        )
+    return {name: named.get(name, "") for name in _COLUMNS}

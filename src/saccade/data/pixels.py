@@ -1,0 +1,147 @@
+"""Pixels owns the decoded images, within a memory limit; what does not fit is decoded again when asked for."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.data.decode import Decoded, Uint8
+from saccade.data.parallel import in_chunks
+from saccade.data.scale import square, thumbnail
+from saccade.errors import DecodeError, InputError
+from saccade.files import content_hash
+from saccade.settings import DataSettings
+
+Load = Callable[[str], Decoded]
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is remembered of every image, kept or not."""
+
+    hash: str
+    size: tuple[int, int]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _Store:
+    """What all views of one source share: how to load, what was decoded, and the room left for more."""
+
+    load: Load
+    room: float
+    kept: dict[str, Uint8] = field(default_factory=dict)
+    facts: dict[str, _Facts] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+
+    def read(self, key: str) -> Uint8:
+        """Return an image's pixels, decoding them unless they are kept."""
+        if (x_HWC := self.kept.get(key)) is not None:
+            return x_HWC
+        decoded = self.load(key)
+        x_HWC = decoded.x_HWC
+        if key not in self.facts:
+            digest = content_hash(f"{x_HWC.shape[0]}x{x_HWC.shape[1]}:".encode(), x_HWC.data)
+            self.facts[key] = _Facts(digest, decoded.size, decoded.notes)
+        with self.lock:
+            if x_HWC.nbytes <= self.room and key not in self.kept:
+                self.room -= x_HWC.nbytes
+                self.kept[key] = x_HWC
+        return x_HWC
+
+    def known(self, key: str) -> _Facts:
+        """Return what is remembered of an image, decoding it if it was not yet."""
+        if key not in self.facts:
+            self.read(key)
+        return self.facts[key]
+
+
+class Pixels:
+    """The pixels of some images by name: no name but those in `keys` can be asked for.
+
+    Results do not depend on the number of threads, on the memory limit, or on what was asked before.
+    """
+
+    def __init__(self, keys: Iterable[str], load: Load, settings: DataSettings) -> None:
+        self.keys = frozenset(keys)
+        self._settings = settings
+        self._store = _Store(load, settings.memory * 2**30)
+
+    def only(self, keys: Iterable[str]) -> "Pixels":
+        """Return a view that answers for `keys` alone and shares what is decoded."""
+        view = object.__new__(Pixels)
+        view.keys, view._settings, view._store = frozenset(keys), self._settings, self._store
+        self._refuse_others(view.keys)
+        return view
+
+    def check(self, keys: Sequence[str]) -> dict[str, str]:
+        """Decode every image once, in parallel; return the reason for each that cannot be, and emit Progress."""
+        self._refuse_others(keys)
+
+        def bad(chunk: Sequence[str]) -> list[tuple[str, str]]:
+            reasons = []
+            for key in chunk:
+                try:
+                    self._store.known(key)
+                except DecodeError as error:
+                    reasons.append((key, str(error)))
+            return reasons
+
+        chunks = in_chunks(bad, keys, workers=self._settings.workers, task="integrity")
+        return dict(pair for pairs in chunks for pair in pairs)
+
+    def read(self, key: str) -> Uint8:
+        """Return one image as it is kept: uint8 RGB `(h, w, 3)`, read-only; raises DecodeError."""
+        self._refuse_others((key,))
+        return self._store.read(key)
+
+    def squares(self, keys: Sequence[str], side: int) -> Uint8:
+        """Return the images as one new array x_NHWC, uint8 RGB, `side` by `side`, fitted by `fit_to_square`.
+
+        Raises DecodeError when an image that was readable no longer is.
+        """
+        self._refuse_others(keys)
+        x_NHWC = np.empty((len(keys), side, side, 3), np.uint8)
+        fit = self._settings.fit_to_square
+
+        def fill(places: Sequence[int]) -> None:
+            for place in places:
+                x_NHWC[place] = square(self._named(keys[place]), side, fit)
+
+        for _ in in_chunks(fill, range(len(keys)), workers=self._settings.workers):
+            pass
+        return x_NHWC
+
+    def thumbnail(self, key: str, side: int) -> Uint8:
+        """Return one image `(h, w, 3)` with its longer side at most `side`, aspect kept."""
+        return thumbnail(self.read(key), side)
+
+    def hash(self, key: str) -> str:
+        """Return the hash of an image's shape and pixels as they are kept, whatever file they came from."""
+        self._refuse_others((key,))
+        return self._store.known(key).hash
+
+    def notes(self, key: str) -> tuple[str, ...]:
+        """Return what was converted when an image was decoded."""
+        self._refuse_others((key,))
+        return self._store.known(key).notes
+
+    def sizes(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Return width and height of each image's file, upright, as (N, 2)."""
+        self._refuse_others(keys)
+        return np.array([self._store.known(key).size for key in keys], np.int64).reshape(-1, 2)
+
+    def _named(self, key: str) -> Uint8:
+        try:
+            return self._store.read(key)
+        except DecodeError as error:
+            raise DecodeError(f"{key}: {error}") from error
+
+    def _refuse_others(self, keys: Iterable[str]) -> None:
+        if not self.keys.issuperset(keys):
+            stranger = next(key for key in keys if key not in self.keys)
+            raise InputError(
+                f'The image "{stranger}" is not one of these {len(self.keys)}; it may belong to another part.'
+            )

@@ -1,0 +1,210 @@
+"""Split into training, validation and test part: stratified, seeded, and no group on two sides."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.data.imageset import ImageSet
+from saccade.data.parts import Part, Parts, SealedPart
+from saccade.device import derived_seed
+from saccade.errors import SettingError, SourceError
+from saccade.events import Finding, emit
+from saccade.settings import DataSettings
+
+# Where images of one group lie in several given parts, the later part keeps its own.
+PARTS = ("train", "validation", "test")
+_FEWEST = 3
+
+
+def split(images: ImageSet, groups_N: NDArray[np.int64], settings: DataSettings) -> Parts:
+    """Return the three parts: given ones are kept, missing ones are taken from the training images.
+
+    `groups_N` numbers images that must stay on one side (see `audit.duplicates`); they are united
+    with the source's own groups. Each part taken has its fraction of every class, to the nearest
+    image, as far as groups allow; every class keeps at least one image to train on.
+    Emits Findings of the kinds "leak", "small-class" and "missing-class".
+    Raises SourceError where there are no training images or too few to split, SettingError where
+    the fractions leave nothing to train on.
+    """
+    united_N = _united(groups_N, images.groups)
+    part_N = given_numbers(images)
+    dropped_N = crossing(part_N, united_N)
+    _tell_leaks(images, dropped_N & ~crossing(part_N, groups_N))
+    part_N[dropped_N] = -1
+    wanted = _wanted(part_N, settings, images.source)
+    if wanted:
+        pool = np.flatnonzero(part_N == 0)
+        part_N[pool] = _assign(images.labels_N[pool], united_N[pool], wanted, settings.seed)
+        _tell_small(images.select(pool), united_N[pool])
+    selected = [images.select(np.flatnonzero(part_N == number)) for number in range(3)]
+    for name, part in zip(PARTS, selected, strict=True):
+        if len(part) == 0:
+            raise SourceError(
+                f"{images.source} has too few images to split ({len(images)} in {len(images.classes)} classes: none is "
+                f"left for {name}); give at least {_FEWEST} different images of each class."
+            )
+    _tell_missing(selected)
+    train, validation, test = (Part(name, part) for name, part in zip(PARTS, selected, strict=True))
+    return Parts(train, validation, SealedPart(test))
+
+
+def given_numbers(images: ImageSet) -> NDArray[np.int64]:
+    """Return the number of each image's given part, an index into PARTS; those without one are for training."""
+    return np.array([PARTS.index(part or "train") for part in images.given_parts], np.int64)
+
+
+def crossing(part_N: NDArray[np.int64], groups_N: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which images have a member of their group in a later part, and so must be left out of theirs.
+
+    >>> crossing(np.array([0, 2, 0]), np.array([7, 7, 8]))
+    array([ True, False, False])
+    """
+    _, index_N = np.unique(groups_N, return_inverse=True)
+    last = np.full(index_N.max(initial=-1) + 1, -1)
+    np.maximum.at(last, index_N, part_N)
+    return part_N < last[index_N]
+
+
+def _united(groups_N: NDArray[np.int64], names: Sequence[str | None]) -> NDArray[np.int64]:
+    """Return group numbers in which images are together where a number or a name is the same (union-find)."""
+    parent = list(range(len(groups_N)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[int | str, int] = {}
+    for i, (number, name) in enumerate(zip(groups_N.tolist(), names, strict=True)):
+        for label in (number, name):
+            if label is not None:
+                a, b = root(i), root(first.setdefault(label, i))
+                parent[max(a, b)] = min(a, b)
+    return np.array([root(i) for i in range(len(parent))], np.int64)
+
+
+def _wanted(part_N: NDArray[np.int64], settings: DataSettings, source: str) -> dict[int, float]:
+    """Return which parts must be taken from training, and their fractions of it."""
+    present = set(np.unique(part_N).tolist())
+    if 0 not in present:
+        raise SourceError(f"{source} has no training images (its parts are given, and none is for training).")
+    fractions = {2: settings.test_fraction, 1: settings.validation_fraction}
+    wanted = {number: fraction for number, fraction in fractions.items() if number not in present}
+    if sum(wanted.values()) >= 1:
+        raise SettingError(
+            f"test_fraction {settings.test_fraction} and validation_fraction {settings.validation_fraction} leave "
+            "nothing to train on; give fractions whose sum is below 1."
+        )
+    return wanted
+
+
+@dataclass
+class _Group:
+    """Images that stay together: how many of each class."""
+
+    members: list[int]
+    counts: dict[int, int]
+    part: int = 0
+
+
+def _assign(
+    labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], wanted: dict[int, float], seed: int
+) -> NDArray[np.int64]:
+    """Return each image's part: large groups first, each to the part that lacks most of its classes."""
+    groups = _groups(labels_N, groups_N)
+    order = np.random.default_rng(derived_seed(seed, "split")).permutation(len(groups))
+    shuffled = sorted((groups[i] for i in order), key=lambda group: -len(group.members))
+    lack = _targets(labels_N, groups, wanted)
+    for group in shuffled:
+        group.part = max(lack, key=lambda part: sum(n * lack[part][label] for label, n in group.counts.items()))
+        for label, n in group.counts.items():
+            lack[group.part][label] -= n
+    _fill_gaps(shuffled, wanted)
+    part_N = np.zeros(len(labels_N), np.int64)
+    for group in groups:
+        part_N[group.members] = group.part
+    return part_N
+
+
+def _groups(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64]) -> list[_Group]:
+    groups: dict[int, _Group] = {}
+    for i, (number, label) in enumerate(zip(groups_N.tolist(), labels_N.tolist(), strict=True)):
+        if (group := groups.get(number)) is None:
+            groups[number] = _Group([i], {label: 1})
+        else:
+            group.members.append(i)
+            group.counts[label] = group.counts.get(label, 0) + 1
+    return list(groups.values())
+
+
+def _targets(
+    labels_N: NDArray[np.int64], groups: list[_Group], wanted: dict[int, float]
+) -> dict[int, dict[int, float]]:
+    """Return part → class → number of images aimed at; training is named first, and so wins ties."""
+    of_class = Counter(label for group in groups for label in group.counts)
+    targets: dict[int, dict[int, float]] = {part: {} for part in (0, *wanted)}
+    for label, images in Counter(labels_N.tolist()).items():
+        left = images
+        for rank, (part, fraction) in enumerate(wanted.items()):
+            least = 1 if of_class[label] >= rank + 2 else 0
+            aim = max(least, round(fraction * images)) if least else 0
+            targets[part][label] = aim = min(aim, left - 1)
+            left -= aim
+        targets[0][label] = left
+    return targets
+
+
+def _fill_gaps(groups: list[_Group], wanted: dict[int, float]) -> None:
+    """Move a small group where large ones left a part without a class; training comes last, and so is sure of each."""
+    labels = sorted({label for group in groups for label in group.counts})
+    for part in (*wanted, 0):
+        held = {
+            p: Counter(label for group in groups if group.part == p for label in group.counts) for p in (0, *wanted)
+        }
+        for label in labels:
+            if held[part][label]:
+                continue
+            spare = [
+                group
+                for group in groups
+                if group.part != part
+                and label in group.counts
+                and (part == 0 or all(held[group.part][other] > 1 for other in group.counts))
+            ]
+            if spare:
+                moved = min(spare, key=lambda group: len(group.members))
+                held[moved.part].subtract(moved.counts.keys())
+                held[part].update(moved.counts.keys())
+                moved.part = part
+
+
+def _tell_leaks(images: ImageSet, dropped_N: NDArray[np.bool_]) -> None:
+    if dropped_N.any():
+        keys = tuple(images.keys[i] for i in np.flatnonzero(dropped_N))
+        detail = "images whose group also lies in a later part: left out, so that the later part stays whole"
+        emit(Finding(kind="leak", detail=detail, paths=keys, severity="warning"))
+
+
+def _tell_small(pool: ImageSet, groups_N: NDArray[np.int64]) -> None:
+    for label, name in enumerate(pool.classes):
+        different = len(np.unique(groups_N[pool.labels_N == label]))
+        if 0 < different < _FEWEST:
+            images = f"{different} different image{'s' if different > 1 else ''}"
+            where = "it stays in training" if different == 1 else "one stays in training"
+            detail = f'class "{name}" has only {images}: too few for training, validation and test, so {where}'
+            emit(Finding(kind="small-class", detail=detail, paths=(name,), severity="warning"))
+
+
+def _tell_missing(parts: Sequence[ImageSet]) -> None:
+    """Name the classes that a part has no image of."""
+    some = np.sum([part.class_counts() for part in parts], axis=0) > 0
+    for name, part in zip(PARTS, parts, strict=True):
+        absent = tuple(part.classes[label] for label in np.flatnonzero(some & (part.class_counts() == 0)))
+        if absent:
+            what = "they cannot be learned" if name == "train" else "nothing is measured for them there"
+            detail = f"classes without an image in the {name} part: {what}"
+            emit(Finding(kind="missing-class", detail=detail, paths=absent, severity="warning"))
