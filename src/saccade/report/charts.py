@@ -40,7 +40,7 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> Markup:
         if row["interval"]:
             axes.plot(row["interval"], [middle, middle], color=LIGHT["ink"], linewidth=2)
         weight = "bold" if chosen else "normal"
-        _text(axes, 0, place + 0.4, short(row["name"], 52), weight=weight, va="baseline")
+        _text(axes, 0, place + 0.37, short(row["name"], 52), weight=weight, va="baseline")
         _text(axes, 1.03, middle, percent(row["accuracy"]), weight=weight, va="center")
     spoken = "; ".join(f"{row['name']} {percent(row['accuracy'])}" for row in rows)
     return to_svg(figure, f"Bar chart of validation accuracy: {spoken}.")
@@ -92,8 +92,8 @@ def confusion(counts_KK: NDArray[np.int64], classes: Sequence[str]) -> Markup:
     cell = 56 if classes_count <= 4 else 44 if classes_count <= 10 else 32
     side = cell * classes_count
     slant = margin * 0.72 + 10
-    width, height = margin + side + slant * 0.8, side + slant + 40
-    figure, axes = _axes(height, left=margin, right=slant * 0.8, top=slant, bottom=40, width=width)
+    width, height = margin + side + slant * 0.8, side + slant + 4
+    figure, axes = _axes(height, left=margin, right=slant * 0.8, top=slant, bottom=4, width=width)
     axes.set(xlim=(0, classes_count), ylim=(classes_count, 0))
     axes.xaxis.set_visible(False)
     axes.yaxis.set_visible(False)
@@ -113,8 +113,6 @@ def confusion(counts_KK: NDArray[np.int64], classes: Sequence[str]) -> Markup:
         _text(axes, -0.15 * 44 / cell, row + 0.5, names[row], ha="right", va="center")
         head = _text(axes, row + 0.4, -0.15 * 44 / cell, names[row], ha="left", va="baseline")
         head.set(rotation=45, rotation_mode="anchor")
-    _text(axes, classes_count / 2, classes_count + 26 / cell, "predicted class (columns), true class (rows)",
-          ha="center", va="center", color=LIGHT["quiet"])  # fmt: skip
     right = int(np.trace(counts_KK))
     return to_svg(
         figure, f"Confusion matrix of {plural(classes_count, 'class')}: {right:,} of {counts_KK.sum():,} right."

@@ -32,7 +32,7 @@ def render(run: Run) -> str:
         summary=words.clean(run.read("summary")),
         history=words.clean(run.history()),
         plan=words.clean(_optional(run, "plan", {})),
-        findings=words.clean(_optional(run, "findings", [])),
+        findings=words.clean(_optional(run, "findings", None)),
         settings="\n".join(words.clean(line) for line in settings.splitlines()),
     )
     built = [(name, title, build(material)) for name, title, build in SECTIONS]

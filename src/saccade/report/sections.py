@@ -8,28 +8,14 @@ from typing import Any
 import numpy as np
 
 from saccade.report import charts, curves, pictures
+from saccade.report.kinds import KINDS, title
 from saccade.report.verdict import is_baseline, majority, verdict
 
 View = dict[str, Any]
 History = Sequence[Mapping[str, Any]]
 
-# Findings of the watch, which belong beside the curves; everything else is about the data.
-DATA_KINDS: dict[str, tuple[str, str]] = {
-    "unreadable": ("Unreadable files", "Could not be decoded, and were left out."),
-    "leak": (
-        "Copies across parts",
-        "The same picture in a training and a test folder would be tested on what it taught.",
-    ),
-    "label-conflict": ("Copies under different classes", "The same picture with two labels: at least one is wrong."),
-    "duplicate": ("Duplicates", "The same picture more than once; copies are kept on one side of the split."),
-    "near-duplicate": ("Near duplicates", "Almost the same picture more than once."),
-    "empty-class": ("Empty classes", "Classes without a readable image."),
-    "imbalance": ("Unbalanced classes", "Some classes have many more images than others."),
-    "converted": ("Converted images", "Read in another form than stored."),
-    "ignored": ("Ignored files", "Not images."),
-}
 _SEVERITIES = {"error": 0, "warning": 1, "note": 2}
-SHOWN, LISTED, FULL_MATRIX = 5, 200, 24
+LISTED, FULL_MATRIX = 200, 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +26,7 @@ class Material:
     summary: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]] = ()
     plan: Mapping[str, Any] = field(default_factory=dict)
-    findings: Sequence[Mapping[str, Any]] = ()
+    findings: Sequence[Mapping[str, Any]] | None = None
     settings: str = ""
 
     @property
@@ -57,7 +43,7 @@ class Material:
 
 def top(material: Material) -> View:
     """The verdict, and the ruler it is marked on."""
-    found = verdict(material.summary)
+    found = verdict(material.summary, material.findings or ())
     best = max((row["validation_accuracy"] for row in material.summary.get("baselines") or []), default=None)
     looked = material.figures.get("looked") or []
     return {"verdict": found, "best": None if is_baseline(material.summary) else best, "looked": looked}
@@ -76,14 +62,10 @@ def baselines(material: Material) -> View | None:
         mine = summary["validation"]
         rows.append({"name": summary["chosen"], "accuracy": mine["accuracy"], "interval": mine.get("interval"),
                      "seconds": _training_seconds(summary)})  # fmt: skip
-    elif (summary.get("network") or {}).get("validation_accuracy") is not None:
+    elif (reached := _network_accuracy(material)) is not None:
         network = summary["network"]
-        reached = {
-            "accuracy": network["validation_accuracy"],
-            "interval": network.get("interval"),
-            "seconds": _training_seconds(summary),
-        }
-        rows.append({"name": network["name"], **reached})
+        rows.append({"name": network["name"], "accuracy": reached, "interval": network.get("interval"),
+                     "seconds": _training_seconds(summary)})  # fmt: skip
     share = (summary.get("validation") or {}).get("majority", majority(summary, "validation"))
     if share is not None:
         rows.append({"name": "always the commonest class", "accuracy": share, "interval": None})
@@ -92,6 +74,13 @@ def baselines(material: Material) -> View | None:
         row["kind"] = "chosen" if row["name"] == summary["chosen"] else "other"
     rows.sort(key=lambda row: -row["accuracy"])
     return {"rows": rows, "chart": charts.bars(rows), "images": summary["split"]["validation"]}
+
+
+def _network_accuracy(material: Material) -> float | None:
+    """Return what a network that was not chosen reached on validation, or None where there is none."""
+    network = material.summary.get("network")
+    seen = [line["validation_accuracy"] for line in material.history if line.get("validation_accuracy") is not None]
+    return network.get("validation_accuracy", seen[-1] if seen else None) if network else None
 
 
 def _training_seconds(summary: Mapping[str, Any]) -> float | None:
@@ -106,24 +95,34 @@ def checks(material: Material) -> View | None:
 
 def findings(material: Material) -> View | None:
     """What the data check found, by kind, the gravest first."""
+    if material.findings is None:
+        return None
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for finding in material.findings:
-        if finding["kind"] in DATA_KINDS or finding.get("paths"):
-            groups.setdefault(finding["kind"], []).append(finding)
-    order = list(DATA_KINDS)
-    kinds = []
-    for kind, rows in groups.items():
-        title, meaning = DATA_KINDS.get(kind, (kind, ""))
-        severity = min((row.get("severity", "note") for row in rows), key=lambda name: _SEVERITIES.get(name, 2))
-        kinds.append({"kind": kind, "title": title, "meaning": meaning, "severity": severity, "rows": rows[:LISTED],
-                      "left_out": len(rows) - LISTED, "count": len(rows)})  # fmt: skip
-    kinds.sort(
-        key=lambda group: (
-            _SEVERITIES.get(group["severity"], 2),
-            order.index(group["kind"]) if group["kind"] in order else 99,
-        )
-    )
+    for finding in filter(_of_data, material.findings):
+        groups.setdefault(finding["kind"], []).append(finding)
+    kinds = [
+        {
+            "title": title(kind),
+            "meaning": KINDS.get(kind, ("", ""))[1],
+            "severity": min((row.get("severity", "note") for row in rows), key=_gravity),
+            "files": sum(len(row.get("paths") or ()) for row in rows),
+            "rows": rows[:LISTED],
+            "count": len(rows),
+            "left_out": len(rows) - LISTED,
+        }
+        for kind, rows in sorted(groups.items(), key=lambda group: [*KINDS, group[0]].index(group[0]))
+    ]
+    kinds.sort(key=lambda kind: _gravity(str(kind["severity"])))
     return {"kinds": kinds, "images": material.summary["images"]}
+
+
+def _of_data(finding: Mapping[str, Any]) -> bool:
+    """Return whether a finding is about images, and not about the training."""
+    return finding["kind"] in KINDS or bool(finding.get("paths"))
+
+
+def _gravity(severity: str) -> int:
+    return _SEVERITIES.get(severity, 2)
 
 
 def split(material: Material) -> View | None:
@@ -142,7 +141,8 @@ def split(material: Material) -> View | None:
 def inputs(material: Material) -> View | None:
     """Training images as the network gets them."""
     picture = pictures.embed(material.folder, material.summary.get("inputs"))
-    return {"picture": picture, "size": (material.summary.get("network") or {}).get("size")} if picture else None
+    size = None if is_baseline(material.summary) else (material.summary.get("network") or {}).get("size")
+    return {"picture": picture, "size": size} if picture else None
 
 
 def training(material: Material) -> View | None:
@@ -154,7 +154,7 @@ def training(material: Material) -> View | None:
     axis = "epoch" if epochs else "step"
     end = float(max(line.get(axis) or 0 for line in history)) or 1.0
     drawn = [*_loss(history, axis, end), *_accuracy(history, axis, end), *_rate(history, axis, end)]
-    watch = [finding for finding in material.findings if finding["kind"] not in DATA_KINDS and not finding.get("paths")]
+    watch = [row for row in material.findings or () if not _of_data(row) and row["kind"] != "check"]
     return {"charts": drawn, "reading": material.summary.get("reading") or [], "watch": watch,
             "network": material.summary.get("network") or {}}  # fmt: skip
 
@@ -164,9 +164,8 @@ def _loss(history: History, axis: str, end: float) -> list[View]:
     held = curves.thinned(curves.points(history, "validation_loss", axis))
     if len(loss) < 2:
         return []
-    series = [("right", "faint", loss), ("right", "line", curves.smoothed(loss))] + [("wrong", "marked", held)] * bool(
-        held
-    )
+    series = [("right", "faint", loss), ("right", "line", curves.smoothed(loss)), ("wrong", "marked", held)]
+    series = [each for each in series if each[2]]
     values = [value for _, _, points in series for _, value in points]
     kind = "log" if min(values) > 0 and max(values) > 30 * min(values) else "number"
     words = f"Training loss from {loss[0][1]:.3g} to {loss[-1][1]:.3g}."
@@ -279,7 +278,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Material], View | None]], ...] = (
     ("calibration", "Can its probabilities be believed?", calibration),
     ("findings", "What the data check found", findings),
     ("split", "Classes and split", split),
-    ("inputs", "Images as the network sees them", inputs),
+    ("inputs", "Images as the classifier sees them", inputs),
     ("checks", "Checks before training", checks),
     ("training", "How training went", training),
     ("time", "Where the time went", time),

@@ -25,14 +25,15 @@ def to_svg(figure: "Figure", description: str) -> Markup:
 
     Colours of the report's palette become CSS variables, so a chart follows the page into dark
     mode; no ids are used, so any number of charts can stand in one page; the bytes depend on the
-    figure alone, and no global setting of matplotlib is read or changed here.
+    figure alone, and matplotlib's global settings are left alone, so that any thread may draw.
     """
     width, height = (float(side) for side in figure.bbox.size)
     renderer = InlineRenderer(width, height)
     figure.draw(renderer)
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        _number(width), _number(height), description, Markup("".join(renderer.parts))
-    )
+    # Grown by a quarter at the most, so that letters stay near the size of the page's.
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" style="max-width:{}px" role="img" aria-label="{}">{}</svg>'
+    ).format(_number(width), _number(height), _number(1.25 * width), description, Markup("".join(renderer.parts)))
 
 
 def text_width(text: str, size: float) -> float:
@@ -103,6 +104,12 @@ class InlineRenderer(RendererBase):
         self.parts.append(
             f'<text x="{_number(x)}" y="{_number(y)}" text-anchor="{anchor}" style="{style}"{turn}>{escape(s)}</text>'
         )
+
+    def draw_tex(
+        self, gc: GraphicsContextBase, x: float, y: float, s: str, prop: Any, angle: float, *, mtext: Any = None
+    ) -> None:
+        """Add text as it is, even where matplotlib is told to use TeX everywhere."""
+        self.draw_text(gc, x, y, s, prop, angle, mtext=mtext)
 
     def _anchored(self, mtext: Any, x: float, y: float, angle: float) -> tuple[float, float]:
         """Return the artist's own position, moved across the line of text to where its baseline lies."""

@@ -1,12 +1,14 @@
 """The verdict in plain words: what won, how good it is, how sure that is, and what it stands beside."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from saccade.report.kinds import title
 from saccade.report.words import interval, listed, percent, plural
 
 Summary = Mapping[str, Any]
+Findings = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +29,14 @@ class Verdict:
     sentences: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def convincing(self) -> bool:
+        """Whether the classifier is clearly better than always giving the commonest class."""
+        return self.bounds is None or self.majority is None or self.bounds[0] > self.majority
 
-def verdict(summary: Summary) -> Verdict:
-    """Return the verdict of a run from its summary.json."""
+
+def verdict(summary: Summary, findings: Findings = ()) -> Verdict:
+    """Return the verdict of a run from its summary.json and findings.json."""
     part = "test" if summary.get("test") else "validation"
     figures = summary[part]
     images = int(figures.get("images") or summary["split"][part])
@@ -43,7 +50,7 @@ def verdict(summary: Summary) -> Verdict:
         images=images,
         majority=majority(summary, part),
         sentences=tuple(_sentences(summary, part)),
-        warnings=tuple(_warnings(summary, part)),
+        warnings=tuple(_warnings(summary, findings, part)),
     )
 
 
@@ -141,8 +148,12 @@ def _looks(looks: int) -> str:
     )
 
 
-def _warnings(summary: Summary, part: str) -> Iterator[str]:
-    yield from summary.get("warnings") or []
+def _warnings(summary: Summary, findings: Findings, part: str) -> Iterator[str]:
+    told = {finding["detail"] for finding in findings if finding.get("paths") or finding["kind"] == "check"}
+    yield from (warning for warning in summary.get("warnings") or [] if warning not in told)
+    grave = {title(row["kind"]).lower(): None for row in findings if row.get("paths") and row.get("severity") != "note"}
+    if grave:
+        yield f"The data check found {', '.join(grave)}: see “What the data check found”."
     failed = [check["name"] for check in summary.get("checks") or [] if not check["passed"]]
     if failed:
         yield f"{plural(len(failed), 'check')} before training failed: {listed(failed)}."

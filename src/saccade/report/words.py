@@ -3,20 +3,22 @@
 import re
 from typing import Any
 
-# Control characters get their picture (a newline becomes U+240A); what turns the direction of the
-# text around it, and halves of characters from undecodable file names, become U+FFFD.
-_CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
-_UNSAFE = re.compile("[\x80-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]")
+# A newline and a tab get a visible sign; other control characters, what turns the direction of the
+# text around it, and halves of characters from undecodable file names become U+FFFD.
+_SIGNS = {"\n": "↵", "\t": "⇥"}
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
+)
 
 
 def clean(value: Any) -> Any:
     r"""Return `value`, as read from JSON, with every text in it made printable on one line.
 
     >>> clean({"classes": ["two\nlines", "cat"]})
-    {'classes': ['two␊lines', 'cat']}
+    {'classes': ['two↵lines', 'cat']}
     """
     if isinstance(value, str):
-        return _UNSAFE.sub("\ufffd", value.translate(_CONTROLS))
+        return _UNSAFE.sub(lambda found: _SIGNS.get(found[0], "\ufffd"), value)
     if isinstance(value, list):
         return [clean(item) for item in value]
     if isinstance(value, dict):
@@ -28,12 +30,12 @@ def short(text: str, length: int = 40) -> str:
     """Return `text` with its middle left out where it is longer than `length`.
 
     >>> short("a rather long class name", 11)
-    'a rat…name'
+    'a rat… name'
     """
     if len(text) <= length:
         return text
     head = (length - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (length - 2 - head) :]}"
+    return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

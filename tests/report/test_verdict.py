@@ -1,0 +1,114 @@
+"""The verdict in words: each sentence follows from the numbers, and says no more than they do."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade.report import verdict
+from tests.report import runs
+
+CLASSES = ["cat", "dog"]
+
+
+def summary(counts: list[list[int]], **changes: Any) -> dict[str, Any]:
+    base = runs.summary_of("pets", CLASSES, np.array(counts), looks=1, size=32)
+    for path, value in changes.items():
+        *parents, name = path.split("__")
+        place = base
+        for parent in parents:
+            place = place[parent]
+        place[name] = value
+    return base
+
+
+def said(found: dict[str, Any]) -> str:
+    return " ".join(verdict(found).sentences).replace("\xa0", " ")
+
+
+GOOD = [[95, 5], [5, 95]]
+
+
+def test_numbers_come_from_the_summary() -> None:
+    found = verdict(summary(GOOD))
+    assert (found.part, found.classifier, found.accuracy, found.right, found.images) == (
+        "test",
+        "convnet",
+        0.95,
+        190,
+        200,
+    )
+    assert found.bounds == pytest.approx((0.9105, 0.9726), abs=1e-4)
+    assert "Of 100 new images like these, expect 91 to 97 to be named correctly." in found.sentences
+
+
+def test_the_commonest_class_is_counted_on_the_same_part() -> None:
+    found = summary([[60, 0], [0, 40]], class_counts__train=[100, 300])
+    assert verdict(found).majority == pytest.approx(0.4)
+    assert "Always answering “dog”, the commonest class, would be right for 40.0 %." in said(found)
+
+
+def test_a_classifier_no_better_than_the_commonest_class_is_not_praised() -> None:
+    found = summary([[75, 5], [15, 5]])
+    assert not verdict(found).convincing
+    assert "this classifier is not clearly better than that" in said(found)
+    assert verdict(summary(GOOD)).convincing
+
+
+def test_overlapping_intervals_are_not_called_a_lead() -> None:
+    clear, unclear = summary(GOOD), summary(GOOD)
+    unclear["baselines"][1].update(validation_accuracy=0.93, interval=[0.88, 0.96])
+    assert "It is clearly ahead of the best simple baseline (linear softmax on pixels" in said(clear)
+    assert "It is not clearly ahead of the best simple baseline (linear softmax on pixels, 93.0 %" in said(unclear)
+
+
+def test_a_baseline_that_won_is_called_one() -> None:
+    found = summary(GOOD, chosen="linear softmax on pixels")
+    assert "The winner is a classical classifier, not a network: linear softmax on pixels" in said(found)
+    assert "It did better on validation than the network, convnet." in said(found)
+    assert "than the network" not in said({**found, "network": None})
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "words"),
+    [(0.99, "99.0 %, more than the test can confirm"), (0.8, "80.0 %, less than the test"), (0.95, "in line with")],
+)
+def test_validation_is_held_against_the_test(accuracy: float, words: str) -> None:
+    assert words in said(summary(GOOD, validation__accuracy=accuracy))
+
+
+def test_looks_are_counted() -> None:
+    assert "This was the first look at these test images" in said(summary(GOOD))
+    assert "have been looked at 12 times, in all runs" in said(summary(GOOD, test__looks=12))
+
+
+def test_a_sealed_test_part_is_said_to_be() -> None:
+    found = summary(GOOD)
+    del found["test"]
+    assert verdict(found).part == "validation"
+    assert "The test part is still sealed" in said(found)
+
+
+def test_warnings_name_what_is_wrong() -> None:
+    found = summary([[18, 2], [12, 0]], warnings=["half the files could not be read: left out", "stopped early"])
+    found["checks"][0]["passed"] = False
+    findings = [
+        {
+            "kind": "unreadable",
+            "severity": "warning",
+            "paths": ["a"],
+            "detail": "half the files could not be read: left out",
+        },
+        {"kind": "converted", "severity": "note", "paths": ["b"], "detail": "CMYK"},
+    ]
+    assert verdict(found, findings).warnings == (
+        "stopped early",
+        "The data check found unreadable files: see “What the data check found”.",
+        "1 check before training failed: “initial loss”.",
+        "With only 32 test images, the 95 % interval is wide (39.3 to 71.8\xa0%).",
+        "Never recognised: “dog”.",
+    )
+
+
+def test_nothing_to_warn_of_is_no_warning() -> None:
+    assert verdict(summary(GOOD)).warnings == ()
