@@ -1,7 +1,6 @@
 """Multinomial logistic regression on pixels or features: a softmax over s = W x + b."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, Self
 
@@ -11,11 +10,9 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from saccade.classifiers.distances import cores
 from saccade.classifiers.neighbors import flat
-from saccade.classifiers.objective import BLOCK, Objective, through
+from saccade.classifiers.objective import BLOCK, Objective, on_all_cores, through
 from saccade.errors import InputError, SettingError
 
 Array = NDArray[Any]
@@ -87,7 +84,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(classes) < 2:
             raise InputError(f"All labels are of one class, {classes[0]!r}; a classifier needs two or more.")
         fitted: list[LinearSoftmax] = []
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as pool:
+        with on_all_cores() as pool:
             data = Objective.of(x_ND, y_N, len(classes), pool)
             start = np.zeros((len(classes), x_ND.shape[1] + 1))
             for penalty in penalties:

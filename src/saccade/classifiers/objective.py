@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from saccade.classifiers.distances import cores
 
@@ -112,6 +114,13 @@ class Objective:
 
     def _shared(self, function: Callable[[slice], T]) -> list[T]:
         return list(self.pool.map(function, _shares(len(self.x_ND))))
+
+
+@contextmanager
+def on_all_cores() -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool with a thread a processor, each with a BLAS of one thread: products here are too thin to share."""
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as pool:
+        yield pool
 
 
 def softmax_loss(scores_NK: Array, y_N: Array) -> float:
