@@ -1,0 +1,53 @@
+"""saccade: from a folder of labelled images to an image classifier its owner can trust.
+
+`fit` is the whole main path, `train` one network, `load` a run's classifier. The parts are libraries
+of their own: `saccade.data`, `saccade.classifiers`, `saccade.train`, `saccade.study`, `saccade.report`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saccade.classifiers import Model
+    from saccade.recipe import Result
+
+__all__ = ["fit", "load", "train"]
+
+
+def fit(source: str | Path, *, out: str | Path | None = None, **settings: Any) -> "Result":
+    """Turn labelled images into the best classifier a budget buys, evaluated once and reported.
+
+    `settings` are those of `saccade fit`, such as `budget="2m"`, `seed=1`. Returns the run, the
+    model and the summary. Raises InputError where source, settings or `out` cannot be used.
+    """
+    from saccade import recipe
+    from saccade.settings import FitSettings
+
+    return recipe.fit(source, FitSettings(**settings), out=_path(out))
+
+
+def train(source: str | Path, *, out: str | Path | None = None, **settings: Any) -> "Result":
+    """Train one network with the settings of `saccade train`, such as `model="mlp"`, `epochs=5`.
+
+    The test part stays sealed. Raises InputError as `fit` does, TrainingError where the loss stops
+    being a number.
+    """
+    from saccade import recipe
+    from saccade.settings import TrainSettings
+
+    return recipe.train(source, TrainSettings(**settings), out=_path(out))
+
+
+def load(run: str | Path) -> "Model":
+    """Return the classifier of a finished run; raises RunError where there is none.
+
+    `load(run).predict(["photo.jpg"])` names what is on a photo.
+    """
+    from saccade.classifiers import Model
+    from saccade.run import Run
+
+    return Model.load(Run.open(Path(run)).model)
+
+
+def _path(out: str | Path | None) -> Path | None:
+    return None if out is None else Path(out)

@@ -37,6 +37,16 @@ class Ledger:
         folder = os.environ.get("SACCADE_STATE")
         return cls((Path(folder) if folder else user_state_path("saccade")) / "ledger.jsonl")
 
+    def ready(self) -> "Ledger":
+        """Return the ledger once it is known to take a look; raises RunError as `record` does."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with lock(self.path):
+                append_lines(self.path, [])
+        except OSError as error:
+            raise self._refusal(error) from error
+        return self
+
     def looks(self, test_hash: str) -> list[dict[str, str]]:
         """Return the looks recorded for a test part, oldest first: `test`, `when`, `run`, `command`."""
         return [line for line in read_lines(self.path) if line["test"] == test_hash]
@@ -53,7 +63,10 @@ class Ledger:
                 append_lines(self.path, [{"test": test_hash, "when": when, "run": run, "command": command}])
                 return self.looks(test_hash)
         except OSError as error:
-            raise RunError(
-                f"The ledger of test looks cannot be written at {self.path} ({error.strerror}); "
-                "make it writable, or set SACCADE_STATE to a folder that is."
-            ) from error
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OSError) -> RunError:
+        return RunError(
+            f"The ledger of test looks cannot be written at {self.path} ({error.strerror}); "
+            "make it writable, or set SACCADE_STATE to a folder that is."
+        )

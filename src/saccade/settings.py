@@ -123,6 +123,8 @@ class TrainSettings(DataSettings):
     """Largest shift of training images, as a share of the side."""
     cutout: float = Field(default=0.0, ge=0, le=1)
     """Side of the square blanked out in training images, as a share of the image's side."""
+    grow: bool = True
+    """Begin on smaller images and end on full ones, which is cheaper, where the network takes any size."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the network's products; auto is bfloat16 where the hardware has it."""
     device: str = "auto"

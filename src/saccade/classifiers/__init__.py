@@ -1,0 +1,7 @@
+"""Classifiers of images as scikit-learn estimators, and the model that is saved around one."""
+
+from saccade.classifiers.linear import LinearSoftmax as LinearSoftmax
+from saccade.classifiers.neighbors import KNearestNeighbors as KNearestNeighbors
+from saccade.classifiers.network import NetworkClassifier as NetworkClassifier
+from saccade.classifiers.saved import Model as Model
+from saccade.classifiers.saved import Prediction as Prediction

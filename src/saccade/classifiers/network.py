@@ -1,0 +1,86 @@
+"""A trained network as a scikit-learn classifier of images."""
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from saccade.data.batches import ArrayImages
+from saccade.errors import SettingError
+from saccade.nn import zoo
+from saccade.settings import TrainSettings
+from saccade.train.budget import Pace
+from saccade.train.forward import Forward
+from saccade.train.session import Session
+
+
+class NetworkClassifier(ClassifierMixin, BaseEstimator):
+    """Any network `saccade models` lists, trained on images x (N, H, W, 3) uint8, square, and labels y (N,).
+
+    `settings` are those of `saccade train`, as keywords of TrainSettings; without `epochs` there are ten.
+
+    >>> from sklearn.datasets import load_digits
+    >>> x, y = load_digits(return_X_y=True)
+    >>> images = (x.reshape(-1, 8, 8, 1) * 15.9).astype("uint8").repeat(3, axis=3)
+    >>> classifier = NetworkClassifier(epochs=2, settings={"flip": False}).fit(images[:1000], y[:1000])
+    >>> bool(classifier.score(images[1000:], y[1000:]) > 0.8)
+    True
+    """
+
+    def __init__(self, model: str = "convnet", epochs: float = 10.0, settings: dict[str, Any] | None = None) -> None:
+        self.model = model
+        self.epochs = epochs
+        self.settings = settings
+
+    def fit(self, x: NDArray[np.uint8], y: NDArray[Any]) -> Self:
+        """Train on all the images given. Raises SettingError when they are not square uint8 RGB."""
+        if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] != 3 or x.dtype != np.uint8:
+            raise SettingError(f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8.")
+        self.classes_, labels_N = np.unique(y, return_inverse=True)
+        chosen = {"model": self.model, "size": x.shape[1], "flip": False, "batch_size": 64, **(self.settings or {})}
+        x_NHWC = torch.from_numpy(x)
+        session = Session.start(
+            TrainSettings(**chosen),
+            ArrayImages(x_NHWC, torch.from_numpy(labels_N)),
+            x_NHWC,
+            classes=len(self.classes_),
+            names=[f"image {i}" for i in range(len(x))],
+        )
+        for _ in session.run(Pace.fixed(session.steps(self.epochs))):
+            pass
+        self.settings_, self.forward_ = session.settings, session.forward
+        return self
+
+    @classmethod
+    def of(cls, forward: Forward, settings: TrainSettings, classes: int) -> Self:
+        """Return the classifier around a trained network, for labels 0…classes-1."""
+        classifier = cls(settings.model)
+        classifier.classes_ = np.arange(classes)
+        classifier.settings_, classifier.forward_ = settings, forward
+        return classifier
+
+    def predict_proba(self, x: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return probabilities (N, K) for square images (N, S, S, 3) uint8, averaged over views."""
+        log_NK = self.forward_.log_probabilities(torch.from_numpy(np.ascontiguousarray(x)))
+        return log_NK.double().softmax(1).numpy()
+
+    def predict(self, x: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return the most probable class of each image."""
+        return self.classes_[self.predict_proba(x).argmax(1)]
+
+    def to_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return the weights, and what is needed to build the network again."""
+        state = self.forward_.network.state_dict()
+        tensors = {name: value.cpu().contiguous().numpy() for name, value in state.items()}
+        return tensors, {"classes": len(self.classes_), "settings": self.settings_.model_dump(mode="json")}
+
+    @classmethod
+    def from_state(cls, tensors: dict[str, NDArray[Any]], config: dict[str, Any]) -> Self:
+        """Return the classifier that `to_state` described, on this machine's own device and precision."""
+        settings = TrainSettings(**{**config["settings"], "device": "auto"})
+        assert settings.size is not None
+        network = zoo.build(settings.model, classes=config["classes"], side=settings.size, width=settings.width)
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
+        return cls.of(Forward.of(network, settings), settings, config["classes"])

@@ -1,0 +1,163 @@
+"""A trained classifier with all that prediction needs, and the one table that saves and loads every kind."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from saccade.classifiers.linear import LinearSoftmax
+from saccade.classifiers.neighbors import KNearestNeighbors
+from saccade.classifiers.network import NetworkClassifier
+from saccade.data import Part, decode, square
+from saccade.data.decode import decode_image
+from saccade.errors import DecodeError, RunError
+from saccade.files import content_hash, read_json, write_atomic, write_json
+
+BLOCK = 1024
+
+Tensors = dict[str, NDArray[Any]]
+
+
+class Classifier(Protocol):
+    """What is asked of a classifier: scikit-learn's prediction, and a state with no code in it."""
+
+    def predict_proba(self, x: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return probabilities (N, K) for images (N, S, S, 3)."""
+        ...
+
+    def to_state(self) -> tuple[Tensors, dict[str, Any]]:
+        """Return tensors, and plain values, from which `from_state` makes the same classifier."""
+        ...
+
+    @classmethod
+    def from_state(cls, tensors: Tensors, config: dict[str, Any]) -> Self:
+        """Return the classifier that `to_state` described."""
+        ...
+
+
+KINDS: Mapping[str, type[Classifier]] = {
+    "neighbors": KNearestNeighbors,
+    "linear": LinearSoftmax,
+    "network": NetworkClassifier,
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The classes an image is likeliest to show, most probable first; or, where it cannot be read, the reason."""
+
+    path: str | None
+    label: str | None = None
+    probability: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A classifier of square images of `size` pixels, with its classes by name.
+
+    `fit_to_square` says how other images become square; `name` is what people call the classifier.
+    """
+
+    classifier: Classifier
+    classes: tuple[str, ...]
+    size: int
+    fit_to_square: str
+    name: str
+
+    def probabilities(self, x_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return probabilities (N, K) for images (N, size, size, 3) uint8."""
+        return np.asarray(self.classifier.predict_proba(x_NHWC), dtype=np.float64)
+
+    def probabilities_of(self, part: Part) -> NDArray[np.float64]:
+        """Return probabilities (N, K) for a part's images, a block of them in memory at a time."""
+        blocks = np.array_split(np.arange(len(part)), max(1, math.ceil(len(part) / BLOCK)))
+        return np.concatenate([self.probabilities(part.select(block).squares(self.size)) for block in blocks])
+
+    def predict(
+        self, images: Iterable[str | Path | NDArray[Any] | Image.Image], *, top: int | None = None
+    ) -> list[Prediction]:
+        """Return a Prediction for each image, in order, with its `top` (default: all) most probable classes.
+
+        An image is a file's path, pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a Pillow image.
+        One that cannot be read gets a Prediction with an `error`; nothing is raised for it.
+        """
+        images = list(images)
+        predictions = [Prediction(path=str(image) if isinstance(image, str | Path) else None) for image in images]
+        for first in range(0, len(images), BLOCK):
+            squares: dict[int, NDArray[np.uint8]] = {}
+            for place, image in enumerate(images[first : first + BLOCK], first):
+                try:
+                    squares[place] = square(_pixels(image), self.size, self.fit_to_square)
+                except DecodeError as error:
+                    predictions[place] = replace(predictions[place], error=str(error))
+            if squares:
+                rows_NK = self.probabilities(np.stack(list(squares.values())))
+                for place, row_K in zip(squares, rows_NK, strict=True):
+                    predictions[place] = replace(predictions[place], **self._likeliest(row_K, top))
+        return predictions
+
+    def _likeliest(self, row_K: NDArray[np.float64], top: int | None) -> dict[str, Any]:
+        order = np.argsort(-row_K, kind="stable")[:top]
+        ranked = tuple((self.classes[k], float(row_K[k])) for k in order)
+        return {"label": ranked[0][0], "probability": ranked[0][1], "top": ranked}
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors`, then `model.json` with its checksum, each whole or not at all."""
+        kind = next(name for name, kind in KINDS.items() if type(self.classifier) is kind)
+        tensors, config = self.classifier.to_state()
+        data = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+        write_atomic(folder / "model.safetensors", data)
+        description = {
+            "schema": 1,
+            "kind": kind,
+            "name": self.name,
+            "classes": list(self.classes),
+            "size": self.size,
+            "fit_to_square": self.fit_to_square,
+            "config": config,
+            "checksum": content_hash(data),
+        }
+        write_json(folder / "model.json", description)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Model":
+        """Read what `save` wrote; nothing in the files is executed.
+
+        Raises RunError when a file is missing, damaged, or of a kind this version does not know.
+        """
+        try:
+            description = read_json(folder / "model.json")
+            data = (folder / "model.safetensors").read_bytes()
+            if content_hash(data) != description["checksum"]:
+                raise RunError(f"{folder / 'model.safetensors'} is damaged: its checksum does not fit model.json.")
+            kind = KINDS[description["kind"]]
+            return cls(
+                classifier=kind.from_state(load(data), description["config"]),
+                classes=tuple(description["classes"]),
+                size=description["size"],
+                fit_to_square=description["fit_to_square"],
+                name=description["name"],
+            )
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            if isinstance(error, RunError):
+                raise
+            raise RunError(f"The model in {folder} cannot be loaded ({type(error).__name__}: {error}).") from error
+
+
+def _pixels(image: str | Path | NDArray[Any] | Image.Image) -> NDArray[np.uint8]:
+    """Return an image as training saw images: uint8 RGB (h, w, 3), at the size they are kept."""
+    if isinstance(image, str | Path):
+        try:
+            return decode(Path(image).read_bytes()).x_HWC
+        except OSError as error:
+            raise DecodeError(error.strerror or str(error)) from error
+    return decode_image(image if isinstance(image, Image.Image) else Image.fromarray(image)).x_HWC

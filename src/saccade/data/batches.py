@@ -1,0 +1,175 @@
+"""Which images make up which batch, and getting them: a pure function of seed and step."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from saccade.data.parts import Part
+from saccade.device import derived_seed
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`x_NHWC` uint8 RGB (or what a user's own data set gives), `y_N` int64, and where they come from."""
+
+    x_NHWC: Tensor
+    y_N: Tensor
+    index_N: Tensor
+    epoch_N: Tensor
+
+
+@dataclass(frozen=True)
+class Order:
+    """Every epoch a new permutation, cut into full batches that run on across epochs' ends.
+
+    >>> Order(images=3, batch_size=2, seed=0)(1)[1].tolist()  # the epoch of each image of step 1
+    [0, 1]
+    """
+
+    images: int
+    batch_size: int
+    seed: int
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return `index_N` and `epoch_N` of the batch of one step."""
+        position = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epoch_N, place_N = position // self.images, position % self.images
+        first, last = int(epoch_N[0]), int(epoch_N[-1])
+        shuffled = torch.stack([self._permutation(epoch) for epoch in range(first, last + 1)])
+        return shuffled[epoch_N - first, place_N], epoch_N
+
+    def _permutation(self, epoch: int) -> Tensor:
+        rng = np.random.default_rng(derived_seed(self.seed, "order", epoch))
+        return torch.from_numpy(rng.permutation(self.images))
+
+
+class Images(Protocol):
+    """Something batches can be drawn from."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, order: Order) -> Iterator[Batch]:
+        """Yield the batch of step 0, 1, 2, … without end."""
+        ...
+
+
+class ArrayImages:
+    """Images decoded once and held, on `device`, as one array: small data sets."""
+
+    def __init__(self, x_NHWC: Tensor, y_N: Tensor) -> None:
+        self.x_NHWC, self.y_N = x_NHWC, y_N
+
+    def __len__(self) -> int:
+        return len(self.y_N)
+
+    def batches(self, order: Order) -> Iterator[Batch]:
+        """Yield batches by indexing the array."""
+        for step in count():
+            index_N, epoch_N = (part.to(self.y_N.device) for part in order(step))
+            yield Batch(self.x_NHWC[index_N], self.y_N[index_N], index_N, epoch_N)
+
+
+class StoredImages:
+    """Images read and decoded when they are needed, some batches ahead, by `workers` threads."""
+
+    def __init__(self, part: Part, side: int, workers: int) -> None:
+        self.part, self.side, self.workers = part, side, workers
+        self.y_N = torch.from_numpy(part.labels_N)
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def batches(self, order: Order) -> Iterator[Batch]:
+        """Yield batches in order, however many threads decode them."""
+
+        def load(step: int) -> Batch:
+            index_N, epoch_N = order(step)
+            x_NHWC = torch.from_numpy(self.part.select(index_N.numpy()).squares(self.side))
+            return Batch(x_NHWC, self.y_N[index_N], index_N, epoch_N)
+
+        yield from _ahead(load, self.workers)
+
+
+class DatasetImages:
+    """A user's own map-style torch `Dataset` of `(image, label)`, read by `workers` processes.
+
+    Python's, NumPy's and torch's global generators are seeded anew for each item, from the run's
+    seed, the epoch and the index, so that a data set which augments at random gives the same items
+    for any number of workers.
+    """
+
+    def __init__(self, dataset: Dataset[Any], workers: int = 0) -> None:
+        self.dataset, self.workers = dataset, workers
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def batches(self, order: Order) -> Iterator[Batch]:
+        """Yield batches in order; images are stacked as the data set gives them."""
+
+        def requests() -> Iterator[list[tuple[int, int]]]:
+            for step in count():
+                index_N, epoch_N = order(step)
+                yield list(zip(index_N.tolist(), epoch_N.tolist(), strict=True))
+
+        loader = DataLoader(
+            _SeededItems(self.dataset, order.seed),
+            batch_sampler=_Requests(requests),
+            num_workers=self.workers,
+            multiprocessing_context="fork" if self.workers else None,
+        )
+        for x, y_N, index_N, epoch_N in loader:
+            yield Batch(x, y_N, index_N, epoch_N)
+
+
+class _Requests:
+    """An endless batch sampler, fresh each time it is iterated."""
+
+    def __init__(self, requests: Callable[[], Iterator[list[tuple[int, int]]]]) -> None:
+        self.requests = requests
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self.requests()
+
+
+class _SeededItems(Dataset[Any]):
+    """A data set asked for `(index, epoch)`, which seeds the global generators before each item."""
+
+    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, request: tuple[int, int]) -> tuple[Any, int, int, int]:
+        import random
+
+        index, epoch = request
+        seed = derived_seed(self.seed, "item", epoch, index)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            image, label = self.dataset[index]
+        return image, int(label), index, epoch
+
+
+def _ahead(load: Callable[[int], Batch], workers: int) -> Iterator[Batch]:
+    """Yield `load(0), load(1), …`, computed by `workers` threads up to two batches each ahead."""
+    if workers == 0:
+        yield from map(load, count())
+        return
+    with ThreadPoolExecutor(workers, "batches") as pool:
+        pending: list[Future[Batch]] = []
+        try:
+            for step in count():
+                pending.append(pool.submit(load, step))
+                if len(pending) > 2 * workers:
+                    yield pending.pop(0).result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,120 @@
+"""Networks by name: saccade's own, torchvision's and timm's."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from saccade.data.preprocess import Standardize
+from saccade.errors import ModelError, did_you_mean
+from saccade.nn.convnets import ConvNet, convnet, linear, mlp
+
+GROWTH = ((0.4, 0.625), (0.7, 0.8125))
+"""Until which progress a network is trained on which share of the full side."""
+SMALLEST = 8
+
+OWN: dict[str, Callable[[int, int, float], nn.Module]] = {"convnet": convnet, "linear": linear, "mlp": mlp}
+
+
+def names() -> dict[str, list[str]]:
+    """Return every network that can be built, by family."""
+    others = {family: [f"{family}/{network}" for network in listed()] for family, listed in _LISTS.items()}
+    return {"saccade": list(OWN), **others}
+
+
+def build(name: str, *, classes: int, side: int, width: float = 1.0) -> nn.Module:
+    """Return the network called `name` with new weights: images (N, 3, side, side) in 0…255 → scores (N, classes).
+
+    Its first module, `standardize`, and a ConvNet's whitening are identities until `fit_to` sets them.
+    Raises ModelError when the name is unknown or the network cannot take images of this side.
+    """
+    network = nn.Sequential()
+    network.add_module("standardize", Standardize())
+    network.add_module("body", _body(name, classes, side, width))
+    check_takes(network, name, side)
+    return network
+
+
+def fit_to(network: nn.Module, x_NHWC: Tensor) -> None:
+    """Fit what a network learns from images without labels: the mean, the scale, the whitened patches."""
+    assert isinstance(network, nn.Sequential)
+    standardize, body = network
+    assert isinstance(standardize, Standardize)
+    standardize.fit(x_NHWC)
+    if isinstance(body, ConvNet):
+        body.whitening.fit(standardize(x_NHWC[:5000].permute(0, 3, 1, 2).float()))
+
+
+def side_at(network: nn.Module, side: int, progress: float) -> int:
+    """Return the side to train on at a progress: below `side` at first where the network takes any, else `side`."""
+    if not (isinstance(network, nn.Sequential) and isinstance(network[-1], ConvNet)):
+        return side
+    share = next((share for until, share in GROWTH if progress < until), 1.0)
+    return max(min(side, SMALLEST), round(share * side))
+
+
+def check_known(name: str) -> None:
+    """Raise ModelError, with what may have been meant, where there is no network called `name`."""
+    if name in OWN:
+        return
+    family, _, network = name.partition("/")
+    if family in _LISTS and network in _LISTS[family]():
+        return
+    known = [*OWN, *(f"{family}/{network}" for family, listed in _LISTS.items() for network in listed())]
+    plain = {each.partition("/")[2]: each for each in reversed(known) if "/" in each}
+    hint = f' Did you mean "{plain[name]}"?' if name in plain else did_you_mean(name, known)
+    raise ModelError(f'There is no network "{name}".{hint} `saccade models` lists them.')
+
+
+def _body(name: str, classes: int, side: int, width: float) -> nn.Module:
+    check_known(name)
+    if name in OWN:
+        return OWN[name](classes, side, width)
+    family, _, network = name.partition("/")
+    return {"torchvision": _torchvision, "timm": _timm}[family](network, classes, side)
+
+
+def _torchvision(name: str, classes: int, side: int) -> nn.Module:
+    from torchvision.models import get_model
+
+    network: nn.Module = get_model(name, weights=None, num_classes=classes)
+    return network
+
+
+def _timm(name: str, classes: int, side: int) -> nn.Module:
+    import timm
+
+    try:
+        network: nn.Module = timm.create_model(name, num_classes=classes, img_size=side)
+    except TypeError:  # most convolutional networks take any size and no such argument
+        network = timm.create_model(name, num_classes=classes)
+    return network
+
+
+def _torchvision_names() -> list[str]:
+    from torchvision import models
+
+    return list(models.list_models(module=models))
+
+
+def _timm_names() -> list[str]:
+    import timm
+
+    return list(timm.list_models())
+
+
+_LISTS: dict[str, Callable[[], list[str]]] = {"torchvision": _torchvision_names, "timm": _timm_names}
+
+
+@torch.no_grad()
+def check_takes(network: nn.Module, name: str, side: int) -> None:
+    """Raise ModelError where a network cannot take images of this side: one is run through it."""
+    try:
+        network.eval()(torch.zeros(1, 3, side, side))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f'The network "{name}" cannot take images of {side} x {side} pixels ({reason}); give another size.'
+        ) from error
+    finally:
+        network.train()

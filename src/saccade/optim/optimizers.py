@@ -1,0 +1,90 @@
+"""Optimizers by name, with the parameters grouped: kernels decay, biases and norm scales do not (lecture 7)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from saccade.optim.muon import Muon
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """An optimizer's own highest learning rate and decoupled weight decay."""
+
+    learning_rate: float
+    weight_decay: float
+
+
+DEFAULTS: dict[str, Defaults] = {
+    "muon": Defaults(0.24, 0.0),
+    "sgd": Defaults(0.1, 5e-4),
+    "adam": Defaults(1e-3, 0.0),
+    "adamw": Defaults(1e-3, 0.05),
+}
+
+
+ADAM_BESIDE_MUON = 0.05
+"""The rate of the parameters that Muon cannot take, relative to its own."""
+
+
+class Optimizer:
+    """One or two of PyTorch's optimizers that step together, all rates scaled by one schedule."""
+
+    def __init__(self, *rules: torch.optim.Optimizer) -> None:
+        self.rules = rules
+        self.rates = [group["lr"] for rule in rules for group in rule.param_groups]
+
+    def step(self, factor: float) -> None:
+        """Update the parameters with every learning rate at `factor` times its highest."""
+        groups = [group for rule in self.rules for group in rule.param_groups]
+        for group, rate in zip(groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        for rule in self.rules:
+            rule.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for rule in self.rules:
+            rule.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Return each rule's state."""
+        return [rule.state_dict() for rule in self.rules]
+
+    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
+        """Put back what `state_dict` returned."""
+        for rule, state in zip(self.rules, states, strict=True):
+            rule.load_state_dict(state)
+
+
+def build_optimizer(name: str, network: nn.Module, learning_rate: float | None, weight_decay: float | None) -> Optimizer:
+    """Return the optimizer called `name` over the network's trainable parameters; None takes its defaults.
+
+    `muon` updates the kernels of convolutions by Muon and everything else by Adam. Weight decay is
+    decoupled from the gradient (Loshchilov and Hutter, 2019), save in `sgd` and `adam`, where it is
+    an L2 penalty.
+    """
+    rate = DEFAULTS[name].learning_rate if learning_rate is None else learning_rate
+    decay = DEFAULTS[name].weight_decay if weight_decay is None else weight_decay
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    kernels = [parameter for parameter in trainable if parameter.ndim == 4]
+    if name == "muon" and kernels:
+        others = [parameter for parameter in trainable if parameter.ndim != 4]
+        rest = torch.optim.Adam(_groups(others, decay), lr=rate * ADAM_BESIDE_MUON, betas=(0.85, 0.95))
+        return Optimizer(Muon(kernels, lr=rate), rest)
+    groups = _groups(trainable, decay)
+    if name == "sgd":
+        return Optimizer(torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True))
+    rule = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return Optimizer(rule(groups, lr=rate if name != "muon" else rate * ADAM_BESIDE_MUON))
+
+
+def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    """Return matrices and kernels, which decay, and vectors, which do not."""
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,120 @@
+"""Evaluation on images that no choice was made by: the sealed test part, or new labelled images."""
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from saccade import data, study
+from saccade.classifiers import Model
+from saccade.data import ImageSet, Part, SealedPart
+from saccade.errors import RunError, SourceError
+from saccade.events import Finding, emit, stage
+from saccade.files import append_lines, write_csv
+from saccade.ledger import Ledger
+from saccade.recipe.pictures import draw_each
+from saccade.run import Run
+from saccade.settings import DataSettings
+
+MOST_MISTAKES = 24
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a part: its images, the model's probabilities (N, K) on them, and the figures."""
+
+    part: Part
+    probabilities_NK: NDArray[np.float64]
+    figures: dict[str, Any]
+
+
+def look(model: Model, sealed: SealedPart, ledger: Ledger, run: Run, command: str) -> Look:
+    """Unseal a part, which records the look first, and measure the model on it."""
+    part, looked = sealed.unseal(ledger, run=str(run.path.absolute()), command=command)
+    probabilities_NK = model.probabilities_of(part)
+    figures = study.evaluate(probabilities_NK, part.labels_N, model.classes, part.images.keys)
+    return Look(part, probabilities_NK, {**figures, "looks": len(looked), "looked": looked})
+
+
+def keep(look: Look, run: Run, model: Model) -> dict[str, Any]:
+    """Write predictions.csv and thumbnails of the worst mistakes into the run; return the figures with their names."""
+    keys, labels_N = look.part.images.keys, look.part.labels_N
+    predicted_N = look.probabilities_NK.argmax(1)
+    rows = (
+        (key, model.classes[label], model.classes[predicted], f"{row_K[predicted]:.6f}")
+        for key, label, predicted, row_K in zip(keys, labels_N, predicted_N, look.probabilities_NK, strict=True)
+    )
+    write_csv(run.path / "predictions.csv", ("image", "class", "predicted", "probability"), rows)
+    worst = look.figures["mistakes"][:MOST_MISTAKES]
+    names = draw_each(run, look.part, [mistake["path"] for mistake in worst], "mistake")
+    pictured = [{**mistake, "picture": name} for mistake, name in zip(worst, names, strict=True)]
+    return {**look.figures, "mistakes": pictured}
+
+
+def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
+    """Measure a run's model on its own test part, or on new labelled images; either look is counted.
+
+    Of a source that has a test part, only that part is used. Raises RunError where the run or its
+    test images are no longer what they were, SourceError where new images have classes the model
+    does not know.
+    """
+    run = Run.open(path)
+    ledger = Ledger.default().ready()
+    with stage("load"):
+        model = Model.load(run.model)
+    with stage("open"):
+        images = _own_test(run) if source is None else _new(source, run, model)
+    with stage("evaluate") as record:
+        seen = look(model, SealedPart(images), ledger, run, "evaluate")
+        record.outcome = f"accuracy {seen.figures['accuracy']:.1%}"
+    figures = {**seen.figures, "run": str(run.path), "source": images.source}
+    figures["mistakes"] = figures["mistakes"][:MOST_MISTAKES]
+    append_lines(run.path / "evaluations.jsonl", [figures])
+    return figures
+
+
+def _own_test(run: Run) -> ImageSet:
+    """Return the run's own test images, found again by name and compared by content."""
+    source = run.read("summary")["source"]
+    with run.split.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        hashes = {row["image"]: row["hash"] for row in csv.DictReader(file) if row["part"] == "test"}
+    images = data.open(source, _settings(run))
+    places = [place for place, key in enumerate(images.keys) if key in hashes]
+    images = images.select(places)
+    unreadable = images.pixels.check(images.keys)
+    changed = [key for key in hashes if key not in images.pixels.keys or key in unreadable]
+    changed += [key for key in images.keys if key not in unreadable and images.pixels.hash(key) != hashes[key]]
+    if changed:
+        raise RunError(
+            f"{len(changed)} of the run's {len(hashes)} test images are missing or changed in {source} "
+            f"({changed[0]}, …); put them back, or name a source of new labelled images."
+        )
+    return images
+
+
+def _new(source: str | Path, run: Run, model: Model) -> ImageSet:
+    """Return the readable images of a new source, its classes matched by name to the model's."""
+    images = data.open(source, _settings(run))
+    if "test" in images.given_parts:
+        images = images.select([i for i, part in enumerate(images.given_parts) if part == "test"])
+    unreadable = images.pixels.check(images.keys)
+    if unreadable:
+        emit(Finding(kind="unreadable", detail="left out", paths=tuple(unreadable), severity="warning"))
+    images = images.select([i for i, key in enumerate(images.keys) if key not in unreadable])
+    names = [images.classes[k] for k in images.labels_N]
+    if unknown := sorted(set(names) - set(model.classes)):
+        raise SourceError(
+            f'{source} has images of the class "{unknown[0]}", which the model does not know; '
+            f"it knows {', '.join(model.classes[:10])}{', …' if len(model.classes) > 10 else ''}."
+        )
+    places = {name: k for k, name in enumerate(model.classes)}
+    return replace(images, classes=model.classes, labels_N=np.array([places[name] for name in names], np.int64))
+
+
+def _settings(run: Run) -> DataSettings:
+    saved = yaml.safe_load(run.settings.read_text(encoding="utf-8"))
+    return DataSettings(**{name: saved[name] for name in DataSettings.model_fields})

@@ -1,0 +1,52 @@
+"""The first stages of every command that trains: open, integrity, duplicates, split; then a folder for the run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from saccade import audit, data
+from saccade.data import ImageSet, Parts
+from saccade.events import stage
+from saccade.files import write_csv
+from saccade.run import Run
+from saccade.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class Material:
+    """A source split into parts, what is told of it, and the run's folder. Nothing here leads to test images."""
+
+    parts: Parts
+    run: Run
+    source: str
+    found: int
+    duplicates: int
+
+
+def gather(source: str | Path, settings: DataSettings, out: Path | None) -> Material:
+    """Open, check and split a source, then make the run's folder with its settings and split.csv.
+
+    Raises SourceError or RunError before anything is written.
+    """
+    if out is not None:
+        Run.refuse_taken(out)
+    with stage("open") as record:
+        images = data.open(source, settings)
+        record.outcome = f"{len(images):,} images, {len(images.classes)} classes"
+    with stage("integrity") as record:
+        found, images = len(images), data.integrity(images)
+        record.outcome = f"{found - len(images):,} unreadable"
+    with stage("duplicates") as record:
+        groups_N = audit.duplicates(images)
+        record.outcome = f"{copies(images):,} copies"
+    with stage("split") as record:
+        parts = data.split(images, groups_N, settings)
+        record.outcome = f"{len(parts.train):,} train, {len(parts.validation):,} validation, {len(parts.test):,} test"
+    run = Run.create(out, images.name)
+    run.write_settings(settings)
+    write_csv(run.split, ("image", "hash", "class", "part"), parts.rows())
+    return Material(parts, run, images.source, found, copies(images))
+
+
+def copies(images: ImageSet) -> int:
+    """Return how many images have the same pixels as one before them."""
+    return len(images) - len(set(images.hashes()))

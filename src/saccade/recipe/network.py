@@ -1,0 +1,173 @@
+"""Training one network within a run: checked first, paced, watched, recorded, validated."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from saccade import study
+from saccade.classifiers import Model, NetworkClassifier
+from saccade.data import Part, Parts
+from saccade.data.parallel import cores
+from saccade.data.batches import ArrayImages, Images, Order, StoredImages
+from saccade.events import Finding, Progress, emit, stage
+from saccade.recipe.plan import Plan, resolve
+from saccade.settings import DataSettings, FitSettings, TrainSettings
+from saccade.train.budget import Pace
+from saccade.train.session import Session
+
+SAMPLE = 5000
+GLANCE = 2000
+REPORT_SECONDS = 3.0
+MOST_EPOCHS = 100.0
+TRAINING_SHARE = 0.85
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, its accuracy and probabilities (N, K) on the validation part, its checks and its facts."""
+
+    model: Model
+    accuracy: float
+    validation_NK: NDArray[np.float64]
+    checks: list[study.Check]
+    facts: dict[str, Any]
+
+
+def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
+    """Train the network that resolved `settings` describe on the training part.
+
+    Raises TrainingError when the loss stops being a number; ModelError when the network does not fit.
+    """
+    assert settings.size is not None
+    classes = parts.train.images.classes
+    validation = parts.validation
+    with stage("check") as checking:
+        session = start(parts.train, settings)
+        first = next(session.images.batches(Order(len(session.images), session.batch_size, settings.seed)))
+        verdict = study.checks(session, first, len(classes), lambda: 0.1 * plan.clock.remaining())
+        for check in verdict:
+            if not check.passed:
+                emit(Finding(kind="check", severity="warning", detail=f"{check.name}: {check.measured}. {check.advice}"))
+        checking.outcome = ", ".join(f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict)
+    with stage("train") as training:
+        pace = paced(session, parts, plan)
+        done = run(session, pace, validation, plan)
+        training.outcome = f"{done} steps, {done * session.batch_size / len(session.images):.1f} epochs"
+    with stage("validate") as validating:
+        model = Model(
+            classifier=NetworkClassifier.of(session.forward, settings, len(classes)),
+            classes=classes,
+            size=settings.size,
+            fit_to_square=settings.fit_to_square,
+            name=settings.model,
+        )
+        validation_NK = model.probabilities_of(validation)
+        accuracy = float((validation_NK.argmax(1) == validation.labels_N).mean())
+        validating.outcome = f"validation accuracy {accuracy:.1%}"
+    facts = {
+        "name": settings.model,
+        "parameters": sum(p.numel() for p in session.network.parameters()),
+        "size": settings.size,
+        "steps": done,
+        "epochs": round(done * session.batch_size / len(session.images), 2),
+        "images_per_second": round(done * session.batch_size / training.seconds, 1),
+        "settings": settings.model_dump(mode="json"),
+    }
+    return Trained(model, accuracy, validation_NK, verdict, facts)
+
+
+def plan_network(parts: Parts, settings: FitSettings, plan: Plan) -> TrainSettings:
+    """Return the settings of the network `fit` trains, at a size that the time left affords."""
+    shared = {name: getattr(settings, name) for name in (*DataSettings.model_fields, "device", "budget")}
+    open_settings = TrainSettings(**shared)
+    trial = open_settings.model_copy(update={"size": 32, "batch_size": 128, "flip": False})
+    session = start(parts.train.select(np.arange(min(len(parts.train), 512))), trial)
+    rate = session.batch_size / session.step_seconds(32)
+    seconds = plan.clock.remaining() * TRAINING_SHARE
+    plan.decide("images a second at 32 px", round(rate), "measured")
+    return resolve(open_settings, parts, plan, affordable=rate * seconds)
+
+
+def start(part: Part, settings: TrainSettings) -> Session:
+    """Return a session on a part: its images held decoded where they fit into memory, else read as needed."""
+    assert settings.size is not None
+    side, held = settings.size, 3 * settings.size**2 * len(part) <= settings.memory * 2**30 / 2
+    images: Images
+    if held:
+        x_NHWC = torch.from_numpy(part.squares(side))
+        images = ArrayImages(x_NHWC, torch.from_numpy(part.labels_N))
+        sample_NHWC = x_NHWC[:: max(1, len(part) // SAMPLE)]
+    else:
+        images = StoredImages(part, side, settings.workers or cores())
+        sample_NHWC = torch.from_numpy(part.select(np.arange(0, len(part), max(1, len(part) // SAMPLE))).squares(side))
+    return Session.start(
+        settings, images, sample_NHWC, classes=len(part.images.classes), names=part.images.keys
+    )
+
+
+def paced(session: Session, parts: Parts, plan: Plan) -> Pace:
+    """Return how long to train: the epochs asked for, or what the clock leaves after validation, test and report."""
+    settings = session.settings
+    if settings.epochs is not None:
+        return Pace.fixed(session.steps(settings.epochs))
+    sides = sorted({session.side_at(progress / 100) for progress in range(100)})
+    cost = {side: session.step_seconds(side) for side in sides}
+    reserve = REPORT_SECONDS + 1.1 * session.forward_seconds() * (len(parts.validation) + len(parts.test))
+    plan.decide("seconds kept for validation, test and report", round(reserve, 2), "measured speed of prediction")
+    plan.decide("seconds a step", {str(side): round(seconds, 4) for side, seconds in cost.items()}, "measured")
+    return Pace.timed(
+        lambda: plan.clock.remaining() - reserve,
+        lambda progress: cost[session.side_at(progress)],
+        plan.pace,
+        most_steps=session.steps(MOST_EPOCHS),
+    )
+
+
+def run(session: Session, pace: Pace, validation: Part, plan: Plan) -> int:
+    """Train; once an epoch look at some of the validation part and write the history; return the steps done."""
+    glance = Glance.at(validation, session)
+    done, since = 0, plan.clock.elapsed()
+    told = ""
+    for done, progress, loss in session.run(pace):
+        epoch = done * session.batch_size / len(session.images)
+        if done % session.steps(1.0) == 0 or done == pace.steps:
+            line = {
+                "step": done,
+                "epoch": round(epoch, 3),
+                "seconds": round(plan.clock.elapsed() - since, 3),
+                "loss": loss,
+                "learning_rate": session.rate(progress),
+                **glance(session),
+            }
+            plan.run.add_history(line)
+            told = f", validation {line['validation_accuracy']:.1%}"
+        emit(
+            Progress(task="train", done=done, total=pace.steps, unit="steps", detail=f"epoch {epoch:.1f}, loss {loss:.3f}{told}")
+        )
+    return done
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Up to GLANCE validation images that a training is measured on, as they are, once an epoch."""
+
+    x_NHWC: torch.Tensor
+    labels_N: NDArray[np.int64]
+
+    @classmethod
+    def at(cls, validation: Part, session: Session) -> "Glance":
+        """Return evenly spaced images of the validation part at the session's size."""
+        chosen = np.linspace(0, len(validation) - 1, min(GLANCE, len(validation))).astype(np.int64)
+        part = validation.select(chosen)
+        return cls(torch.from_numpy(part.squares(session.forward.side)), part.labels_N)
+
+    def __call__(self, session: Session) -> dict[str, float]:
+        """Return `validation_accuracy` and `validation_loss`, without views."""
+        log_NK = session.forward.log_probabilities(self.x_NHWC, over_views=False).numpy()
+        return {
+            "validation_accuracy": float((log_NK.argmax(1) == self.labels_N).mean()),
+            "validation_loss": float(-log_NK[np.arange(len(log_NK)), self.labels_N].mean()),
+        }

@@ -1,0 +1,91 @@
+"""The plan: what data, device and clock decide about a network, written down before it is acted on."""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from saccade import study
+from saccade.data import Part, Parts
+from saccade.run import Run
+from saccade.settings import FitSettings, TrainSettings
+from saccade.train.budget import Clock, Decision
+
+SIDES = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224)
+"""Sides a network may be trained at."""
+
+
+class Plan:
+    """The decisions of a run, each on disk in plan.json before anything acts on it."""
+
+    def __init__(self, run: Run, clock: Clock, seed: int) -> None:
+        self.run, self.clock, self.seed = run, clock, seed
+        self.decisions: list[dict[str, Any]] = []
+        self.paces: list[Decision] = []
+
+    def decide(self, what: str, value: Any, why: str) -> None:
+        """Record that `what` shall be `value`, and why."""
+        self.decisions.append({"at": round(self.clock.elapsed(), 2), "what": what, "value": value, "why": why})
+        self._write()
+
+    def pace(self, decision: Decision) -> None:
+        """Record a decision about the number of training steps."""
+        self.paces.append(decision)
+        self._write()
+
+    def _write(self) -> None:
+        paces = [asdict(decision) for decision in self.paces]
+        self.run.write("plan", {"budget_seconds": self.clock.budget, "decisions": self.decisions, "paces": paces})
+
+
+def native_side(part: Part) -> int:
+    """Return the side at which half of a part's images would have to be enlarged: the median short side."""
+    return int(np.median(part.images.pixels.sizes(part.images.keys).min(1)))
+
+
+def resolve(settings: TrainSettings, parts: Parts, plan: Plan, *, affordable: float | None = None) -> TrainSettings:
+    """Return the settings with nothing left open, each decision recorded.
+
+    `affordable` is how many images of 32 pixels could be trained on in the time there is; without
+    it nothing depends on the machine.
+    """
+    chosen: dict[str, Any] = {}
+    images = len(parts.train)
+    if settings.size is None:
+        native = native_side(parts.train)
+        chosen["size"] = side_for(native, images, affordable)
+        plan.decide("size", chosen["size"], f"images of {native} px, {images:,} for training")
+    if settings.batch_size is None:
+        chosen["batch_size"] = batch_for(images)
+        plan.decide("batch_size", chosen["batch_size"], f"{images:,} training images")
+    if settings.flip is None:
+        symmetry = study.mirror_symmetric(parts)
+        chosen["flip"] = symmetry.symmetric
+        plan.decide("flip", chosen["flip"], symmetry.why)
+    return settings.model_copy(update=chosen)
+
+
+def side_for(native: int, images: int, affordable: float | None) -> int:
+    """Return the largest side, up to the images' own, at which enough of them can be trained on.
+
+    Enough is `needed(images)`; the cost of an image grows with its area.
+    """
+    sides = [side for side in SIDES if side <= max(native, SIDES[0])]
+    if affordable is None:
+        return min(sides[-1], 128)
+    return max((side for side in sides if affordable * (32 / side) ** 2 >= needed(images)), default=sides[0])
+
+
+def needed(images: int) -> float:
+    """Return how many images a network should see in training: ten epochs, more of few images."""
+    return max(10.0 * images, 60_000.0)
+
+
+def batch_for(images: int) -> int:
+    """Return the images a step: a power of two from 32 to 512 that leaves some forty steps an epoch.
+
+    >>> batch_for(1_200), batch_for(45_000)
+    (32, 512)
+    """
+    return 2 ** min(9, max(5, int(math.log2(max(images, 1) / 40))))

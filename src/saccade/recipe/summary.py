@@ -1,0 +1,122 @@
+"""summary.json: what a run says of itself, put together from its stages, candidates and figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade import metrics
+from saccade.data import Parts
+from saccade.device import machine
+from saccade.events import Event, Finding, StageEnded
+from saccade.recipe.material import Material
+from saccade.study import Baseline
+
+SCHEMA = 1
+
+
+@dataclass
+class Diary:
+    """A listener that keeps a run's stages and findings."""
+
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, StageEnded):
+            self.stages.append({"name": event.stage, "seconds": round(event.seconds, 3), "validation_accuracy": None})
+        elif isinstance(event, Finding):
+            self.findings.append(event)
+
+    def score(self, stage: str, accuracy: float) -> None:
+        """Note the validation accuracy that a finished stage reached."""
+        for record in self.stages:
+            if record["name"] == stage:
+                record["validation_accuracy"] = accuracy
+
+    def unreadable(self) -> int:
+        """Return how many images could not be read."""
+        return sum(len(finding.paths) for finding in self.findings if finding.kind == "unreadable")
+
+    def warnings(self) -> list[str]:
+        """Return the text of every finding that is more than a note."""
+        return [finding.detail for finding in self.findings if finding.severity != "note"]
+
+
+def of_data(material: Material, diary: Diary, test: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the summary says of the images; the test part's classes only where it was looked at."""
+    parts = material.parts
+    counts = {part.name: part.images.class_counts().tolist() for part in (parts.train, parts.validation)}
+    if test is not None:
+        counts["test"] = [row["images"] for row in test["per_class"]]
+    return {
+        "source": material.source,
+        "images": material.found,
+        "classes": list(parts.classes),
+        "class_counts": counts,
+        "unreadable": diary.unreadable(),
+        "duplicates": material.duplicates,
+        "split": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+    }
+
+
+def of_validation(parts: Parts, probabilities_NK: NDArray[np.float64]) -> dict[str, Any]:
+    """Return a classifier's figures on the validation part, beside those of always naming the commonest class."""
+    labels_N, predicted_N = parts.validation.labels_N, probabilities_NK.argmax(1)
+    right = int((predicted_N == labels_N).sum())
+    return {
+        "accuracy": right / len(labels_N),
+        "interval": list(metrics.wilson_interval(right, len(labels_N))),
+        "macro_f1": metrics.macro_f1(metrics.confusion_KK(predicted_N, labels_N, len(parts.classes))),
+        "majority": float((labels_N == parts.train.images.class_counts().argmax()).mean()),
+        "images": len(labels_N),
+    }
+
+
+def of_baseline(baseline: Baseline) -> dict[str, Any]:
+    """Return what the summary says of a baseline."""
+    return {
+        "name": baseline.name,
+        "validation_accuracy": baseline.validation_accuracy,
+        "interval": list(baseline.interval),
+        "seconds": round(baseline.seconds, 3),
+        "note": baseline.note,
+    }
+
+
+def of_software() -> dict[str, Any]:
+    """Return the versions and the machine a result depends on."""
+    return {"schema": SCHEMA, "saccade": version("saccade"), "machine": machine()}
+
+
+def reading(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return in words what the training curves show (lecture 7, step 6)."""
+    seen = [line for line in history if "validation_loss" in line]
+    if len(seen) < 3:
+        return []
+    first, last = seen[0], seen[-1]
+    told = [
+        f"Validation accuracy went from {first['validation_accuracy']:.1%} after epoch {first['epoch']:.1f} "
+        f"to {last['validation_accuracy']:.1%} after epoch {last['epoch']:.1f}."
+    ]
+    lowest = min(seen, key=lambda line: line["validation_loss"])
+    if last["validation_loss"] > 1.1 * lowest["validation_loss"]:
+        told.append(
+            f"The validation loss was lowest after epoch {lowest['epoch']:.1f} and has risen by "
+            f"{last['validation_loss'] / lowest['validation_loss'] - 1:.0%} since, while the training loss fell: "
+            "the network overfits; more images would help more than more time."
+        )
+    elif last["loss"] > 0.95 * first["loss"]:
+        told.append("The training loss hardly fell: the network has not learnt; look at the checks and the labels.")
+    else:
+        told.append("The validation loss was still about its lowest at the end: no sign of overfitting.")
+    return told
+
+
+def findings_json(diary: Diary) -> list[dict[str, Any]]:
+    """Return findings.json's content."""
+    return [asdict(finding) for finding in diary.findings]

@@ -1,0 +1,9 @@
+"""Training: the clock, the loop, the watch."""
+
+from saccade.train.budget import Clock as Clock
+from saccade.train.budget import Pace as Pace
+from saccade.train.forward import Forward as Forward
+from saccade.train.loop import Training as Training
+from saccade.train.loop import train as train
+from saccade.train.session import Session as Session
+from saccade.train.watch import Watch as Watch

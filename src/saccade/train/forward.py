@@ -1,0 +1,71 @@
+"""A network and how images are put to it: resizing, device, precision, views."""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from saccade.device import resolve_device, resolve_precision
+from saccade.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Forward:
+    """`network` gives scores (N, K) for images (N, C, side, side) in 0…255, computed on `device` in `precision`.
+
+    Where `flip`, predictions are averaged over each image and its mirror image.
+    """
+
+    network: nn.Module
+    side: int
+    flip: bool
+    device: torch.device = field(default_factory=resolve_device)
+    precision: torch.dtype = torch.float32
+
+    @classmethod
+    def of(cls, network: nn.Module, settings: TrainSettings) -> "Forward":
+        """Return it with what resolved settings say, the network moved to its device."""
+        assert settings.size is not None
+        device = resolve_device(settings.device)
+        network.to(device, memory_format=torch.channels_last)
+        precision = resolve_precision(settings.precision, device)
+        return cls(network, settings.size, bool(settings.flip), device, precision)
+
+    def to_input(self, x: Tensor, side: int | None = None) -> Tensor:
+        """Turn uint8 images (N, H, W, C) into float ones (N, C, side, side) on the device, still in 0…255.
+
+        What is not uint8 is taken to be input already.
+        """
+        if x.dtype != torch.uint8:
+            return x.to(self.device)
+        side = side or self.side
+        x_NCHW = x.to(self.device).permute(0, 3, 1, 2).float()
+        if x_NCHW.shape[-1] == side:
+            return x_NCHW
+        return F.interpolate(x_NCHW, size=(side, side), mode="bilinear", antialias=True)
+
+    def computing(self) -> torch.autocast:
+        """Return a context in which products are computed in `precision` and the rest in float32."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Return scores (N, K) float32 in evaluation mode, without gradients."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            with torch.inference_mode(), self.computing():
+                scores_NK: Tensor = self.network(self.to_input(x))
+        finally:
+            self.network.train(was_training)
+        return scores_NK.float()
+
+    def log_probabilities(self, x: Tensor, *, over_views: bool = True, batch: int = 512) -> Tensor:
+        """Return log-probabilities (N, K) on the CPU: the softmax of the scores averaged over views."""
+        rows_NK = []
+        for chunk in x.split(batch):
+            scores_NK = self.scores(chunk)
+            if self.flip and over_views:
+                scores_NK = (scores_NK + self.scores(chunk.flip(2))) / 2
+            rows_NK.append(scores_NK.log_softmax(1).cpu())
+        return torch.cat(rows_NK)
