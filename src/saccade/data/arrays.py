@@ -78,7 +78,7 @@ def from_npz(path: Path, settings: DataSettings) -> ImageSet:
     Nothing in the file is unpickled. Raises SourceError where arrays are missing or do not fit.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, zipfile.ZipFile(stream), np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("images", "labels", "classes") if key in file}
             found = ", ".join(file.files) or "nothing"
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

@@ -57,6 +57,12 @@ def decode(data: bytes) -> Decoded:
     return _decode_plain_jpeg(data) or _decode_any(data)
 
 
+def decode_image(image: Image.Image) -> Decoded:
+    """Turn a Pillow image into uint8 RGB by the same rule as `decode`; raises DecodeError."""
+    with _quiet():
+        return _upright_rgb(image)
+
+
 def _decode_plain_jpeg(data: bytes) -> Decoded | None:
     """Decode a small grey or colour JPEG without EXIF at two thirds of the cost; None where that is not the case."""
     header = _jpeg_header(data)

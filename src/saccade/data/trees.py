@@ -7,6 +7,7 @@ import os
 import stat
 import tarfile
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -77,13 +78,11 @@ class Archive:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        weakref.finalize(self, file.close)
         self._lock = Lock()
         self._skipped: dict[str, list[str]] = {}
         self._entries: dict[str, Any] = {}
         self.folders: list[str] = []
-
-    def __del__(self) -> None:
-        self._file.close()
 
     @property
     def files(self) -> list[str]:
@@ -198,6 +197,8 @@ def read_file(path: Path) -> bytes:
             if os.fstat(file.fileno()).st_size > LARGEST_FILE:
                 raise DecodeError(_too_large())
             return file.read()
+    except DecodeError:
+        raise
     except FileNotFoundError:
         raise DecodeError("there is no such file") from None
     except (OSError, ValueError) as error:

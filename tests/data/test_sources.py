@@ -1,0 +1,355 @@
+"""Every kind of source gives the same images; every wrong one gives a clear sentence."""
+
+import os
+import socket
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saccade import data
+from saccade.errors import SourceError
+from saccade.events import Finding, listening
+from saccade.settings import DataSettings
+from tests.photos import CLASSES, encoded, photo, photo_folder, split_folder
+
+Pack = Callable[[Path, Path], Path]
+
+
+def zipped(folder: Path, target: Path, *, method: int = zipfile.ZIP_STORED, top: str = "") -> Path:
+    with zipfile.ZipFile(target, "w", method) as archive:
+        for path in sorted(folder.rglob("*"), reverse=True):
+            archive.write(path, top + path.relative_to(folder).as_posix())
+    return target
+
+
+def tarred(folder: Path, target: Path, *, mode: str = "w", top: str = ".") -> Path:
+    with tarfile.open(target, mode) as archive:  # type: ignore[call-overload]
+        archive.add(folder, top)
+    return target
+
+
+def contents(images: data.ImageSet) -> dict[str, tuple[str, str | None, str]]:
+    """Return key → class, given part and hash."""
+    labels = [images.classes[label] for label in images.labels_N]
+    return {
+        key: (label, part, digest)
+        for key, label, part, digest in zip(images.keys, labels, images.given_parts, images.hashes(), strict=True)
+    }
+
+
+def findings_of(images: data.ImageSet) -> list[Finding]:
+    heard: list[object] = []
+    with listening(heard.append):
+        data.integrity(images)
+    return [event for event in heard if isinstance(event, Finding)]
+
+
+def refusal(source: str | Path) -> str:
+    with pytest.raises(SourceError) as caught:
+        data.integrity(data.open(source))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda folder, to: zipped(folder, to / "a.zip"),
+        lambda folder, to: zipped(folder, to / "a.zip", method=zipfile.ZIP_DEFLATED),
+        lambda folder, to: tarred(folder, to / "a.tar"),
+        lambda folder, to: tarred(folder, to / "a.tar.gz", mode="w:gz"),
+        lambda folder, to: tarred(folder, to / "a.tgz", mode="w:gz"),
+        lambda folder, to: tarred(folder, to / "a.tar.bz2", mode="w:bz2"),
+        lambda folder, to: tarred(folder, to / "a.tar.xz", mode="w:xz"),
+    ],
+)
+@pytest.mark.parametrize("make", [photo_folder, split_folder])
+def test_archives_give_what_the_folder_gives(tmp_path: Path, make: Callable[..., Path], pack: Pack) -> None:
+    folder = make(tmp_path / "photos", *([(3, 1, 2)] if make is split_folder else [3]))
+    images = data.open(folder)
+    assert images.classes == CLASSES
+    assert len(images) == 9 if make is photo_folder else 18
+    assert contents(data.open(pack(folder, tmp_path))) == contents(images)
+
+
+def test_a_single_folder_around_everything_is_looked_through(tmp_path: Path) -> None:
+    folder = split_folder(tmp_path / "photos", (3, 1, 2))
+    plain, wrapped = data.open(folder), data.open(zipped(folder, tmp_path / "a.zip", top="my photos/v2/"))
+    assert wrapped.keys == tuple(f"my photos/v2/{key}" for key in plain.keys)
+    assert (wrapped.classes, wrapped.given_parts) == (plain.classes, plain.given_parts)
+    assert data.open(tarred(folder, tmp_path / "a.tar", top="x")).given_parts == plain.given_parts
+
+
+def test_folders_within_a_class_belong_to_it(tmp_path: Path) -> None:
+    for name in ("cat/2023/may/a.png", "cat/b.png", "dog/c.png", "dog/train/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encoded(photo(0), "PNG"))
+    images = data.open(tmp_path)
+    assert images.classes == ("cat", "dog")
+    assert images.keys == ("cat/2023/may/a.png", "cat/b.png", "dog/c.png", "dog/train/d.png")
+    assert images.labels_N.tolist() == [0, 0, 1, 1]
+    assert images.given_parts == (None,) * 4
+
+
+def test_parts_are_known_in_any_case_and_classes_matched_by_name(tmp_path: Path) -> None:
+    # "b" comes first in Train and second in TEST: by position the labels would be swapped.
+    for name in ("Train/b/1.png", "Train/c/2.png", "VALID/c/3.png", "TEST/a/4.png", "TEST/b/5.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encoded(photo(0), "PNG"))
+    images = data.open(tmp_path)
+    assert images.classes == ("a", "b", "c")
+    assert {
+        key: (images.classes[label], part)
+        for key, label, part in zip(images.keys, images.labels_N, images.given_parts, strict=True)
+    } == {
+        "Train/b/1.png": ("b", "train"),
+        "Train/c/2.png": ("c", "train"),
+        "VALID/c/3.png": ("c", "validation"),
+        "TEST/a/4.png": ("a", "test"),
+        "TEST/b/5.png": ("b", "test"),
+    }
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    images = data.open(photo_folder(tmp_path, {"bus": 2, "car": 2, "train": 2}))
+    assert images.classes == ("bus", "car", "train")
+    assert set(images.given_parts) == {None}
+
+
+def test_test_images_without_class_folders_are_told_and_left_out(tmp_path: Path) -> None:
+    photo_folder(tmp_path / "train", 2)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "1.jpg").write_bytes(encoded(photo(0)))
+    images = data.open(tmp_path)
+    assert set(images.given_parts) == {"train"}
+    (finding,) = findings_of(images)
+    assert (finding.kind, finding.paths) == ("ignored", ("test/1.jpg",))
+    assert "without a class" in finding.detail
+
+
+def test_classes_are_in_natural_order(tmp_path: Path) -> None:
+    assert data.open(photo_folder(tmp_path, {"10": 1, "9": 1, "1": 1})).classes == ("1", "9", "10")
+
+
+def test_the_order_of_the_file_system_does_not_matter(tmp_path: Path) -> None:
+    names = [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(5)]
+    for order in (names, names[::-1]):
+        root = tmp_path / str(order is names)
+        for name in order:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(encoded(photo(0, seed=names.index(name)), "PNG"))
+    assert contents(data.open(tmp_path / "True")) == contents(data.open(tmp_path / "False"))
+
+
+def test_names_may_be_anything(tmp_path: Path) -> None:
+    names = [
+        b"a b.png",
+        "🐈.png".encode(),
+        b"new\nline.png",
+        b"-rf.png",
+        b"caf\xe9.png",
+        b"=cmd().png",
+        b"x" * 251 + b".png",
+    ]
+    for folder in (b"c\xe9", b"dog"):
+        root = tmp_path / os.fsdecode(folder)
+        root.mkdir()
+        for name in names:
+            (root / os.fsdecode(name)).write_bytes(encoded(photo(0), "PNG"))
+    images = data.integrity(data.open(tmp_path))
+    assert len(images) == 14
+    assert images.classes == ("c\\xe9", "dog")
+    assert "dog/caf\\xe9.png" in images.keys
+    assert "dog/new\nline.png" in images.keys
+    "".join(images.keys).encode()  # so that JSON, CSV and HTML can hold them
+    assert len(data.open(tarred(tmp_path, tmp_path.parent / "names.tar"))) == 14
+
+
+def test_links_sockets_and_loops_are_skipped_or_followed(tmp_path: Path) -> None:
+    photo_folder(tmp_path / "elsewhere", {"cat": 2})
+    root = photo_folder(tmp_path / "photos", {"dog": 2})
+    (root / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
+    (root / "dog" / "round").symlink_to(root)
+    (root / "dog" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    (root / "dog" / "self.jpg").symlink_to("self.jpg")
+    os.mkfifo(root / "dog" / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        before = Path.cwd()
+        os.chdir(root / "dog")
+        server.bind("socket.jpg")
+        os.chdir(before)
+        images = data.open(root)
+    assert images.keys == ("cat/0000.jpg", "cat/0001.jpg", "dog/0000.jpg", "dog/0001.jpg")
+    skipped = {finding.detail: finding.paths for finding in findings_of(images)}
+    assert skipped == {
+        "links that lead back to a folder around them: left out": ("dog/round",),
+        "links that lead nowhere, sockets and devices: left out": (
+            "dog/gone.jpg",
+            "dog/pipe.jpg",
+            "dog/self.jpg",
+            "dog/socket.jpg",
+        ),
+    }
+
+
+def test_dangerous_entries_of_archives_are_never_followed(tmp_path: Path) -> None:
+    picture = encoded(photo(0))
+    (tmp_path / "secret.jpg").write_bytes(picture)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in (
+            "cat/1.jpg",
+            "dog/2.jpg",
+            "cat/../../secret.jpg",
+            "/etc/3.jpg",
+            "__MACOSX/cat/._1.jpg",
+            ".hidden/x.jpg",
+        ):
+            archive.writestr(name, picture)
+        link = zipfile.ZipInfo("cat/link.jpg")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, str(tmp_path / "secret.jpg"))
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("cat/1.jpg", "dog/2.jpg"):
+            (tmp_path / "plain.jpg").write_bytes(picture)
+            tar.add(tmp_path / "plain.jpg", name)
+        for name, kind in (
+            ("cat/link.jpg", tarfile.SYMTYPE),
+            ("cat/hard.jpg", tarfile.LNKTYPE),
+            ("cat/dev.jpg", tarfile.CHRTYPE),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, str(tmp_path / "secret.jpg")
+            tar.addfile(member)
+        tar.addfile(tarfile.TarInfo("../out.jpg"))
+    for archive_path, expected in (
+        (
+            tmp_path / "a.zip",
+            {
+                "hidden or system files": {"__MACOSX/cat/._1.jpg", ".hidden/x.jpg"},
+                "names that lead out of the archive": {"cat/../../secret.jpg", "/etc/3.jpg"},
+                "links and devices in the archive, which are never followed": {"cat/link.jpg"},
+            },
+        ),
+        (
+            tmp_path / "a.tar",
+            {
+                "names that lead out of the archive": {"../out.jpg"},
+                "links and devices in the archive, which are never followed": {
+                    "cat/link.jpg",
+                    "cat/hard.jpg",
+                    "cat/dev.jpg",
+                },
+            },
+        ),
+    ):
+        images = data.open(archive_path)
+        assert images.keys == ("cat/1.jpg", "dog/2.jpg")
+        assert {
+            finding.detail.removesuffix(": left out"): set(finding.paths) for finding in findings_of(images)
+        } == expected
+
+
+def test_damage_within_a_zip_is_told_file_by_file(tmp_path: Path) -> None:
+    good = photo_folder(tmp_path / "photos", 3)
+    path = zipped(good, tmp_path / "a.zip", method=zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("disc/odd.jpg", encoded(photo(0)), zipfile.ZIP_BZIP2)
+        archive.writestr("disc/big.bmp", b"\0" * 10**6, zipfile.ZIP_STORED)
+        first, offset = archive.infolist()[1], archive.getinfo("disc/big.bmp").header_offset
+    content = bytearray(path.read_bytes())
+    content[first.header_offset + 60 + len(first.filename)] ^= 0xFF
+    content[offset + 500] ^= 0xFF
+    path.write_bytes(content)
+    told = {finding.detail: finding.paths for finding in findings_of(data.open(path))}
+    assert {detail for detail, paths in told.items() if first.filename in paths} < {
+        "it is damaged in the archive: left out",
+        "it is damaged in the archive (the checksum differs): left out",
+    }
+    assert "disc/big.bmp" in told["it is damaged in the archive (the checksum differs): left out"]
+    assert told["it is packed by method 12; only stored and deflated files are read: left out"] == ("disc/odd.jpg",)
+
+
+def test_an_encrypted_entry_is_named(tmp_path: Path) -> None:
+    path = zipped(photo_folder(tmp_path / "photos", 2), tmp_path / "a.zip")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1  # the flag of the first entry in the directory
+    path.write_bytes(content)
+    assert [finding.detail for finding in findings_of(data.open(path))] == ["it is encrypted in the archive: left out"]
+
+
+def test_an_archive_is_closed_with_its_images(tmp_path: Path) -> None:
+    path = zipped(photo_folder(tmp_path / "photos", 2), tmp_path / "a.zip")
+
+    def is_open() -> bool:
+        return any(Path(link).resolve() == path for link in Path("/proc/self/fd").iterdir())
+
+    images = data.open(path)
+    assert is_open()
+    del images
+    assert not is_open()
+
+
+def test_wrong_sources_get_a_clear_sentence(tmp_path: Path) -> None:
+    photos = photo_folder(tmp_path / "photos", 2)
+    assert refusal("cifar01").endswith('Did you mean "cifar10"?')
+    assert refusal(tmp_path / "fotos").endswith(f'Did you mean "{photos}"?')
+    assert "Known by name are: digits, mnist" in refusal("/nowhere/at/all/zzz")
+    assert refusal(os.devnull) == "/dev/null is neither a folder nor a file."
+
+    (tmp_path / "none").mkdir()
+    assert "holds no images (it is empty)" in refusal(tmp_path / "none")
+    (tmp_path / "none" / "a.txt").write_text("x")
+    assert "holds no images (found: 1 × .txt); expected class folders" in refusal(tmp_path / "none")
+
+    assert "holds 2 images but no class folders: put the images of each class" in refusal(photos / "disc")
+    alone = photo_folder(tmp_path / "alone", {"cat": 2})
+    assert 'has one class only, "cat"; a classifier needs images of at least two' in refusal(alone)
+
+    for name, content, sentence in (
+        ("empty.zip", b"", "is empty (0 bytes)"),
+        ("bad.zip", b"PK\3\4 and no more", "is not a zip file, or is damaged"),
+        ("bad.tar", b"not a tar file" * 100, "is not a tar file, or is damaged"),
+        ("bad.tar.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\0 broken", "is not a tar file, or is damaged"),
+        ("photos.rar", b"Rar!", "is not a source saccade knows by its extension; give a folder"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert sentence in refusal(tmp_path / name)
+
+
+def test_a_cut_zip_and_tar_are_damaged(tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos", 3)
+    for path in (zipped(folder, tmp_path / "a.zip"), tarred(folder, tmp_path / "a.tar.gz", mode="w:gz")):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert "or is damaged" in refusal(path)
+
+
+def test_a_compressed_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saccade.data.trees._INFLATE_FLOOR", 0)
+    (tmp_path / "zeros").write_bytes(b"\0" * 10_000_000)
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "zeros", "cat/zeros.bmp")
+    assert "inflates to more than 200 times its size" in refusal(tmp_path / "a.tar.gz")
+
+
+def test_files_too_large_are_no_images(tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos", 2)
+    with (folder / "disc" / "huge.jpg").open("wb") as file:
+        file.truncate(2**30 + 1)  # a sparse file
+    assert [finding.detail for finding in findings_of(data.open(folder))] == ["it is larger than 1 GiB: left out"]
+
+
+def test_nothing_is_decoded_by_opening(tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path, 2)
+    (folder / "disc" / "broken.jpg").write_bytes(b"broken")
+    assert len(data.open(folder)) == 7
+
+
+def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path, 40)
+    one, four = (data.integrity(data.open(folder, DataSettings(workers=workers))) for workers in (0, 4))
+    assert contents(one) == contents(four)
+    assert np.array_equal(one.pixels.squares(one.keys, 20), four.pixels.squares(four.keys, 20))
