@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from saccade.data import decode
-from saccade.data.decode import MAX_PIXELS, _decode_any, _decode_plain_jpeg
+from saccade.data.decode import MAX_PIXELS, _decode_any, _decode_plain_jpeg, decode_image
 from saccade.data.scale import square, thumbnail, to_uint8
 from saccade.errors import DecodeError
 from tests.photos import encoded, photo
@@ -232,6 +232,18 @@ def test_decoded_pixels_cannot_be_changed() -> None:
     for format in ("JPEG", "PNG"):
         with pytest.raises(ValueError, match="read-only"):
             decode(encoded(photo(0), format)).x_HWC[0, 0, 0] = 1
+
+
+def test_an_open_image_is_decoded_like_its_file_and_left_as_it_was() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    data = saved(Image.fromarray(photo(1, (60, 40))).convert("CMYK"), "JPEG", exif=exif)
+    image = Image.open(BytesIO(data))
+    assert np.array_equal(decode_image(image).x_HWC, decode(data).x_HWC)
+    assert decode_image(image).size == (40, 60)
+    assert (image.size, image.mode) == ((60, 40), "CMYK")
+    with pytest.raises(DecodeError, match="the file is cut short"):
+        decode_image(Image.open(BytesIO(data[:-100])))
 
 
 def gradient(height: int, width: int) -> NDArray[np.uint8]:

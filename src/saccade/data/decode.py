@@ -58,9 +58,12 @@ def decode(data: bytes) -> Decoded:
 
 
 def decode_image(image: Image.Image) -> Decoded:
-    """Turn a Pillow image into uint8 RGB by the same rule as `decode`; raises DecodeError."""
-    with _quiet():
-        return _upright_rgb(image)
+    """Return an image that Pillow holds as `decode` returns one that is a file; `image` itself is left as it is.
+
+    Raises DecodeError with the reason alone.
+    """
+    with _plain_words():
+        return _upright_rgb(image.copy())
 
 
 def _decode_plain_jpeg(data: bytes) -> Decoded | None:
@@ -103,10 +106,16 @@ def _jpeg_header(data: bytes) -> tuple[str, tuple[int, int]] | None:
 def _decode_any(data: bytes) -> Decoded:
     if not data:
         raise DecodeError("the file is empty (0 bytes)")
+    with _plain_words(data), Image.open(BytesIO(data), formats=_formats()) as image:
+        return _upright_rgb(image)
+
+
+@contextmanager
+def _plain_words(data: bytes = b"") -> Iterator[None]:
+    """Silence Pillow's warnings, and turn whatever it raises into DecodeError with a reason."""
     with _quiet():
         try:
-            with Image.open(BytesIO(data), formats=_formats()) as image:
-                return _upright_rgb(image)
+            yield
         except DecodeError:
             raise
         except Image.DecompressionBombError:
