@@ -49,7 +49,16 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words.percent, words.interval, words.number, words.duration, words.short, words.plural)
+    filters = (
+        words.percent,
+        words.interval,
+        words.number,
+        words.duration,
+        words.short,
+        words.plural,
+        words.base,
+        words.plain,
+    )
     environment.filters.update({filter_.__name__: filter_ for filter_ in filters})
     return environment
 

@@ -257,16 +257,24 @@ def time(material: Material) -> View | None:
         return None
     total = material.summary.get("seconds") or sum(stage["seconds"] for stage in stages)
     most = max(stage["seconds"] for stage in stages) or 1.0
-    return {"stages": stages, "total": total, "most": most, "budget": material.summary.get("budget_seconds")}
+    scored = any(stage.get("validation_accuracy") is not None for stage in stages)
+    budget = material.summary.get("budget_seconds")
+    return {"stages": stages, "total": total, "most": most, "budget": budget, "scored": scored}
 
 
 def record(material: Material) -> View:
     """What is needed to understand and to repeat the run."""
     network = dict(material.summary.get("network") or {})
     settings = network.pop("settings", None) or {}
-    return {"network": network, "settings": settings, "decisions": material.plan.get("decisions") or [],
-            "machine": {**(material.summary.get("machine") or {}), "saccade": material.summary.get("saccade")},
-            "yaml": material.settings}  # fmt: skip
+    summary = material.summary
+    return {
+        "network": network,
+        "settings": settings,
+        "decisions": material.plan.get("decisions") or [],
+        "run": {name: summary.get(name) for name in ("source", "run", "command", "saccade")},
+        "machine": summary.get("machine") or {},
+        "yaml": material.settings,
+    }
 
 
 # In the order of the page: template and id, heading, builder.

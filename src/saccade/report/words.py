@@ -56,6 +56,30 @@ def interval(bounds: Any) -> str:
     return "–" if not bounds else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}\u00a0%"
 
 
+def base(source: str) -> str:
+    """Return the last part of a path or address, by which its owner knows it.
+
+    >>> base("/home/me/photos/")
+    'photos'
+    """
+    return re.split(r"[/\\]", source.rstrip("/\\"))[-1] or source
+
+
+def plain(value: Any) -> str:
+    """Return any value of a settings or plan file in words.
+
+    >>> plain({"8": 0.25}), plain([1, 2]), plain(True), plain(1972800)
+    ('8: 0.25', '1, 2', 'yes', '1,972,800')
+    """
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, int) else "–" if value is None else str(value)
+
+
 def number(value: float | None) -> str:
     """Return a number with its thousands set apart; a dash where there is none.
 
