@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from saccade import data
-from saccade.errors import SourceError
+from saccade.data.trees import Folder, Tar, Zip, read_file
+from saccade.errors import DecodeError, SourceError
 from saccade.events import Finding, listening
 from saccade.settings import DataSettings
 from tests.photos import CLASSES, encoded, photo, photo_folder, split_folder
@@ -353,3 +354,23 @@ def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
     one, four = (data.integrity(data.open(folder, DataSettings(workers=workers))) for workers in (0, 4))
     assert contents(one) == contents(four)
     assert np.array_equal(one.pixels.squares(one.keys, 20), four.pixels.squares(four.keys, 20))
+
+
+def test_files_that_cannot_be_read_have_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DecodeError, match=r"^it cannot be read \(Is a directory\)$"):
+        read_file(tmp_path)
+    with pytest.raises(DecodeError, match=r"^it cannot be read \(embedded null byte\)$"):
+        read_file(tmp_path / "a\0b")
+    with pytest.raises(SourceError, match=r"^The folder .*/gone cannot be read: No such file or directory\.$"):
+        Folder(tmp_path / "gone")
+
+    folder = photo_folder(tmp_path / "photos", 2)
+    tar, whole = Tar(tarred(folder, tmp_path / "a.tar")), Zip(zipped(folder, tmp_path / "a.zip"))
+    monkeypatch.setattr("saccade.data.trees.LARGEST_FILE", 10)
+    for archive in (tar, whole):
+        with pytest.raises(DecodeError, match=r"^it is larger than"):
+            archive.read("disc/0000.jpg")
+    monkeypatch.undo()
+    (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:600])
+    with pytest.raises(DecodeError, match=r"^it is cut short in the archive$"):
+        tar.read("square/0001.jpg")

@@ -75,7 +75,7 @@ def printable(name: str) -> str:
     >>> printable("caf\udce9.jpg")
     'caf\\xe9.jpg'
     """
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def part_named(name: str) -> str | None:

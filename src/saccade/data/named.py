@@ -83,12 +83,7 @@ def open_named(name: str, settings: DataSettings) -> ImageSet:
         return stacked([(None, x_NHW, digits.target)], name=name, settings=settings)
     entry = NAMED[name]
     folder = cache_folder() / name
-    loaded = _from_cache(entry, folder)
-    if loaded is None:
-        _download(name, entry, folder)
-        loaded = _from_cache(entry, folder)
-    if loaded is None:
-        raise SourceError(f'The data set "{name}" in {folder} is damaged; remove that folder, then try again.')
+    loaded = _from_cache(entry, folder) or _download(name, entry, folder)
     parts = [(part, _pixels(data), _labels(data)) for part, data in loaded.items()]
     classes = getattr(next(iter(loaded.values())), "classes", None)
     return stacked(parts, name=name, classes=classes, settings=settings)
@@ -115,7 +110,7 @@ def _from_cache(entry: Named, folder: Path) -> dict[str, Any] | None:
         raise SourceError(f"The cached data set in {folder} is damaged ({error}); remove that folder.") from error
 
 
-def _download(name: str, entry: Named, folder: Path) -> None:
+def _download(name: str, entry: Named, folder: Path) -> dict[str, Any]:
     absent = (
         f'The data set "{name}" is not on this machine and cannot be downloaded ({{}}); with a network, try again, or '
         f"put torchvision's files of it into {folder}."
@@ -128,12 +123,13 @@ def _download(name: str, entry: Named, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder):
-            _torchvision(entry, folder, download=True)
+            loaded = _torchvision(entry, folder, download=True)
     except (OSError, RuntimeError, EOFError) as error:
         raise SourceError(absent.format(str(error).splitlines()[0] or type(error).__name__)) from error
     finally:
         socket.setdefaulttimeout(before)
     emit(Progress(task="download", done=1, total=1, detail=name))
+    return loaded
 
 
 def _unreachable(url: str) -> str | None:

@@ -41,7 +41,7 @@ def open(source: str | Path, settings: DataSettings = DataSettings()) -> ImageSe
         raise SourceError(
             f'{source} has one class only, "{images.classes[0]}"; a classifier needs images of at least two classes.'
         )
-    return replace(images, source=str(source))
+    return replace(images, source=printable(str(source)))
 
 
 def _opener(path: Path) -> Opener:
