@@ -190,6 +190,7 @@ def test_large_jpegs_are_decoded_reduced_and_near_the_mean_of_their_pixels() -> 
         (encoded(photo(0))[:-200], "the file is cut short"),
         (encoded(photo(0), "PNG")[:-200], "the file is cut short"),
         (encoded(photo(0), "GIF")[:900], "the file is cut short"),
+        (b"P6 4 4\xea 255\n", "the file is damaged (invalid literal for int() with base N)"),
         (b"P6 20000 20000 255\n" + b"\0" * 99, f"it has more than {MAX_PIXELS // 10**6} million pixels"),
     ],
 )

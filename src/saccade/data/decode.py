@@ -214,10 +214,11 @@ def _damaged(error: Exception) -> str:
     text = str(error)
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
-    if isinstance(error, EOFError) or re.search("truncated|not enough|unexpected end|end of file", text, re.IGNORECASE):
+    if isinstance(error, EOFError) or re.search("truncated|not enough|end of file|EOF", text, re.IGNORECASE):
         return "the file is cut short"
-    # Numbers are left out, so that files with the same fault are told of together.
-    return f"the file is damaged ({re.sub(r'[0-9]+', 'N', text).strip('. ') or type(error).__name__})"
+    # Numbers and bytes are left out, so that files with the same fault are told of together.
+    text = re.sub("[0-9]+", "N", re.sub(r"""[: ]*b(["']).*\1""", "", text))
+    return f"the file is damaged ({text.strip('. ') or type(error).__name__})"
 
 
 _quiet_lock = threading.Lock()
