@@ -184,18 +184,21 @@ def _store(r: int, c: int, form: Form) -> str:
 
 
 @cache
-def kernel(metric: Metric, *, portable: bool = False) -> Kernel:
-    """Return the compiled kernel of `assembly`; `portable` asks for the form of an unknown processor."""
+def kernel(metric: Metric, only: frozenset[str] | None = None) -> Kernel:
+    """Return the compiled kernel of `assembly`, in the best form for this processor.
+
+    `only` narrows the instructions it may use, by LLVM's names of features; none of them: the portable form.
+    """
     import llvmlite.binding as llvm  # type: ignore[import-untyped]
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features()
-    module = llvm.parse_assembly(assembly(form(metric, {} if portable else features)))
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu="" if portable else llvm.get_host_cpu_name(), features="" if portable else features.flatten(), opt=3
+    usable = {name: there for name, there in features.items() if only is None or name in only}
+    target = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3
     )
-    engine = llvm.create_mcjit_compiler(module, machine)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(assembly(form(metric, usable))), target)
     engine.finalize_object()
     p, n = ctypes.c_void_p, ctypes.c_int64
     function: Any = ctypes.CFUNCTYPE(None, p, n, p, n, n, n, p, ctypes.c_int32, p, n)(

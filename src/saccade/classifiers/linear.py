@@ -82,7 +82,7 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(labels)
         classes, y_N = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
-            raise InputError(f"All labels are of one class, {classes[0]!r}; a classifier needs two or more.")
+            raise InputError(f'All labels are of one class, "{classes[0]}"; a classifier needs two or more.')
         fitted: list[LinearSoftmax] = []
         with on_all_cores() as pool:
             data = Objective.of(x_ND, y_N, len(classes), pool)

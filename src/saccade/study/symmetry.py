@@ -51,21 +51,27 @@ def judge(right_N: NDArray[np.bool_], mirrored_N: NDArray[np.bool_], *, chance: 
     class, and an exact McNemar test at 5 % (binomial over the images on which the two differ) says that this
     is no accident. Photos lose something too, as near copies of training images are no longer found: up to a
     quarter (CIFAR-10, clothing); letters, of which half are symmetric, lose 0.44 to 0.56 of it, digits 0.6 to 0.8.
-    "undecided" where the labels are not better than chance: such images are mirrored, because what nearest
-    neighbours cannot tell apart are photos, and few of them, which gain most by it; signs are what they are good at.
+    "undecided" where such a loss may be an accident: then images are not mirrored; and where the labels are no
+    better than chance: then they are, because what nearest neighbours cannot tell apart are photos, and few of
+    them, which gain most by it, while signs are what neighbours are good at.
     """
     images, accuracy, mirrored = len(right_N), float(right_N.mean()), float(mirrored_N.mean())
     lost, won = int((right_N & ~mirrored_N).sum()), int((mirrored_N & ~right_N).sum())
-    seen = f"nearest neighbours label {accuracy:.0%} of {images} validation images right, {mirrored:.0%} of their mirror images"
-    accident = binomtest(lost, lost + won, alternative="greater").pvalue if lost + won else 1.0
-    if accident < LEVEL and accuracy - mirrored > LOST * (accuracy - chance):
-        return SymmetryResult(
-            False, "no", accuracy, mirrored, images, f"{seen}: mirroring makes something else of them"
-        )
+    accident = float(binomtest(lost, lost + won, alternative="greater").pvalue) if lost + won else 1.0
     if wilson_interval(int(right_N.sum()), images)[0] <= chance:
-        why = f"{seen}, little better than the commonest class ({chance:.0%}): undecided, and mirrored as photos are"
-        return SymmetryResult(True, "undecided", accuracy, mirrored, images, why)
-    return SymmetryResult(True, "yes", accuracy, mirrored, images, f"{seen}: mirroring keeps their class")
+        symmetric, verdict, reason = (
+            True,
+            "undecided",
+            f"hardly above the commonest class ({chance:.0%}), as photos are",
+        )
+    elif accuracy - mirrored <= LOST * (accuracy - chance):
+        symmetric, verdict, reason = True, "yes", "mirroring keeps their class"
+    elif accident >= LEVEL:
+        symmetric, verdict, reason = False, "undecided", "too few to tell whether mirroring keeps their class"
+    else:
+        symmetric, verdict, reason = False, "no", "mirroring makes something else of them"
+    why = f"nearest neighbours label {accuracy:.0%} of {images} validation images right, and {mirrored:.0%} mirrored"
+    return SymmetryResult(symmetric, verdict, accuracy, mirrored, images, f"{why}: {reason}")
 
 
 def _share(part: Part, most: int) -> Part:

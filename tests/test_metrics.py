@@ -1,0 +1,71 @@
+"""The metrics against scikit-learn, SciPy and plain loops."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn import metrics as theirs
+
+from saccade import metrics
+from saccade.errors import InputError
+
+RNG = np.random.default_rng(0)
+P_NK = RNG.dirichlet([0.5] * 5, 400)
+LABELS = np.array([RNG.choice(5, p=0.5 * p + 0.1) for p in P_NK])
+PREDICTED = P_NK.argmax(1)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (3, 10), (0, 50), (50, 50), (861, 1000)])
+@pytest.mark.parametrize("confidence", [0.95, 0.8])
+def test_wilson_interval_is_that_of_scipy(successes: int, n: int, confidence: float) -> None:
+    interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    ours = metrics.wilson_interval(successes, n, confidence)
+    assert ours == pytest.approx((interval.low, interval.high), abs=1e-12)
+
+
+def test_labels_are_scored_as_scikit_learn_scores_them() -> None:
+    confusion = metrics.confusion_KK(PREDICTED, LABELS, 5)
+    np.testing.assert_array_equal(confusion, theirs.confusion_matrix(LABELS, PREDICTED))
+    assert metrics.accuracy(PREDICTED, LABELS) == pytest.approx(theirs.accuracy_score(LABELS, PREDICTED))
+    assert metrics.macro_f1(confusion) == pytest.approx(theirs.f1_score(LABELS, PREDICTED, average="macro"))
+    expected = theirs.precision_recall_fscore_support(LABELS, PREDICTED)
+    ours = [(row.precision, row.recall, row.f1, row.images) for row in metrics.per_class(confusion)]
+    np.testing.assert_allclose(np.array(ours).T, expected)
+    assert metrics.log_loss(P_NK, LABELS) == pytest.approx(theirs.log_loss(LABELS, P_NK))
+
+
+def test_classes_that_are_absent_count_nowhere() -> None:
+    labels, predicted = np.array([0, 0, 1]), np.array([0, 1, 1])
+    confusion = metrics.confusion_KK(predicted, labels, 4)
+    assert confusion.shape == (4, 4)
+    assert metrics.macro_f1(confusion) == pytest.approx(theirs.f1_score(labels, predicted, average="macro"))
+    assert metrics.per_class(confusion)[3] == metrics.ClassMetrics(0, 0.0, 0.0, 0.0)
+
+
+def test_a_certain_mistake_has_a_finite_loss() -> None:
+    assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(2.0**-52))
+
+
+@pytest.mark.parametrize("bins", [1, 4, 15])
+def test_calibration_is_that_of_a_loop(bins: int) -> None:
+    probabilities = np.round(P_NK, 2)  # so that some confidences fall on an edge
+    error, rows = metrics.calibration(probabilities, LABELS, bins)
+    total = 0.0
+    for row, low in zip(rows, range(bins), strict=True):
+        inside = [
+            (p.max(), p.argmax() == label)
+            for p, label in zip(probabilities, LABELS, strict=True)
+            if np.linspace(0, 1, bins + 1)[low] < p.max() <= np.linspace(0, 1, bins + 1)[low + 1]
+        ]
+        assert row.images == len(inside)
+        if inside:
+            confidence, accuracy = sum(c for c, _ in inside) / len(inside), sum(r for _, r in inside) / len(inside)
+            assert (row.confidence, row.accuracy) == pytest.approx((confidence, accuracy))
+            total += len(inside) / len(LABELS) * abs(confidence - accuracy)
+    assert error == pytest.approx(total)
+
+
+def test_wrong_use_is_told() -> None:
+    with pytest.raises(InputError, match="2 predictions cannot be held against 3 labels"):
+        metrics.accuracy(np.array([0, 1]), np.array([0, 1, 1]))
+    with pytest.raises(InputError, match="5 successes of 3 are no proportion; give a whole number from 0 to n"):
+        metrics.wilson_interval(5, 3)
