@@ -76,8 +76,8 @@ def baselines(parts: Parts, clock: Clock, size: int) -> list[Baseline]:
     validation = load(parts.validation, side, share(0.1))
     train = load(parts.train, side, share(0.4))
     todo: list[tuple[Callable[[float], Baseline], float]] = [
-        (lambda seconds: _neighbors(METRICS[0], train, validation, seconds), 0.25),
-        (lambda seconds: _neighbors(METRICS[1], train, validation, seconds), 0.33),
+        (lambda seconds: _neighbors(METRICS[0], train, validation, seconds), 0.3),
+        (lambda seconds: _neighbors(METRICS[1], train, validation, seconds), 0.4),
         (lambda seconds: _linear(train, validation, seconds), 1.0),
     ]
     done = []
