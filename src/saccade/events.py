@@ -21,6 +21,7 @@ class StageEnded:
     stage: str
     seconds: float
     outcome: str = ""
+    validation_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,7 @@ class Stage:
 
     name: str
     outcome: str = ""
+    validation_accuracy: float | None = None
     seconds: float = 0.0
 
 
@@ -96,4 +98,11 @@ def stage(name: str) -> Iterator[Stage]:
         yield record
     finally:
         record.seconds = perf_counter() - begun
-    emit(StageEnded(stage=name, seconds=record.seconds, outcome=record.outcome))
+    emit(
+        StageEnded(
+            stage=name,
+            seconds=record.seconds,
+            outcome=record.outcome,
+            validation_accuracy=record.validation_accuracy,
+        )
+    )

@@ -30,7 +30,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; infinities and NaN are refused."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, _json(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -40,7 +40,7 @@ def read_json(path: Path) -> Any:
 
 def append_lines(path: Path, values: Iterable[Any]) -> None:
     """Append each value as one line of JSON, in one write that reaches the disk before this returns."""
-    lines = "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values)
+    lines = "".join(_json(value) + "\n" for value in values)
     with path.open("a", encoding="utf-8") as file:
         file.write(lines)
         file.flush()
@@ -86,6 +86,16 @@ def content_hash(*chunks: bytes | memoryview) -> str:
 def lock(path: Path, *, timeout: float = 30.0) -> BaseFileLock:
     """Return a lock between processes on `path`, held within a `with` block."""
     return FileLock(path.with_name(path.name + ".lock"), timeout=timeout)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """Return readable JSON; pure ASCII where a name in it is not valid text."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    return text
 
 
 def _umask() -> int:

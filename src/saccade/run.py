@@ -96,7 +96,9 @@ class Run:
         try:
             return read_json(path)
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} is missing or damaged; the run did not finish, or its files were changed.") from error
+            raise RunError(
+                f"{path} is missing or damaged; the run did not finish, or its files were changed."
+            ) from error
 
     def add_history(self, *lines: Mapping[str, Any]) -> None:
         """Append lines of plain numbers to history.jsonl."""

@@ -107,15 +107,17 @@ class TrainSettings(DataSettings):
     """Factor on the number of channels of saccade's own networks."""
     batch_size: int | None = Field(default=None, ge=1)
     """Images a step; the default follows the size of the training part."""
-    optimizer: Literal["muon", "sgd", "adam", "adamw"] = "muon"
-    """Update rule."""
+    optimizer: Literal["muon", "sgd", "adam", "adamw"] | None = None
+    """Update rule; the default is muon for convnet, adam for other networks."""
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Highest learning rate; the default is the optimizer's own."""
     weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Decoupled weight decay of kernels (never of biases and norm scales); the default is the optimizer's own."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls, after a short linear warm-up."""
-    label_smoothing: Fraction = 0.1
+    """How the learning rate falls after the warm-up."""
+    warmup: float | None = Field(default=None, ge=0, lt=1)
+    """Share of the training over which the learning rate rises; the default is the optimizer's own."""
+    label_smoothing: Fraction = 0.2
     """Share of the target spread evenly over all classes."""
     flip: bool | None = None
     """Mirror training images left to right; the default is measured: only where mirrored images keep their class."""
@@ -165,4 +167,6 @@ def _sentence(error: ValidationError, settings: type[Settings]) -> str:
         return f'There is no setting "{name}".{hint}'
     reason = first["msg"].removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
-    return f'The setting {name} cannot be "{first["input"]}": {reason}.' if name else f"{reason[:1].upper()}{reason[1:]}."
+    return (
+        f'The setting {name} cannot be "{first["input"]}": {reason}.' if name else f"{reason[:1].upper()}{reason[1:]}."
+    )

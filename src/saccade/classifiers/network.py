@@ -16,7 +16,7 @@ from saccade.train.forward import Forward
 from saccade.train.session import Session
 
 
-class NetworkClassifier(ClassifierMixin, BaseEstimator):
+class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Any network `saccade models` lists, trained on images x (N, H, W, 3) uint8, square, and labels y (N,).
 
     `settings` are those of `saccade train`, as keywords of TrainSettings; without `epochs` there are ten.
@@ -68,7 +68,8 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, x: NDArray[np.uint8]) -> NDArray[Any]:
         """Return the most probable class of each image."""
-        return self.classes_[self.predict_proba(x).argmax(1)]
+        labels_N: NDArray[Any] = self.classes_[self.predict_proba(x).argmax(1)]
+        return labels_N
 
     def to_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return the weights, and what is needed to build the network again."""

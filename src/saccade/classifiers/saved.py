@@ -17,6 +17,7 @@ from saccade.classifiers.neighbors import KNearestNeighbors
 from saccade.classifiers.network import NetworkClassifier
 from saccade.data import Part, decode, square
 from saccade.data.decode import decode_image
+from saccade.data.scale import Fit
 from saccade.errors import DecodeError, RunError
 from saccade.files import content_hash, read_json, write_atomic, write_json
 
@@ -70,7 +71,7 @@ class Model:
     classifier: Classifier
     classes: tuple[str, ...]
     size: int
-    fit_to_square: str
+    fit_to_square: Fit
     name: str
 
     def probabilities(self, x_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -151,7 +151,7 @@ class _SeededItems(Dataset[Any]):
         index, epoch = request
         seed = derived_seed(self.seed, "item", epoch, index)
         random.seed(seed)
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 (what a user's data set may draw from)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             image, label = self.dataset[index]

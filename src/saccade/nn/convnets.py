@@ -52,7 +52,8 @@ class ConvNet(nn.Module):
         """Return scores (N, K)."""
         features_NCHW = self.stages(F.silu(self.whitening(x_NCHW)))
         strongest_NC = features_NCHW.amax((2, 3))
-        return self.head(strongest_NC) / self.head.in_features
+        scores_NK: Tensor = self.head(strongest_NC) / self.head.in_features
+        return scores_NK
 
 
 class Stage(nn.Module):

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from saccade.data.preprocess import Standardize
 from saccade.errors import ModelError, did_you_mean
 from saccade.nn.convnets import ConvNet, convnet, linear, mlp
+from saccade.nn.layers import Standardize
 
 GROWTH = ((0.4, 0.625), (0.7, 0.8125))
 """Until which progress a network is trained on which share of the full side."""
-SMALLEST = 8
+SMALLEST = 16
 
 OWN: dict[str, Callable[[int, int, float], nn.Module]] = {"convnet": convnet, "linear": linear, "mlp": mlp}
 
@@ -51,6 +51,11 @@ def side_at(network: nn.Module, side: int, progress: float) -> int:
         return side
     share = next((share for until, share in GROWTH if progress < until), 1.0)
     return max(min(side, SMALLEST), round(share * side))
+
+
+def optimizer_for(network: nn.Module) -> str:
+    """Return the optimizer that suits a network: Muon where every kernel is normalised, else Adam (lecture 7)."""
+    return "muon" if isinstance(network, nn.Sequential) and isinstance(network[-1], ConvNet) else "adam"
 
 
 def check_known(name: str) -> None:

@@ -27,15 +27,15 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for kernel in group["params"]:
                 if kernel.grad is not None:
-                    self._update(kernel, group)
+                    self._update(kernel, kernel.grad, group)
 
-    def _update(self, kernel: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, kernel: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[kernel]
         if not state:
             state["velocity"] = torch.zeros_like(kernel)
         velocity: Tensor = state["velocity"]
-        velocity.mul_(group["momentum"]).add_(kernel.grad)
-        ahead = kernel.grad.add(velocity, alpha=group["momentum"])
+        velocity.mul_(group["momentum"]).add_(gradient)
+        ahead = gradient.add(velocity, alpha=group["momentum"])
         kernel.mul_(len(kernel) ** 0.5 / kernel.norm())
         update = orthogonalised(ahead.flatten(1), group["iterations"])
         kernel.sub_(update.view(kernel.shape), alpha=group["lr"])
@@ -54,4 +54,5 @@ def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
     for _ in range(iterations):
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return (x if wide else x.T).to(matrix.dtype)
+    orthogonal: Tensor = (x if wide else x.T).to(matrix.dtype)
+    return orthogonal

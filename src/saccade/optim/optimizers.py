@@ -12,21 +12,22 @@ from saccade.optim.muon import Muon
 
 @dataclass(frozen=True)
 class Defaults:
-    """An optimizer's own highest learning rate and decoupled weight decay."""
+    """An optimizer's own highest learning rate, weight decay and share of training spent warming up."""
 
     learning_rate: float
     weight_decay: float
+    warmup: float
 
 
 DEFAULTS: dict[str, Defaults] = {
-    "muon": Defaults(0.24, 0.0),
-    "sgd": Defaults(0.1, 5e-4),
-    "adam": Defaults(1e-3, 0.0),
-    "adamw": Defaults(1e-3, 0.05),
+    "muon": Defaults(0.24, 0.0, 0.0),
+    "sgd": Defaults(0.1, 5e-4, 0.1),
+    "adam": Defaults(1e-3, 0.0, 0.1),
+    "adamw": Defaults(1e-3, 0.05, 0.1),
 }
 
 
-ADAM_BESIDE_MUON = 0.05
+ADAM_BESIDE_MUON = 0.2
 """The rate of the parameters that Muon cannot take, relative to its own."""
 
 
@@ -60,7 +61,9 @@ class Optimizer:
             rule.load_state_dict(state)
 
 
-def build_optimizer(name: str, network: nn.Module, learning_rate: float | None, weight_decay: float | None) -> Optimizer:
+def build_optimizer(
+    name: str, network: nn.Module, learning_rate: float | None, weight_decay: float | None
+) -> Optimizer:
     """Return the optimizer called `name` over the network's trainable parameters; None takes its defaults.
 
     `muon` updates the kernels of convolutions by Muon and everything else by Adam. Weight decay is

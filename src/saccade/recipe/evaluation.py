@@ -69,7 +69,7 @@ def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
     with stage("open"):
         images = _own_test(run) if source is None else _new(source, run, model)
     with stage("evaluate") as record:
-        seen = look(model, SealedPart(images), ledger, run, "evaluate")
+        seen = look(model, SealedPart(Part("test", images)), ledger, run, "evaluate")
         record.outcome = f"accuracy {seen.figures['accuracy']:.1%}"
     figures = {**seen.figures, "run": str(run.path), "source": images.source}
     figures["mistakes"] = figures["mistakes"][:MOST_MISTAKES]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from saccade import study
 from saccade.classifiers import Model, NetworkClassifier
 from saccade.data import Part, Parts
-from saccade.data.parallel import cores
 from saccade.data.batches import ArrayImages, Images, Order, StoredImages
+from saccade.data.parallel import cores
 from saccade.events import Finding, Progress, emit, stage
+from saccade.metrics import wilson_interval
 from saccade.recipe.plan import Plan, resolve
 from saccade.settings import DataSettings, FitSettings, TrainSettings
 from saccade.train.budget import Pace
@@ -50,7 +51,9 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
         verdict = study.checks(session, first, len(classes), lambda: 0.1 * plan.clock.remaining())
         for check in verdict:
             if not check.passed:
-                emit(Finding(kind="check", severity="warning", detail=f"{check.name}: {check.measured}. {check.advice}"))
+                emit(
+                    Finding(kind="check", severity="warning", detail=f"{check.name}: {check.measured}. {check.advice}")
+                )
         checking.outcome = ", ".join(f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict)
     with stage("train") as training:
         pace = paced(session, parts, plan)
@@ -66,7 +69,7 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
         )
         validation_NK = model.probabilities_of(validation)
         accuracy = float((validation_NK.argmax(1) == validation.labels_N).mean())
-        validating.outcome = f"validation accuracy {accuracy:.1%}"
+        validating.outcome, validating.validation_accuracy = f"validation accuracy {accuracy:.1%}", accuracy
     facts = {
         "name": settings.model,
         "parameters": sum(p.numel() for p in session.network.parameters()),
@@ -74,6 +77,8 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
         "steps": done,
         "epochs": round(done * session.batch_size / len(session.images), 2),
         "images_per_second": round(done * session.batch_size / training.seconds, 1),
+        "validation_accuracy": accuracy,
+        "interval": list(wilson_interval(round(accuracy * len(validation)), len(validation))),
         "settings": settings.model_dump(mode="json"),
     }
     return Trained(model, accuracy, validation_NK, verdict, facts)
@@ -103,9 +108,7 @@ def start(part: Part, settings: TrainSettings) -> Session:
     else:
         images = StoredImages(part, side, settings.workers or cores())
         sample_NHWC = torch.from_numpy(part.select(np.arange(0, len(part), max(1, len(part) // SAMPLE))).squares(side))
-    return Session.start(
-        settings, images, sample_NHWC, classes=len(part.images.classes), names=part.images.keys
-    )
+    return Session.start(settings, images, sample_NHWC, classes=len(part.images.classes), names=part.images.keys)
 
 
 def paced(session: Session, parts: Parts, plan: Plan) -> Pace:
@@ -129,24 +132,24 @@ def paced(session: Session, parts: Parts, plan: Plan) -> Pace:
 def run(session: Session, pace: Pace, validation: Part, plan: Plan) -> int:
     """Train; once an epoch look at some of the validation part and write the history; return the steps done."""
     glance = Glance.at(validation, session)
-    done, since = 0, plan.clock.elapsed()
-    told = ""
-    for done, progress, loss in session.run(pace):
+    begun, each_epoch = plan.clock.elapsed(), session.steps(1.0)
+    done, seen = 0, ""
+    for done, progress, watch in session.run(pace):
         epoch = done * session.batch_size / len(session.images)
-        if done % session.steps(1.0) == 0 or done == pace.steps:
+        if done % each_epoch == 0 or done == pace.steps:
+            figures = glance(session)
             line = {
                 "step": done,
                 "epoch": round(epoch, 3),
-                "seconds": round(plan.clock.elapsed() - since, 3),
-                "loss": loss,
-                "learning_rate": session.rate(progress),
-                **glance(session),
+                "seconds": round(plan.clock.elapsed() - begun, 3),
+                "loss": watch.mean(),
+                "learning_rate": session.learning_rate(progress),
+                **figures,
             }
             plan.run.add_history(line)
-            told = f", validation {line['validation_accuracy']:.1%}"
-        emit(
-            Progress(task="train", done=done, total=pace.steps, unit="steps", detail=f"epoch {epoch:.1f}, loss {loss:.3f}{told}")
-        )
+            seen = f", validation {figures['validation_accuracy']:.1%}"
+        loss = "" if watch.latest is None else f", loss {watch.latest:.3f}"
+        emit(Progress(task="train", done=done, total=pace.steps, unit="steps", detail=f"epoch {epoch:.1f}{loss}{seen}"))
     return done
 
 

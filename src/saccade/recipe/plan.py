@@ -9,10 +9,10 @@ import numpy as np
 from saccade import study
 from saccade.data import Part, Parts
 from saccade.run import Run
-from saccade.settings import FitSettings, TrainSettings
+from saccade.settings import TrainSettings
 from saccade.train.budget import Clock, Decision
 
-SIDES = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224)
+SIDES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224)
 """Sides a network may be trained at."""
 
 
@@ -69,7 +69,8 @@ def resolve(settings: TrainSettings, parts: Parts, plan: Plan, *, affordable: fl
 def side_for(native: int, images: int, affordable: float | None) -> int:
     """Return the largest side, up to the images' own, at which enough of them can be trained on.
 
-    Enough is `needed(images)`; the cost of an image grows with its area.
+    Enough is `needed(images)`; the cost of an image grows with its area. Images below the smallest
+    side are enlarged to it.
     """
     sides = [side for side in SIDES if side <= max(native, SIDES[0])]
     if affordable is None:
@@ -88,4 +89,4 @@ def batch_for(images: int) -> int:
     >>> batch_for(1_200), batch_for(45_000)
     (32, 512)
     """
-    return 2 ** min(9, max(5, int(math.log2(max(images, 1) / 40))))
+    return 1 << min(9, max(5, int(math.log2(max(images, 1) / 40))))

@@ -62,6 +62,7 @@ def fit(source: str | Path, settings: FitSettings, *, out: Path | None = None, c
             baselines = study.baselines(parts, clock, planning.native_side(parts.train))
             candidates = [_of_baseline(baseline, parts, settings) for baseline in baselines]
             record.outcome = _scores(candidates)
+            record.validation_accuracy = max(each.accuracy for each in candidates)
         with stage("plan") as record:
             network_settings = plan_network(parts, settings, plan)
             record.outcome = f"{network_settings.model} at {network_settings.size} px"
@@ -71,9 +72,11 @@ def fit(source: str | Path, settings: FitSettings, *, out: Path | None = None, c
         with stage("choose") as record:
             chosen = max(candidates, key=lambda each: each.accuracy)
             chosen.model.save(run.model)
-            ours = trained is not None and chosen.model is trained.model
-            validation_NK = trained.validation_NK if ours else chosen.model.probabilities_of(parts.validation)
-            record.outcome = _scores([chosen])
+            if trained and chosen.model is trained.model:
+                validation_NK = trained.validation_NK
+            else:
+                validation_NK = chosen.model.probabilities_of(parts.validation)
+            record.outcome, record.validation_accuracy = _scores([chosen]), chosen.accuracy
         with stage("evaluate") as record:
             seen = look(chosen.model, parts.test, ledger, run, "fit")
             test = keep(seen, run, chosen.model)
@@ -81,7 +84,9 @@ def fit(source: str | Path, settings: FitSettings, *, out: Path | None = None, c
         return _conclude(_Outcome("fit", chosen, validation_NK, trained, baselines, test), material, plan, diary)
 
 
-def train(source: str | Path, settings: TrainSettings, *, out: Path | None = None, clock: Clock | None = None) -> Result:
+def train(
+    source: str | Path, settings: TrainSettings, *, out: Path | None = None, clock: Clock | None = None
+) -> Result:
     """Train one network with explicit settings; the test part stays sealed.
 
     Raises InputError, before anything is written, where source, settings or `out` cannot be used;

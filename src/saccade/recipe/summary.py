@@ -28,15 +28,10 @@ class Diary:
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         if isinstance(event, StageEnded):
-            self.stages.append({"name": event.stage, "seconds": round(event.seconds, 3), "validation_accuracy": None})
+            figures = {"seconds": round(event.seconds, 3), "validation_accuracy": event.validation_accuracy}
+            self.stages.append({"name": event.stage, **figures})
         elif isinstance(event, Finding):
             self.findings.append(event)
-
-    def score(self, stage: str, accuracy: float) -> None:
-        """Note the validation accuracy that a finished stage reached."""
-        for record in self.stages:
-            if record["name"] == stage:
-                record["validation_accuracy"] = accuracy
 
     def unreadable(self) -> int:
         """Return how many images could not be read."""
@@ -99,10 +94,7 @@ def reading(history: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(seen) < 3:
         return []
     first, last = seen[0], seen[-1]
-    told = [
-        f"Validation accuracy went from {first['validation_accuracy']:.1%} after epoch {first['epoch']:.1f} "
-        f"to {last['validation_accuracy']:.1%} after epoch {last['epoch']:.1f}."
-    ]
+    told = ["Validation accuracy went from " + " to ".join(map(_accuracy_then, (first, last))) + "."]
     lowest = min(seen, key=lambda line: line["validation_loss"])
     if last["validation_loss"] > 1.1 * lowest["validation_loss"]:
         told.append(
@@ -115,6 +107,10 @@ def reading(history: Sequence[Mapping[str, Any]]) -> list[str]:
     else:
         told.append("The validation loss was still about its lowest at the end: no sign of overfitting.")
     return told
+
+
+def _accuracy_then(line: Mapping[str, Any]) -> str:
+    return f"{line['validation_accuracy']:.1%} (epoch {line['epoch']:.1f})"
 
 
 def findings_json(diary: Diary) -> list[dict[str, Any]]:

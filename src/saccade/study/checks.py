@@ -1,4 +1,4 @@
-"""Checks before training: is the first loss what chance gives, and can a handful of images be memorised?"""
+"""Checks before training: whether the first loss is what chance gives, and a handful can be memorised."""
 
 import math
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]
     trial, handful = _on_a_handful(session, batch)
     training = replace(trial.training(), prepare=lambda drawn, _: trial.forward.to_input(drawn.x_NHWC))
     steps, accuracy = 0, 0.0
-    for steps, _ in train(training, Pace.fixed(MOST_STEPS), Watch(lambda _: [])):
+    for steps, _ in train(training, Pace.fixed(MOST_STEPS), Watch()):
         if steps % 5 == 0:
             accuracy = _known_by_heart(trial, handful)
             if accuracy >= ENOUGH or seconds() <= 0:

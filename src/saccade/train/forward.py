@@ -28,7 +28,7 @@ class Forward:
         """Return it with what resolved settings say, the network moved to its device."""
         assert settings.size is not None
         device = resolve_device(settings.device)
-        network.to(device, memory_format=torch.channels_last)
+        network.to(device).to(memory_format=torch.channels_last)
         precision = resolve_precision(settings.precision, device)
         return cls(network, settings.size, bool(settings.flip), device, precision)
 

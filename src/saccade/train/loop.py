@@ -46,4 +46,4 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
         optimizer.zero_grad()
         watch(step, loss_N, batch.index_N)
         yield step + 1, progress
-    watch.look()
+    watch.read()

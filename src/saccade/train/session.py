@@ -14,14 +14,12 @@ from saccade import augment
 from saccade.data.batches import Batch, Images, Order
 from saccade.device import derived_seed, generator
 from saccade.nn import zoo
-from saccade.optim import DEFAULTS, build_optimizer, schedule
+from saccade.optim import DEFAULTS, Schedule, build_optimizer, schedule
 from saccade.settings import TrainSettings
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
 from saccade.train.loop import Training, train
 from saccade.train.watch import Watch
-
-WARMUP = 0.1
 
 
 @dataclass(frozen=True)
@@ -74,27 +72,36 @@ class Session:
             batches=self.images.batches(Order(len(self.images), self.batch_size, settings.seed)),
             prepare=self._prepare(generator(settings.seed, "augment")),
             loss=self.loss,
-            optimizer=build_optimizer(
-                settings.optimizer, self.network, settings.learning_rate, settings.weight_decay
-            ),
-            rate=schedule(settings.schedule, WARMUP),
+            optimizer=build_optimizer(self.rule, self.network, settings.learning_rate, settings.weight_decay),
+            rate=self.schedule,
         )
 
     def loss(self, scores_NK: Tensor, y_N: Tensor) -> Tensor:
         """Return the cross-entropy with smoothed labels, one value an image (lecture 3)."""
         return F.cross_entropy(scores_NK, y_N, reduction="none", label_smoothing=self.settings.label_smoothing)
 
-    def rate(self, progress: float) -> float:
-        """Return the highest learning rate at a progress, for the record."""
-        highest = self.settings.learning_rate or DEFAULTS[self.settings.optimizer].learning_rate
-        return highest * schedule(self.settings.schedule, WARMUP)(progress)
+    @property
+    def rule(self) -> str:
+        """The optimizer's name: the one asked for, or what suits the network."""
+        return self.settings.optimizer or zoo.optimizer_for(self.network)
 
-    def run(self, pace: Pace) -> Iterator[tuple[int, float, float]]:
-        """Train; yield `(steps done, progress, mean loss when last read)` after each step."""
-        torch.manual_seed(derived_seed(self.settings.seed, "network"))
-        watch = Watch(lambda index: [self.names[i] for i in index])
+    @property
+    def schedule(self) -> Schedule:
+        """The factor on every learning rate, by progress."""
+        warmup = self.settings.warmup
+        return schedule(self.settings.schedule, DEFAULTS[self.rule].warmup if warmup is None else warmup)
+
+    def learning_rate(self, progress: float) -> float:
+        """Return the learning rate at a progress, for the record."""
+        highest = self.settings.learning_rate or DEFAULTS[self.rule].learning_rate
+        return highest * self.schedule(progress)
+
+    def run(self, pace: Pace) -> Iterator[tuple[int, float, Watch]]:
+        """Train; yield `(steps done, progress, the watch)` after each step."""
+        torch.manual_seed(derived_seed(self.settings.seed, "dropout"))
+        watch = Watch(lambda indices: [self.names[i] for i in indices])
         for done, progress in train(self.training(), pace, watch):
-            yield done, progress, watch.mean_loss
+            yield done, progress, watch
 
     def side_at(self, progress: float) -> int:
         """Return the side of the training images: smaller at first, which is cheaper, then full."""
@@ -108,10 +115,8 @@ class Session:
         """Return the seconds a training step takes on images of this side: the shortest of so many, on a copy."""
         trial = self.on_trial()
         training = replace(trial.training(), prepare=lambda batch, _: trial.forward.to_input(batch.x_NHWC, side))
-        times = [time.perf_counter()]
-        for _ in train(training, Pace.fixed(steps + 1), Watch(lambda _: [])):
-            times.append(time.perf_counter())
-        return min(after - before for before, after in pairwise(times[1:]))
+        times = [time.perf_counter() for _ in train(training, Pace.fixed(steps + 1), Watch())]
+        return min(after - before for before, after in pairwise(times))
 
     def forward_seconds(self, *, images: int = 256) -> float:
         """Return the seconds that predicting one image takes, over its views, measured on random pixels."""

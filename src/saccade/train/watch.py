@@ -1,6 +1,6 @@
 """The watch during training: stops on a loss that is not a finite number, naming step and images."""
 
-from collections import deque
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -8,42 +8,55 @@ from torch import Tensor
 
 from saccade.errors import TrainingError
 
+EVERY = 8
+
 
 class Watch:
-    """Keeps the last few losses on the device and reads them only every `every` steps.
+    """Keeps the last few losses on the device and reads them only every few steps.
 
-    `names(index)` turns image indices into the names to blame.
+    `names(indices)` turns image indices into the names to blame. `latest` is the mean loss of the
+    steps read last; None before any was.
     """
 
-    def __init__(self, names: Callable[[Sequence[int]], Sequence[str]], *, every: int = 8) -> None:
-        self.names, self.every = names, every
-        self.recent: deque[tuple[int, Tensor, Tensor]] = deque(maxlen=every)
-        self.mean_loss = float("nan")
+    def __init__(self, names: Callable[[Sequence[int]], Sequence[str]] = lambda indices: [*map(str, indices)]) -> None:
+        self.names = names
+        self.latest: float | None = None
+        self._unread: list[tuple[int, Tensor, Tensor]] = []
+        self._total, self._steps = 0.0, 0
 
     def __call__(self, step: int, loss_N: Tensor, index_N: Tensor) -> None:
-        """Take note of a step's losses, one an image; every few steps, look at them.
+        """Take note of a step's losses, one an image; every few steps, read them.
 
         Raises TrainingError when one of them is NaN or infinite.
         """
-        self.recent.append((step, loss_N.detach(), index_N))
-        if (step + 1) % self.every == 0:
-            self.look()
+        self._unread.append((step, loss_N.detach(), index_N))
+        if len(self._unread) == EVERY:
+            self.read()
 
-    def look(self) -> None:
-        """Read the losses kept since the last look; raises TrainingError as above."""
-        if not self.recent:
+    def read(self) -> None:
+        """Read the losses not read yet; raises TrainingError as above."""
+        if not self._unread:
             return
-        self.mean_loss = float(torch.stack([loss_N.mean() for _, loss_N, _ in self.recent]).mean())
-        if not torch.isfinite(torch.tensor(self.mean_loss)):
+        total = float(torch.stack([loss_N.mean() for _, loss_N, _ in self._unread]).sum())
+        if not math.isfinite(total):
             self._blame()
-        self.recent.clear()
+        self._total, self._steps = self._total + total, self._steps + len(self._unread)
+        self.latest = total / len(self._unread)
+        self._unread.clear()
+
+    def mean(self) -> float:
+        """Return the mean loss of all steps since the last call of `mean`."""
+        self.read()
+        mean = self._total / max(1, self._steps)
+        self._total, self._steps = 0.0, 0
+        return mean
 
     def _blame(self) -> None:
-        step, loss_N, index_N = next(kept for kept in self.recent if not kept[1].isfinite().all())
+        step, loss_N, index_N = next(kept for kept in self._unread if not kept[1].isfinite().all())
         wrong = index_N[~loss_N.isfinite().to(index_N.device)].tolist()
-        named = ", ".join(self.names(wrong[:3])) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         value = "not a number" if loss_N.isnan().any() else "infinite"
         raise TrainingError(
-            f"The loss became {value} at step {step}, on {len(wrong)} of {len(loss_N)} images ({named}); "
-            "try a lower learning rate, or precision=float32."
+            f"The loss became {value} at step {step}, on {len(wrong)} of {len(loss_N)} images "
+            f"({', '.join(self.names(wrong[:3]))}{more}); try a lower learning rate, or precision=float32."
         )
