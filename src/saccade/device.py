@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -83,6 +84,40 @@ def available_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
+class Usage:
+    """What the processor did since this was made: how many cores other programs kept busy."""
+
+    def __init__(self) -> None:
+        self._begun = time.time()
+        self._all, self._own = _busy_seconds()
+
+    def elsewhere(self) -> float:
+        """Return the mean number of cores that other programs used."""
+        everything, own = _busy_seconds()
+        return max(0.0, (everything - self._all) - (own - self._own)) / max(time.time() - self._begun, 1e-3)
+
+
+def _busy_seconds() -> tuple[float, float]:
+    """Return the processor seconds used since the start: by everything, and by this process and its children."""
+    times, own = psutil.cpu_times(), os.times()
+    return sum(times[:3]), own.user + own.system + own.children_user + own.children_system
+
+
+def free_threads(usage: Usage) -> int:
+    """Return the threads worth computing with: the cores that other programs left free, at least one.
+
+    Two threads on one free core wait for each other at every operation, and are slower than one.
+    """
+    import torch
+
+    return max(1, min(torch.get_num_threads(), round(cores() - usage.elsewhere())))
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
     """Return a short description of this machine and of the libraries that decide a result."""
     from importlib.metadata import version
@@ -90,7 +125,7 @@ def machine() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "cores": len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "torch": version("torch"),
         "scikit-learn": version("scikit-learn"),

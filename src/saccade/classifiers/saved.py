@@ -27,7 +27,12 @@ Tensors = dict[str, NDArray[Any]]
 
 
 class Classifier(Protocol):
-    """What is asked of a classifier: scikit-learn's prediction, and a state with no code in it."""
+    """What is asked of a classifier: scikit-learn's prediction, and a state with no code in it.
+
+    `classes_` are the labels it was trained on, indices into the model's classes.
+    """
+
+    classes_: NDArray[np.int64]
 
     def predict_proba(self, x: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return probabilities (N, K) for images (N, S, S, 3)."""
@@ -76,7 +81,10 @@ class Model:
 
     def probabilities(self, x_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return probabilities (N, K) for images (N, size, size, 3) uint8."""
-        return np.asarray(self.classifier.predict_proba(x_NHWC), dtype=np.float64)
+        known_N = self.classifier.classes_  # a class without training images is never predicted
+        probabilities_NK = np.zeros((len(x_NHWC), len(self.classes)))
+        probabilities_NK[:, known_N] = self.classifier.predict_proba(x_NHWC)
+        return probabilities_NK
 
     def probabilities_of(self, part: Part) -> NDArray[np.float64]:
         """Return probabilities (N, K) for a part's images, a block of them in memory at a time."""

@@ -1,11 +1,11 @@
 """Work on many items in threads, in chunks, with results in order and progress told."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TypeVar
 
+from saccade.device import cores
 from saccade.events import Progress, emit
 
 T = TypeVar("T")
@@ -13,11 +13,6 @@ R = TypeVar("R")
 
 _CHUNKS_A_WORKER = 16
 _LARGEST_CHUNK = 256
-
-
-def cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_chunks(

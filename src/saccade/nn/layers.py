@@ -38,23 +38,24 @@ class Standardize(nn.Module):
 class WhiteningConv(nn.Conv2d):
     """A fixed convolution whose outputs, on the images it was fitted to, are uncorrelated with unit variance.
 
-    Its filters are the eigenvectors of the covariance of the images' patches, each divided by the
-    root of its eigenvalue, with both signs so that a following ReLU or GELU loses nothing
-    (Coates and Ng, 2012; Jordan, 2024). Output (N, 2·C·F·F, (H-F)/stride+1, …); nothing is trained.
+    Its filters are the `components` strongest eigenvectors of the covariance of the images' patches,
+    each divided by the root of its eigenvalue, with both signs so that a following activation loses
+    nothing (Coates and Ng, 2012; Jordan, 2024). (N, C, H, W) → (N, 2·components, (H-F+2P)/S+1, …);
+    nothing is trained.
     """
 
-    def __init__(self, channels: int, kernel: int, stride: int = 1) -> None:
-        super().__init__(channels, 2 * channels * kernel**2, kernel, stride, bias=False)
+    def __init__(self, channels: int, components: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__(channels, 2 * components, kernel, stride, padding, bias=False)
         self.weight.requires_grad_(False)
 
     @torch.no_grad()
     def fit(self, x_NCHW: Tensor, *, epsilon: float = 5e-4, most: int = 400_000) -> None:
         """Set the filters from standardised images, on up to `most` of their patches, in float64."""
-        kernel = self.kernel_size[0]
-        patches = nn.functional.unfold(x_NCHW.float(), kernel, stride=kernel).transpose(1, 2).flatten(0, 1)
+        patches = nn.functional.unfold(x_NCHW.float(), self.kernel_size, stride=self.kernel_size)
+        patches = patches.transpose(1, 2).flatten(0, 1)
         patches_MD = patches[:: max(1, len(patches) // most)].double()
         covariance_DD = patches_MD.T @ patches_MD / len(patches_MD)
         values_D, vectors_DD = torch.linalg.eigh(covariance_DD)
         filters_DD = (vectors_DD / (values_D + epsilon).sqrt()).T.flip(0)
-        filters = filters_DD.reshape(-1, *self.weight.shape[1:])
+        filters = filters_DD[: self.out_channels // 2].reshape(-1, *self.weight.shape[1:])
         self.weight.copy_(torch.cat([filters, -filters]))

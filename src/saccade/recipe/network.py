@@ -11,7 +11,8 @@ from saccade import study
 from saccade.classifiers import Model, NetworkClassifier
 from saccade.data import Part, Parts
 from saccade.data.batches import ArrayImages, Images, Order, StoredImages
-from saccade.data.parallel import cores
+from saccade.device import cores
+from saccade.errors import TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.metrics import wilson_interval
 from saccade.recipe.plan import Plan, resolve
@@ -24,6 +25,7 @@ GLANCE = 2000
 REPORT_SECONDS = 3.0
 MOST_EPOCHS = 100.0
 TRAINING_SHARE = 0.85
+CHECK_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
     with stage("check") as checking:
         session = start(parts.train, settings)
         first = next(session.images.batches(Order(len(session.images), session.batch_size, settings.seed)))
-        verdict = study.checks(session, first, len(classes), lambda: 0.1 * plan.clock.remaining())
+        end = plan.clock.elapsed() + CHECK_SHARE * plan.clock.remaining()
+        verdict = study.checks(session, first, len(classes), lambda: end - plan.clock.elapsed())
         for check in verdict:
             if not check.passed:
                 emit(
@@ -57,6 +60,8 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
         checking.outcome = ", ".join(f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict)
     with stage("train") as training:
         pace = paced(session, parts, plan)
+        if pace.steps == 0:
+            raise TrainingError("The budget left no time for a single training step; give a longer one.")
         done = run(session, pace, validation, plan)
         training.outcome = f"{done} steps, {done * session.batch_size / len(session.images):.1f} epochs"
     with stage("validate") as validating:
@@ -89,11 +94,10 @@ def plan_network(parts: Parts, settings: FitSettings, plan: Plan) -> TrainSettin
     shared = {name: getattr(settings, name) for name in (*DataSettings.model_fields, "device", "budget")}
     open_settings = TrainSettings(**shared)
     trial = open_settings.model_copy(update={"size": 32, "batch_size": 128, "flip": False})
-    session = start(parts.train.select(np.arange(min(len(parts.train), 512))), trial)
-    rate = session.batch_size / session.step_seconds(32)
-    seconds = plan.clock.remaining() * TRAINING_SHARE
+    session = start(parts.train.select(np.arange(min(len(parts.train), 256))), trial)
+    rate = 1 / session.image_seconds(32)
     plan.decide("images a second at 32 px", round(rate), "measured")
-    return resolve(open_settings, parts, plan, affordable=rate * seconds)
+    return resolve(open_settings, parts, plan, affordable=rate * TRAINING_SHARE * plan.clock.remaining())
 
 
 def start(part: Part, settings: TrainSettings) -> Session:
@@ -106,7 +110,7 @@ def start(part: Part, settings: TrainSettings) -> Session:
         images = ArrayImages(x_NHWC, torch.from_numpy(part.labels_N))
         sample_NHWC = x_NHWC[:: max(1, len(part) // SAMPLE)]
     else:
-        images = StoredImages(part, side, settings.workers or cores())
+        images = StoredImages(part, side, cores() if settings.workers is None else settings.workers)
         sample_NHWC = torch.from_numpy(part.select(np.arange(0, len(part), max(1, len(part) // SAMPLE))).squares(side))
     return Session.start(settings, images, sample_NHWC, classes=len(part.images.classes), names=part.images.keys)
 
@@ -117,7 +121,7 @@ def paced(session: Session, parts: Parts, plan: Plan) -> Pace:
     if settings.epochs is not None:
         return Pace.fixed(session.steps(settings.epochs))
     sides = sorted({session.side_at(progress / 100) for progress in range(100)})
-    cost = {side: session.step_seconds(side) for side in sides}
+    cost = {side: session.batch_size * session.image_seconds(side) for side in sides}
     reserve = REPORT_SECONDS + 1.1 * session.forward_seconds() * (len(parts.validation) + len(parts.test))
     plan.decide("seconds kept for validation, test and report", round(reserve, 2), "measured speed of prediction")
     plan.decide("seconds a step", {str(side): round(seconds, 4) for side, seconds in cost.items()}, "measured")

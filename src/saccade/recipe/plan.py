@@ -5,9 +5,11 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
 from saccade import study
 from saccade.data import Part, Parts
+from saccade.device import Usage, cores, free_threads
 from saccade.run import Run
 from saccade.settings import TrainSettings
 from saccade.train.budget import Clock, Decision
@@ -23,6 +25,13 @@ class Plan:
         self.run, self.clock, self.seed = run, clock, seed
         self.decisions: list[dict[str, Any]] = []
         self.paces: list[Decision] = []
+
+    def choose_threads(self, usage: Usage) -> None:
+        """Compute with no more threads than there are cores that other programs leave free."""
+        threads = free_threads(usage)
+        if threads < torch.get_num_threads():
+            torch.set_num_threads(threads)
+            self.decide("threads", threads, f"other programs keep {usage.elsewhere():.1f} of {cores()} cores busy")
 
     def decide(self, what: str, value: Any, why: str) -> None:
         """Record that `what` shall be `value`, and why."""

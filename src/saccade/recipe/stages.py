@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from saccade import report, study
 from saccade.classifiers import Model
 from saccade.data import Parts
-from saccade.device import resolve_device
+from saccade.device import Usage, resolve_device
 from saccade.errors import TrainingError
 from saccade.events import Finding, emit, listening, stage
 from saccade.ledger import Ledger
@@ -53,6 +53,7 @@ def fit(source: str | Path, settings: FitSettings, *, out: Path | None = None, c
     """
     clock = clock or Clock(settings.budget)
     ledger = Ledger.default().ready()
+    usage = Usage()
     resolve_device(settings.device)
     with listening(diary := Diary()):
         material = gather(source, settings, out)
@@ -64,6 +65,7 @@ def fit(source: str | Path, settings: FitSettings, *, out: Path | None = None, c
             record.outcome = _scores(candidates)
             record.validation_accuracy = max(each.accuracy for each in candidates)
         with stage("plan") as record:
+            plan.choose_threads(usage)
             network_settings = plan_network(parts, settings, plan)
             record.outcome = f"{network_settings.model} at {network_settings.size} px"
         trained = _attempt(material, network_settings, plan)

@@ -111,12 +111,12 @@ class Session:
         """Return the same session around a copy of the network, to be thrown away."""
         return replace(self, forward=replace(self.forward, network=copy.deepcopy(self.network)))
 
-    def step_seconds(self, side: int, *, steps: int = 2) -> float:
-        """Return the seconds a training step takes on images of this side: the shortest of so many, on a copy."""
-        trial = self.on_trial()
+    def image_seconds(self, side: int, *, images: int = 128, steps: int = 2) -> float:
+        """Return the seconds that training on one image of this side takes: the shortest of a few steps, on a copy."""
+        trial = replace(self.on_trial(), settings=self.settings.model_copy(update={"batch_size": images}))
         training = replace(trial.training(), prepare=lambda batch, _: trial.forward.to_input(batch.x_NHWC, side))
         times = [time.perf_counter() for _ in train(training, Pace.fixed(steps + 1), Watch())]
-        return min(after - before for before, after in pairwise(times))
+        return min(after - before for before, after in pairwise(times)) / trial.batch_size
 
     def forward_seconds(self, *, images: int = 256) -> float:
         """Return the seconds that predicting one image takes, over its views, measured on random pixels."""

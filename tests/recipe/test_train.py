@@ -1,0 +1,60 @@
+"""`train`: the same bits for any number of workers, a user's epochs kept, faults named."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saccade import recipe
+from saccade.errors import ModelError, SettingError, TrainingError
+from saccade.settings import TrainSettings
+from tests.photos import photo_folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of photos of many sizes in three classes."""
+    return photo_folder(tmp_path_factory.mktemp("source") / "photos", 24)
+
+
+def weights(photos: Path, out: Path, **settings: Any) -> str:
+    """Train two epochs and return the hash of the saved weights."""
+    recipe.train(photos, TrainSettings(**{"epochs": 2, "size": 32, "seed": 3, **settings}), out=out)
+    return hashlib.sha256((out / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_weights_are_the_same_to_the_bit_with_any_number_of_workers(photos: Path, tmp_path: Path) -> None:
+    held = {weights(photos, tmp_path / f"held-{workers}", workers=workers) for workers in (0, 2)}
+    streamed = {weights(photos, tmp_path / f"streamed-{workers}", workers=workers, memory=0.0) for workers in (0, 2)}
+    assert len(held | streamed) == 1
+    assert weights(photos, tmp_path / "seed", seed=4) not in held
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp", "torchvision/squeezenet1_1"])
+def test_every_family_trains_and_saves(photos: Path, tmp_path: Path, model: str) -> None:
+    result = recipe.train(photos, TrainSettings(model=model, epochs=1, size=32), out=tmp_path / "run")
+    assert result.summary["network"]["name"] == model
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert history[-1]["epoch"] == pytest.approx(1.0, abs=0.5)
+    assert result.summary["chosen"] == model
+
+
+def test_a_rate_that_is_far_too_high_ends_with_step_and_images(photos: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(model="mlp", optimizer="sgd", learning_rate=1e30, epochs=20, size=16)
+    with pytest.raises(TrainingError, match=r"The loss became .* at step \d+, on .* images .*lower learning rate"):
+        recipe.train(photos, settings, out=tmp_path / "run")
+
+
+def test_an_unknown_network_or_device_writes_nothing(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r'There is no network "convnt"\. Did you mean "convnet"\?'):
+        recipe.train(photos, TrainSettings(model="convnt", epochs=1), out=tmp_path / "run")
+    with pytest.raises(SettingError, match=r'Device "cuda:7" is not available'):
+        recipe.train(photos, TrainSettings(epochs=1, device="cuda:7"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_cannot_take_the_size_says_so(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot take images of 16 x 16 pixels .* give another size"):
+        recipe.train(photos, TrainSettings(model="torchvision/alexnet", epochs=1, size=16), out=tmp_path / "run")
