@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +40,28 @@ def read_json(path: Path) -> Any:
 
 
 def append_lines(path: Path, values: Iterable[Any]) -> None:
-    """Append each value as one line of JSON, in one write that reaches the disk before this returns."""
+    """Append each value as one line of JSON, in one write that reaches the disk before this returns.
+
+    A line that a crash cut short stays by itself, so that what is appended can be read.
+    """
     lines = "".join(_json(value) + "\n" for value in values)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(lines)
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            lines = lines if file.read() == b"\n" else "\n" + lines
+        file.write(lines.encode())
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[Any]:
-    """Return the values of a JSONL file; a last line cut short by a crash is left out, no file is no value."""
+    """Return the values of a JSONL file; a line cut short by a crash is left out, no file is no value."""
     if not path.exists():
         return []
     values = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+    for line in path.read_bytes().split(b"\n"):
+        with suppress(ValueError):
             values.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
     return values
 
 

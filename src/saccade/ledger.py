@@ -67,6 +67,6 @@ class Ledger:
 
     def _refusal(self, error: OSError) -> RunError:
         return RunError(
-            f"The ledger of test looks cannot be written at {self.path} ({error.strerror}); "
+            f"The ledger of test looks cannot be written at {self.path} ({error.strerror or error}); "
             "make it writable, or set SACCADE_STATE to a folder that is."
         )

@@ -21,7 +21,11 @@ class Run:
     @classmethod
     def refuse_taken(cls, out: Path) -> None:
         """Raise RunError when `out` exists or cannot be made, without writing anything."""
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        try:
+            taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        except OSError as error:
+            raise RunError(f"The output folder {out} cannot be made: {error.strerror}.") from error
+        if taken:
             raise RunError(f"The output folder {out} already exists; give --out another name, or remove it.")
         parent = next(p for p in (out, *out.absolute().parents) if p.exists())
         if not parent.is_dir() or not _writable(parent):
@@ -34,7 +38,7 @@ class Run:
         Raises RunError when it exists with content, or cannot be written.
         """
         if out is None:
-            name = re.sub(r"[^\w.-]+", "-", Path(source).name).strip("-.") or "images"
+            name = re.sub(r"[^\w.-]+", "-", Path(source).name).strip("-.")[:50] or "images"
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
             out = _unused(Path("runs") / f"{stamp}-{name}")
         cls.refuse_taken(out)

@@ -10,7 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from saccade.errors import SettingError, did_you_mean
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_AMOUNT = r"(?:(\d+(?:\.\d+)?)\s*"
+_TIME = re.compile(rf"{_AMOUNT}h)?\s*{_AMOUNT}m)?\s*{_AMOUNT}s?)?")
 
 
 def parse_seconds(text: object) -> object:
@@ -21,10 +22,10 @@ def parse_seconds(text: object) -> object:
     """
     if not isinstance(text, str):
         return text
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
-    if not parts or "".join(a + b for a, b in parts) != text.strip().lower().replace(" ", ""):
+    found = _TIME.fullmatch(text.strip().lower())
+    if found is None or not any(found.groups()):
         raise ValueError("expected a time such as 90s, 2m or 1h30m")
-    return sum(float(amount) * _UNITS[unit or "s"] for amount, unit in parts)
+    return sum(float(amount or 0) * unit for amount, unit in zip(found.groups(), (3600, 60, 1), strict=True))
 
 
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
@@ -153,7 +154,7 @@ class FitSettings(DataSettings):
 def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that cannot be is a ValueError
         raise SettingError(f"{where} is not valid YAML: {str(error).splitlines()[0]}.") from error
 
 

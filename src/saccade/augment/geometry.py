@@ -49,6 +49,7 @@ def _shifted(images: int, side: int, strength: float, generator: Generator) -> T
 
 def _window(images: int, side: int, strength: float, generator: Generator) -> Tensor:
     """Return inside_NS: which rows (or columns) fall within a window around a random centre."""
+    length = round(strength * side)
     centre_N = torch.randint(0, side, (images,), generator=generator)
-    distance_NS = (torch.arange(side) - centre_N[:, None]).abs()
-    return 2 * distance_NS < round(strength * side)
+    place_NS = torch.arange(side) - centre_N[:, None] + length // 2
+    return (place_NS >= 0) & (place_NS < length)

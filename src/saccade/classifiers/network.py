@@ -40,7 +40,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise SettingError(f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8.")
         self.classes_, labels_N = np.unique(y, return_inverse=True)
         chosen = {"model": self.model, "size": x.shape[1], "flip": False, "batch_size": 64, **(self.settings or {})}
-        x_NHWC = torch.from_numpy(x)
+        x_NHWC = torch.tensor(x)
         session = Session.start(
             TrainSettings(**chosen),
             ArrayImages(x_NHWC, torch.from_numpy(labels_N)),
@@ -63,7 +63,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, x: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return probabilities (N, K) for square images (N, S, S, 3) uint8, averaged over views."""
-        log_NK = self.forward_.log_probabilities(torch.from_numpy(np.ascontiguousarray(x)))
+        log_NK = self.forward_.log_probabilities(torch.tensor(x))
         return log_NK.double().softmax(1).numpy()
 
     def predict(self, x: NDArray[np.uint8]) -> NDArray[Any]:
@@ -75,13 +75,16 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the weights, and what is needed to build the network again."""
         state = self.forward_.network.state_dict()
         tensors = {name: value.cpu().contiguous().numpy() for name, value in state.items()}
-        return tensors, {"classes": len(self.classes_), "settings": self.settings_.model_dump(mode="json")}
+        return tensors, {"classes": self.classes_.tolist(), "settings": self.settings_.model_dump(mode="json")}
 
     @classmethod
     def from_state(cls, tensors: dict[str, NDArray[Any]], config: dict[str, Any]) -> Self:
         """Return the classifier that `to_state` described, on this machine's own device and precision."""
         settings = TrainSettings(**{**config["settings"], "device": "auto"})
         assert settings.size is not None
-        network = zoo.build(settings.model, classes=config["classes"], side=settings.size, width=settings.width)
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-        return cls.of(Forward.of(network, settings), settings, config["classes"])
+        classes = np.array(config["classes"])
+        network = zoo.build(settings.model, classes=len(classes), side=settings.size, width=settings.width)
+        network.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
+        classifier = cls.of(Forward.of(network, settings), settings, len(classes))
+        classifier.classes_ = classes
+        return classifier

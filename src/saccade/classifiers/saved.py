@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -22,6 +23,8 @@ from saccade.errors import DecodeError, RunError
 from saccade.files import content_hash, read_json, write_atomic, write_json
 
 BLOCK = 1024
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, SafetensorError)
+"""What reading a model's files raises where they are not what `save` wrote."""
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -156,10 +159,11 @@ class Model:
                 fit_to_square=description["fit_to_square"],
                 name=description["name"],
             )
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            if isinstance(error, RunError):
-                raise
-            raise RunError(f"The model in {folder} cannot be loaded ({type(error).__name__}: {error}).") from error
+        except RunError:
+            raise
+        except DAMAGE as error:
+            reason = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
+            raise RunError(f"The model in {folder} cannot be loaded ({reason}).") from error
 
 
 def _pixels(image: str | Path | NDArray[Any] | Image.Image) -> NDArray[np.uint8]:
@@ -169,4 +173,16 @@ def _pixels(image: str | Path | NDArray[Any] | Image.Image) -> NDArray[np.uint8]
             return decode(Path(image).read_bytes()).x_HWC
         except OSError as error:
             raise DecodeError(error.strerror or str(error)) from error
-    return decode_image(image if isinstance(image, Image.Image) else Image.fromarray(image)).x_HWC
+    return decode_image(image if isinstance(image, Image.Image) else _from_array(image)).x_HWC
+
+
+def _from_array(x: NDArray[Any]) -> Image.Image:
+    try:
+        if x.size == 0:
+            raise TypeError
+        return Image.fromarray(x[:, :, 0] if x.ndim == 3 and x.shape[2] == 1 else x)
+    except TypeError as error:
+        raise DecodeError(
+            f"pixels of shape {x.shape} and type {x.dtype} given; expected (H, W), (H, W, 1), (H, W, 3) or "
+            "(H, W, 4) uint8"
+        ) from error

@@ -1,7 +1,9 @@
 """Which images make up which batch, and getting them: a pure function of seed and step."""
 
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
@@ -124,6 +126,7 @@ class DatasetImages:
             batch_sampler=_Requests(requests),
             num_workers=self.workers,
             multiprocessing_context="fork" if self.workers else None,
+            generator=torch.Generator(),  # else one number is drawn from the global one
         )
         for x, y_N, index_N, epoch_N in loader:
             yield Batch(x, y_N, index_N, epoch_N)
@@ -146,16 +149,25 @@ class _SeededItems(Dataset[Any]):
         self.dataset, self.seed = dataset, seed
 
     def __getitem__(self, request: tuple[int, int]) -> tuple[Any, int, int, int]:
-        import random
-
         index, epoch = request
-        seed = derived_seed(self.seed, "item", epoch, index)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 (what a user's data set may draw from)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with _global_generators(derived_seed(self.seed, "item", epoch, index)):
             image, label = self.dataset[index]
         return image, int(label), index, epoch
+
+
+@contextmanager
+def _global_generators(seed: int) -> Iterator[None]:
+    """Seed what a user's data set may draw from within the block; it goes on from where it was after it."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _ahead(load: Callable[[int], Batch], workers: int) -> Iterator[Batch]:

@@ -1,5 +1,7 @@
 """Layers that PyTorch lacks, among them those fitted to the training images before training begins."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +23,7 @@ class Standardize(nn.Module):
 
         A channel that hardly varies is centred and not scaled up.
         """
-        x_NHWC = x_NHWC[:: max(1, len(x_NHWC) // most)]
+        x_NHWC = x_NHWC[:: max(1, math.ceil(len(x_NHWC) / most))]
         sums_2C = torch.zeros(2, x_NHWC.shape[-1], dtype=torch.float64)
         for chunk in x_NHWC.split(256):
             values = chunk.flatten(0, 2).double().cpu()
@@ -53,7 +55,7 @@ class WhiteningConv(nn.Conv2d):
         """Set the filters from standardised images, on up to `most` of their patches, in float64."""
         patches = nn.functional.unfold(x_NCHW.float(), self.kernel_size, stride=self.kernel_size)
         patches = patches.transpose(1, 2).flatten(0, 1)
-        patches_MD = patches[:: max(1, len(patches) // most)].double()
+        patches_MD = patches[:: max(1, math.ceil(len(patches) / most))].double()
         covariance_DD = patches_MD.T @ patches_MD / len(patches_MD)
         values_D, vectors_DD = torch.linalg.eigh(covariance_DD)
         filters_DD = (vectors_DD / (values_D + epsilon).sqrt()).T.flip(0)

@@ -9,7 +9,7 @@ from saccade.errors import ModelError, did_you_mean
 from saccade.nn.convnets import ConvNet, convnet, linear, mlp
 from saccade.nn.layers import Standardize
 
-GROWTH = ((0.4, 0.625), (0.7, 0.8125))
+GROWTH = ((0.4, 5 / 7), (0.7, 6 / 7))
 """Until which progress a network is trained on which share of the full side."""
 SMALLEST = 16
 
@@ -82,7 +82,9 @@ def _body(name: str, classes: int, side: int, width: float) -> nn.Module:
 def _torchvision(name: str, classes: int, side: int) -> nn.Module:
     from torchvision.models import get_model
 
-    network: nn.Module = get_model(name, weights=None, num_classes=classes)
+    # These two would give three scores in training, and warn about their initial weights.
+    plain = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    network: nn.Module = get_model(name, weights=None, num_classes=classes, **plain)
     return network
 
 

@@ -74,8 +74,10 @@ def build_optimizer(
     decay = DEFAULTS[name].weight_decay if weight_decay is None else weight_decay
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     kernels = [parameter for parameter in trainable if parameter.ndim == 4]
+    others = [parameter for parameter in trainable if parameter.ndim != 4]
+    if name == "muon" and kernels and not others:
+        return Optimizer(Muon(kernels, lr=rate))
     if name == "muon" and kernels:
-        others = [parameter for parameter in trainable if parameter.ndim != 4]
         rest = torch.optim.Adam(_groups(others, decay), lr=rate * ADAM_BESIDE_MUON, betas=(0.85, 0.95))
         return Optimizer(Muon(kernels, lr=rate), rest)
     groups = _groups(trainable, decay)

@@ -15,7 +15,8 @@ from saccade.device import cores
 from saccade.errors import TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.metrics import wilson_interval
-from saccade.recipe.plan import Plan, resolve
+from saccade.recipe import plan as planning
+from saccade.recipe.plan import Plan
 from saccade.settings import DataSettings, FitSettings, TrainSettings
 from saccade.train.budget import Pace
 from saccade.train.session import Session
@@ -23,9 +24,10 @@ from saccade.train.session import Session
 SAMPLE = 5000
 GLANCE = 2000
 REPORT_SECONDS = 3.0
-MOST_EPOCHS = 100.0
+MOST_EPOCHS = 60.0
 TRAINING_SHARE = 0.85
 CHECK_SHARE = 0.05
+TRIAL_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,13 @@ def plan_network(parts: Parts, settings: FitSettings, plan: Plan) -> TrainSettin
     """Return the settings of the network `fit` trains, at a size that the time left affords."""
     shared = {name: getattr(settings, name) for name in (*DataSettings.model_fields, "device", "budget")}
     open_settings = TrainSettings(**shared)
-    trial = open_settings.model_copy(update={"size": 32, "batch_size": 128, "flip": False})
+    side = min(planning.full_side(planning.native_side(parts.train)), TRIAL_SIDE)
+    trial = open_settings.model_copy(update={"size": side, "batch_size": 128, "flip": False})
     session = start(parts.train.select(np.arange(min(len(parts.train), 256))), trial)
-    rate = 1 / session.image_seconds(32)
-    plan.decide("images a second at 32 px", round(rate), "measured")
-    return resolve(open_settings, parts, plan, affordable=rate * TRAINING_SHARE * plan.clock.remaining())
+    pixels = side**2 / session.image_seconds(side)
+    plan.decide("megapixels a second", round(pixels / 1e6, 3), f"measured at {side} px")
+    seconds = TRAINING_SHARE * plan.clock.remaining() / session.mean_cost()
+    return planning.resolve(open_settings, parts, plan, affordable=pixels * seconds)
 
 
 def start(part: Part, settings: TrainSettings) -> Session:

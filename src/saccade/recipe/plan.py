@@ -14,8 +14,10 @@ from saccade.run import Run
 from saccade.settings import TrainSettings
 from saccade.train.budget import Clock, Decision
 
-SIDES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224)
+SIDES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 """Sides a network may be trained at."""
+ENOUGH = 450_000.0
+"""Images after which a network gains little from smaller ones, were they as cheap as larger ones."""
 
 
 class Plan:
@@ -49,15 +51,15 @@ class Plan:
 
 
 def native_side(part: Part) -> int:
-    """Return the side at which half of a part's images would have to be enlarged: the median short side."""
+    """Return a part's median short side: half of its images would have to be enlarged to be larger."""
     return int(np.median(part.images.pixels.sizes(part.images.keys).min(1)))
 
 
 def resolve(settings: TrainSettings, parts: Parts, plan: Plan, *, affordable: float | None = None) -> TrainSettings:
     """Return the settings with nothing left open, each decision recorded.
 
-    `affordable` is how many images of 32 pixels could be trained on in the time there is; without
-    it nothing depends on the machine.
+    `affordable` is how many pixels could be trained on in the time there is; without it nothing
+    depends on the machine.
     """
     chosen: dict[str, Any] = {}
     images = len(parts.train)
@@ -75,21 +77,27 @@ def resolve(settings: TrainSettings, parts: Parts, plan: Plan, *, affordable: fl
     return settings.model_copy(update=chosen)
 
 
-def side_for(native: int, images: int, affordable: float | None) -> int:
-    """Return the largest side, up to the images' own, at which enough of them can be trained on.
+def full_side(native: int) -> int:
+    """Return the largest side worth training at: the images' own, from 16 to 128.
 
-    Enough is `needed(images)`; the cost of an image grows with its area. Images below the smallest
-    side are enlarged to it.
+    >>> full_side(8), full_side(32), full_side(400)
+    (16, 32, 128)
     """
-    sides = [side for side in SIDES if side <= max(native, SIDES[0])]
+    return max(side for side in SIDES if side <= max(native, SIDES[0]))
+
+
+def side_for(native: int, images: int, affordable: float | None) -> int:
+    """Return the largest side at which the pixels that can be afforded show the network enough images.
+
+    Enough for the full side is ENOUGH images or twenty epochs; for a smaller one it falls with the
+    fifth power of the side, as measured: larger images pay only once smaller ones have been learnt.
+    """
+    full = full_side(native)
     if affordable is None:
-        return min(sides[-1], 128)
-    return max((side for side in sides if affordable * (32 / side) ** 2 >= needed(images)), default=sides[0])
-
-
-def needed(images: int) -> float:
-    """Return how many images a network should see in training: ten epochs, more of few images."""
-    return max(10.0 * images, 60_000.0)
+        return full
+    enough = min(ENOUGH, 20.0 * images)
+    fitting = [side for side in SIDES if side <= full and affordable / side**2 >= enough * (side / full) ** 5]
+    return max(fitting, default=SIDES[0])
 
 
 def batch_for(images: int) -> int:

@@ -64,8 +64,9 @@ class Forward:
         """Return log-probabilities (N, K) on the CPU: the softmax of the scores averaged over views."""
         rows_NK = []
         for chunk in x.split(batch):
-            scores_NK = self.scores(chunk)
+            x_NCHW = self.to_input(chunk)
+            scores_NK = self.scores(x_NCHW)
             if self.flip and over_views:
-                scores_NK = (scores_NK + self.scores(chunk.flip(2))) / 2
+                scores_NK = (scores_NK + self.scores(x_NCHW.flip(3))) / 2
             rows_NK.append(scores_NK.log_softmax(1).cpu())
         return torch.cat(rows_NK)

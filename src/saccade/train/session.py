@@ -107,6 +107,11 @@ class Session:
         """Return the side of the training images: smaller at first, which is cheaper, then full."""
         return zoo.side_at(self.network, self.forward.side, progress) if self.settings.grow else self.forward.side
 
+    def mean_cost(self) -> float:
+        """Return the mean cost of a training image, relative to one of the full side."""
+        sides = [self.side_at((step + 0.5) / 100) for step in range(100)]
+        return sum(side**2 for side in sides) / (100 * self.forward.side**2)
+
     def on_trial(self) -> "Session":
         """Return the same session around a copy of the network, to be thrown away."""
         return replace(self, forward=replace(self.forward, network=copy.deepcopy(self.network)))

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from saccade.errors import TrainingError
@@ -37,7 +36,7 @@ class Watch:
         """Read the losses not read yet; raises TrainingError as above."""
         if not self._unread:
             return
-        total = float(torch.stack([loss_N.mean() for _, loss_N, _ in self._unread]).sum())
+        total = sum(float(loss_N.cpu().double().mean()) for _, loss_N, _ in self._unread)
         if not math.isfinite(total):
             self._blame()
         self._total, self._steps = self._total + total, self._steps + len(self._unread)
