@@ -40,7 +40,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise SettingError(f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8.")
         self.classes_, labels_N = np.unique(y, return_inverse=True)
         chosen = {"model": self.model, "size": x.shape[1], "flip": False, "batch_size": 64, **(self.settings or {})}
-        x_NHWC = torch.tensor(x)
+        x_NHWC = _tensor(x)
         session = Session.start(
             TrainSettings(**chosen),
             ArrayImages(x_NHWC, torch.from_numpy(labels_N)),
@@ -63,7 +63,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, x: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return probabilities (N, K) for square images (N, S, S, 3) uint8, averaged over views."""
-        log_NK = self.forward_.log_probabilities(torch.tensor(x))
+        log_NK = self.forward_.log_probabilities(_tensor(x))
         return log_NK.double().softmax(1).numpy()
 
     def predict(self, x: NDArray[np.uint8]) -> NDArray[Any]:
@@ -84,7 +84,12 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         assert settings.size is not None
         classes = np.array(config["classes"])
         network = zoo.build(settings.model, classes=len(classes), side=settings.size, width=settings.width)
-        network.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
+        network.load_state_dict({name: _tensor(value) for name, value in tensors.items()})
         classifier = cls.of(Forward.of(network, settings), settings, len(classes))
         classifier.classes_ = classes
         return classifier
+
+
+def _tensor(x: NDArray[Any]) -> torch.Tensor:
+    """Return an array as a tensor: the same memory, or a copy where it is read-only or not in one piece."""
+    return torch.from_numpy(np.require(x, requirements=["C", "W"]))

@@ -1,0 +1,129 @@
+"""Settings: what they read, what they refuse and in which words, and that they come back from YAML."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saccade.errors import SettingError
+from saccade.settings import DataSettings, FitSettings, Settings, TrainSettings, parse_seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("2m", 120), ("1h30m", 5400), ("1.5h", 5400), ("2m30", 150), (" 1H 5 s ", 3605), (7, 7)],
+)
+def test_times_are_read(text: Any, seconds: float) -> None:
+    assert FitSettings(budget=text).budget == seconds
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "m", "2d", "1 0m", "-5s", "5m2h", "1.5.5", "inf", "1e3"])
+def test_other_times_are_refused(text: Any) -> None:
+    with pytest.raises(SettingError) as caught:
+        FitSettings(budget=text)
+    assert str(caught.value) == f'The setting budget cannot be "{text}": expected a time such as 90s, 2m or 1h30m.'
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "sentence"),
+    [
+        (TrainSettings, {"epoch": 3}, 'There is no setting "epoch". Did you mean "epochs"?'),
+        (
+            DataSettings,
+            {"zzz": 3},
+            (
+                'There is no setting "zzz". Known are: seed, test_fraction, validation_fraction, fit_to_square, '
+                "memory, workers."
+            ),
+        ),
+        (FitSettings, {"budget": 0}, 'The setting budget cannot be "0": input should be greater than 0.'),
+        (FitSettings, {"budget": float("inf")}, 'The setting budget cannot be "inf": input should be a finite number.'),
+        (TrainSettings, {"epochs": -1}, 'The setting epochs cannot be "-1": input should be greater than 0.'),
+        (TrainSettings, {"size": 3}, 'The setting size cannot be "3": input should be greater than or equal to 4.'),
+        (TrainSettings, {"cutout": 2}, 'The setting cutout cannot be "2": input should be less than or equal to 1.'),
+        (TrainSettings, {"warmup": 1}, 'The setting warmup cannot be "1": input should be less than 1.'),
+        (
+            TrainSettings,
+            {"schedule": "stairs"},
+            "The setting schedule cannot be \"stairs\": input should be 'linear', 'cosine' or 'constant'.",
+        ),
+        (
+            TrainSettings,
+            {"batch_size": "many"},
+            (
+                'The setting batch_size cannot be "many": input should be a valid integer, unable to parse string '
+                "as an integer."
+            ),
+        ),
+        (
+            TrainSettings,
+            {"epochs": 3, "budget": "2m"},
+            "Epochs and budget exclude each other: give one of them.",
+        ),
+    ],
+)
+def test_what_settings_refuse(kind: type[Settings], values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        kind(**values)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("assignment", "sentence"),
+    [
+        ("epochs", '"epochs" is not a setting; expected key=value, such as epochs=5.'),
+        ("epohcs=3", 'There is no setting "epohcs". Did you mean "epochs"?'),
+        ("model=[", "The value of model is not valid YAML: while parsing a flow node."),
+        ("budget=2024-99-99", "The value of budget is not valid YAML: month must be in 1..12."),
+        ("epochs=many", 'The setting epochs cannot be "many": input should be a valid number, unable to parse string'),
+    ],
+)
+def test_what_override_refuses(assignment: str, sentence: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        TrainSettings().override([assignment])
+    assert str(caught.value).startswith(sentence)
+
+
+def test_overriding_is_a_checked_copy() -> None:
+    settings = TrainSettings(epochs=2)
+    changed = settings.override(["learning_rate=1e-3", " flip =false", "model=mlp", "epochs=", "budget=1m"])
+    assert (changed.learning_rate, changed.flip, changed.model) == (1e-3, False, "mlp")
+    assert (changed.epochs, changed.budget) == (None, 60.0)
+    assert settings == TrainSettings(epochs=2)
+    assert settings.override([]) == settings
+    with pytest.raises(ValueError, match="frozen"):
+        settings.epochs = 3
+
+
+def test_settings_come_back_from_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    for settings in (TrainSettings(), FitSettings(budget="1h30m"), TrainSettings(model="Füße/x", flip=True, epochs=2)):
+        path.write_text(settings.to_yaml(), encoding="utf-8")
+        assert type(settings).load(path) == settings
+    assert set(TrainSettings().to_yaml().split()) > {f"{name}:" for name in TrainSettings.model_fields}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "{path} holds no settings; expected YAML lines such as epochs: 5."),
+        (b"- 5", "{path} holds no settings; expected YAML lines such as epochs: 5."),
+        (b"epochs: [", "{path} is not valid YAML: while parsing a flow node."),
+        (b"!!python/object/apply:os.system [ls]", "{path} is not valid YAML: could not determine a constructor"),
+        (b"epochs: -5", 'The setting epochs cannot be "-5": input should be greater than 0.'),
+        (b"5: 5", 'There is no setting "5". Known are: seed,'),
+        (b"\xff\xfe\xff", "The settings file {path} cannot be read: 'utf-8' codec can't decode"),
+    ],
+)
+def test_what_a_settings_file_is_refused_for(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SettingError) as caught:
+        TrainSettings.load(path)
+    assert str(caught.value).startswith(sentence.format(path=path))
+
+
+def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"The settings file .*no\.yaml cannot be read: .*No such file"):
+        TrainSettings.load(tmp_path / "no.yaml")
