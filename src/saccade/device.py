@@ -1,8 +1,10 @@
 """Where and how exactly to compute: device, precision, threads, seeds, determinism."""
 
 import hashlib
+import importlib
 import os
 import platform
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +81,11 @@ def deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def warm_up() -> None:
+    """Begin what PyTorch does, for seconds, when its first optimizer is made: import its compiler; beside other work."""
+    threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
+
+
 def available_memory() -> int:
     """Return the bytes of memory that can be taken without swapping."""
     return int(psutil.virtual_memory().available)
@@ -98,9 +105,9 @@ class Usage:
 
 
 def _busy_seconds() -> tuple[float, float]:
-    """Return the processor seconds used since the start: by everything, and by this process and its children."""
+    """Return the processor seconds used so far: by all but what gives way, and by this process and its children."""
     times, own = psutil.cpu_times(), os.times()
-    return sum(times[:3]), own.user + own.system + own.children_user + own.children_system
+    return times.user + times.system, own.user + own.system + own.children_user + own.children_system
 
 
 def free_threads(usage: Usage) -> int:

@@ -53,7 +53,7 @@ class Settings(BaseModel):
             key, separator, value = assignment.partition("=")
             if not separator:
                 raise SettingError(f'"{assignment}" is not a setting; expected key=value, such as epochs=5.')
-            values[key.strip()] = _yaml(value, f"the value of {key.strip()}")
+            values[key.strip()] = _yaml(value, f"The value of {key.strip()}")
         return type(self)(**values)
 
     @classmethod
@@ -122,6 +122,8 @@ class TrainSettings(DataSettings):
     """Share of the target spread evenly over all classes."""
     flip: bool | None = None
     """Mirror training images left to right; the default is measured: only where mirrored images keep their class."""
+    views: bool | None = None
+    """Average predictions over each image and its mirror image; the default is where mirrored ones keep their class."""
     translate: float = Field(default=0.0625, ge=0, le=0.5)
     """Largest shift of training images, as a share of the side."""
     cutout: float = Field(default=0.0, ge=0, le=1)

@@ -1,5 +1,6 @@
 """A trained network as a scikit-learn classifier of images."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -75,7 +76,11 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the weights, and what is needed to build the network again."""
         state = self.forward_.network.state_dict()
         tensors = {name: value.cpu().contiguous().numpy() for name, value in state.items()}
-        return tensors, {"classes": self.classes_.tolist(), "settings": self.settings_.model_dump(mode="json")}
+        return tensors, {
+            "classes": self.classes_.tolist(),
+            "temperature": self.forward_.temperature,
+            "settings": self.settings_.model_dump(mode="json"),
+        }
 
     @classmethod
     def from_state(cls, tensors: dict[str, NDArray[Any]], config: dict[str, Any]) -> Self:
@@ -85,7 +90,8 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes = np.array(config["classes"])
         network = zoo.build(settings.model, classes=len(classes), side=settings.size, width=settings.width)
         network.load_state_dict({name: _tensor(value) for name, value in tensors.items()})
-        classifier = cls.of(Forward.of(network, settings), settings, len(classes))
+        forward = replace(Forward.of(network, settings), temperature=config["temperature"])
+        classifier = cls.of(forward, settings, len(classes))
         classifier.classes_ = classes
         return classifier
 

@@ -17,6 +17,8 @@ from saccade.settings import DataSettings
 # Where images of one group lie in several given parts, the later part keeps its own.
 PARTS = ("train", "validation", "test")
 _FEWEST = 3
+ENOUGH_TO_CHOOSE = 5_000
+"""Validation images taken at the most where a test part is given: they tell an accuracy to within 1.4 %."""
 
 
 def split(images: ImageSet, groups_N: NDArray[np.int64], settings: DataSettings) -> Parts:
@@ -93,6 +95,8 @@ def _wanted(part_N: NDArray[np.int64], settings: DataSettings, source: str) -> d
     if 0 not in present:
         raise SourceError(f"{source} has no training images (its parts are given, and none is for training).")
     fractions = {2: settings.test_fraction, 1: settings.validation_fraction}
+    if 2 in present:
+        fractions[1] = min(fractions[1], ENOUGH_TO_CHOOSE / int((part_N == 0).sum()))
     wanted = {number: fraction for number, fraction in fractions.items() if number not in present}
     if sum(wanted.values()) >= 1:
         raise SettingError(

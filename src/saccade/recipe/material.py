@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saccade import audit, data
-from saccade.data import ImageSet, Parts
+from saccade.data import Parts
 from saccade.events import stage
 from saccade.files import write_csv
 from saccade.run import Run
@@ -37,16 +37,12 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None) -> Mate
         record.outcome = f"{found - len(images):,} unreadable"
     with stage("duplicates") as record:
         groups_N = audit.duplicates(images)
-        record.outcome = f"{copies(images):,} copies"
+        copied = len(images) - len(set(images.hashes()))
+        record.outcome = f"{copied:,} copies"
     with stage("split") as record:
         parts = data.split(images, groups_N, settings)
+        run = Run.create(out, images.name)
+        run.write_settings(settings)
+        write_csv(run.split, ("image", "hash", "class", "part"), parts.rows())
         record.outcome = f"{len(parts.train):,} train, {len(parts.validation):,} validation, {len(parts.test):,} test"
-    run = Run.create(out, images.name)
-    run.write_settings(settings)
-    write_csv(run.split, ("image", "hash", "class", "part"), parts.rows())
-    return Material(parts, run, images.source, found, copies(images))
-
-
-def copies(images: ImageSet) -> int:
-    """Return how many images have the same pixels as one before them."""
-    return len(images) - len(set(images.hashes()))
+    return Material(parts, run, images.source, found, copied)

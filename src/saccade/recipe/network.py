@@ -1,11 +1,12 @@
 """Training one network within a run: checked first, paced, watched, recorded, validated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from saccade import study
 from saccade.classifiers import Model, NetworkClassifier
@@ -22,11 +23,12 @@ from saccade.train.budget import Pace
 from saccade.train.session import Session
 
 SAMPLE = 5000
-GLANCE = 2000
-REPORT_SECONDS = 3.0
+GLANCE = 1000
+REPORT_SECONDS = 2.0
 MOST_EPOCHS = 60.0
 TRAINING_SHARE = 0.85
 CHECK_SHARE = 0.05
+VIEWS_SHARE = 0.1
 TRIAL_SIDE = 64
 
 
@@ -61,20 +63,13 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
                 )
         checking.outcome = ", ".join(f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict)
     with stage("train") as training:
-        pace = paced(session, parts, plan)
+        session, pace = paced(session, parts, plan)
         if pace.steps == 0:
             raise TrainingError("The budget left no time for a single training step; give a longer one.")
         done = run(session, pace, validation, plan)
         training.outcome = f"{done} steps, {done * session.batch_size / len(session.images):.1f} epochs"
     with stage("validate") as validating:
-        model = Model(
-            classifier=NetworkClassifier.of(session.forward, settings, len(classes)),
-            classes=classes,
-            size=settings.size,
-            fit_to_square=settings.fit_to_square,
-            name=settings.model,
-        )
-        validation_NK = model.probabilities_of(validation)
+        model, validation_NK = calibrated_model(session, validation)
         accuracy = float((validation_NK.argmax(1) == validation.labels_N).mean())
         validating.outcome, validating.validation_accuracy = f"validation accuracy {accuracy:.1%}", accuracy
     facts = {
@@ -86,9 +81,25 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
         "images_per_second": round(done * session.batch_size / training.seconds, 1),
         "validation_accuracy": accuracy,
         "interval": list(wilson_interval(round(accuracy * len(validation)), len(validation))),
-        "settings": settings.model_dump(mode="json"),
+        "settings": session.settings.model_dump(mode="json"),
     }
     return Trained(model, accuracy, validation_NK, verdict, facts)
+
+
+def calibrated_model(session: Session, validation: Part) -> tuple[Model, NDArray[np.float64]]:
+    """Return a session's network as a model, its temperature fitted, and its probabilities on the validation part."""
+    classes = len(validation.classes)
+    model = Model(
+        classifier=NetworkClassifier.of(session.forward, session.settings, classes),
+        classes=validation.classes,
+        size=session.forward.side,
+        fit_to_square=session.settings.fit_to_square,
+        name=session.settings.model,
+    )
+    log_NK = np.log(model.probabilities_of(validation).clip(1e-30))
+    forward = session.forward.calibrated(log_NK, validation.labels_N)
+    model = replace(model, classifier=NetworkClassifier.of(forward, session.settings, classes))
+    return model, softmax(log_NK / forward.temperature, axis=1)
 
 
 def plan_network(parts: Parts, settings: FitSettings, plan: Plan) -> TrainSettings:
@@ -119,22 +130,31 @@ def start(part: Part, settings: TrainSettings) -> Session:
     return Session.start(settings, images, sample_NHWC, classes=len(part.images.classes), names=part.images.keys)
 
 
-def paced(session: Session, parts: Parts, plan: Plan) -> Pace:
-    """Return how long to train: the epochs asked for, or what the clock leaves after validation, test and report."""
+def paced(session: Session, parts: Parts, plan: Plan) -> tuple[Session, Pace]:
+    """Return the session and how long to train it: the epochs asked for, or what the clock leaves.
+
+    Time is kept for validation, test and report. Where predicting from two views would take more
+    than a tenth of what is left, one view must do.
+    """
     settings = session.settings
     if settings.epochs is not None:
-        return Pace.fixed(session.steps(settings.epochs))
-    sides = sorted({session.side_at(progress / 100) for progress in range(100)})
-    cost = {side: session.batch_size * session.image_seconds(side) for side in sides}
-    reserve = REPORT_SECONDS + 1.1 * session.forward_seconds() * (len(parts.validation) + len(parts.test))
-    plan.decide("seconds kept for validation, test and report", round(reserve, 2), "measured speed of prediction")
+        return session, Pace.fixed(session.steps(settings.epochs))
+    cost = {side: session.batch_size * session.image_seconds(side) for side in session.sides()}
     plan.decide("seconds a step", {str(side): round(seconds, 4) for side, seconds in cost.items()}, "measured")
-    return Pace.timed(
+    predicting = session.forward_seconds() * (len(parts.validation) + len(parts.test))
+    if settings.views and predicting > VIEWS_SHARE * plan.clock.remaining():
+        session = session.without_views()
+        plan.decide("views", False, f"predicting from both would take {predicting:.1f} s")
+        predicting /= 2
+    reserve = REPORT_SECONDS + 1.1 * predicting
+    plan.decide("seconds kept for validation, test and report", round(reserve, 2), "measured speed of prediction")
+    pace = Pace.timed(
         lambda: plan.clock.remaining() - reserve,
         lambda progress: cost[session.side_at(progress)],
         plan.pace,
         most_steps=session.steps(MOST_EPOCHS),
     )
+    return session, pace
 
 
 def run(session: Session, pace: Pace, validation: Part, plan: Plan) -> int:

@@ -74,6 +74,8 @@ def resolve(settings: TrainSettings, parts: Parts, plan: Plan, *, affordable: fl
         symmetry = study.mirror_symmetric(parts)
         chosen["flip"] = symmetry.symmetric
         plan.decide("flip", chosen["flip"], symmetry.why)
+    if settings.views is None:
+        chosen["views"] = chosen.get("flip", settings.flip)
     return settings.model_copy(update=chosen)
 
 

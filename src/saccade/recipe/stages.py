@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from saccade import report, study
 from saccade.classifiers import Model
 from saccade.data import Parts
-from saccade.device import Usage, resolve_device
+from saccade.device import Usage, resolve_device, warm_up
 from saccade.errors import TrainingError
 from saccade.events import Finding, emit, listening, stage
 from saccade.ledger import Ledger
@@ -54,6 +54,7 @@ def fit(source: str | Path, settings: FitSettings, *, out: Path | None = None, c
     clock = clock or Clock(settings.budget)
     ledger = Ledger.default().ready()
     usage = Usage()
+    warm_up()
     resolve_device(settings.device)
     with listening(diary := Diary()):
         material = gather(source, settings, out)

@@ -119,9 +119,9 @@ class _TimedPace(Pace):
             return
         expected = (step - self.last_step) * self.cost((self.last_progress + progress) / 2)
         measured = (time.perf_counter() - self.last_time) / expected
-        self.slowness += 0.5 * (measured - self.slowness)
+        self.slowness += 0.25 * (measured - self.slowness)
         steps = min(step + self._affordable(progress), self.most_steps)
-        if abs(steps - self.steps) > 0.02 * (self.steps - step):
+        if abs(steps - self.steps) > 0.03 * (self.steps - step):
             decision = Decision(step, steps)
             self.record(decision)
             self.decisions.append(decision)

@@ -1,9 +1,13 @@
 """A network and how images are put to it: resizing, device, precision, views."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 from torch import Tensor, nn
 
 from saccade.device import resolve_device, resolve_precision
@@ -14,14 +18,16 @@ from saccade.settings import TrainSettings
 class Forward:
     """`network` gives scores (N, K) for images (N, C, side, side) in 0…255, computed on `device` in `precision`.
 
-    Where `flip`, predictions are averaged over each image and its mirror image.
+    Where `views`, predictions are averaged over each image and its mirror image. Scores are divided
+    by `temperature` before the softmax (see `calibrated`).
     """
 
     network: nn.Module
     side: int
-    flip: bool
+    views: bool = False
     device: torch.device = field(default_factory=resolve_device)
     precision: torch.dtype = torch.float32
+    temperature: float = 1.0
 
     @classmethod
     def of(cls, network: nn.Module, settings: TrainSettings) -> "Forward":
@@ -30,7 +36,7 @@ class Forward:
         device = resolve_device(settings.device)
         network.to(device).to(memory_format=torch.channels_last)
         precision = resolve_precision(settings.precision, device)
-        return cls(network, settings.size, bool(settings.flip), device, precision)
+        return cls(network, settings.size, bool(settings.views), device, precision)
 
     def to_input(self, x: Tensor, side: int | None = None) -> Tensor:
         """Turn uint8 images (N, H, W, C) into float ones (N, C, side, side) on the device, still in 0…255.
@@ -66,7 +72,21 @@ class Forward:
         for chunk in x.split(batch):
             x_NCHW = self.to_input(chunk)
             scores_NK = self.scores(x_NCHW)
-            if self.flip and over_views:
+            if self.views and over_views:
                 scores_NK = (scores_NK + self.scores(x_NCHW.flip(3))) / 2
-            rows_NK.append(scores_NK.log_softmax(1).cpu())
+            rows_NK.append((scores_NK / self.temperature).log_softmax(1).cpu())
         return torch.cat(rows_NK)
+
+    def calibrated(self, log_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> "Forward":
+        """Return the same with the temperature at which log-probabilities (N, K) of its own fit the labels best.
+
+        One number, fitted on validation images by the log loss, which corrects how sure the network
+        is and changes no prediction (Guo et al., 2017).
+        """
+
+        def log_loss(log_temperature: float) -> float:
+            scaled_NK = log_NK / np.exp(log_temperature)
+            return float((logsumexp(scaled_NK, axis=1) - scaled_NK[np.arange(len(labels_N)), labels_N]).mean())
+
+        best = minimize_scalar(log_loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x
+        return replace(self, temperature=self.temperature * float(np.exp(best)))

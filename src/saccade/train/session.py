@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -107,10 +108,18 @@ class Session:
         """Return the side of the training images: smaller at first, which is cheaper, then full."""
         return zoo.side_at(self.network, self.forward.side, progress) if self.settings.grow else self.forward.side
 
+    def sides(self) -> Counter[int]:
+        """Return the sides trained on, each with its share of the training in percent."""
+        return Counter(self.side_at((percent + 0.5) / 100) for percent in range(100))
+
     def mean_cost(self) -> float:
         """Return the mean cost of a training image, relative to one of the full side."""
-        sides = [self.side_at((step + 0.5) / 100) for step in range(100)]
-        return sum(side**2 for side in sides) / (100 * self.forward.side**2)
+        return sum(percent * side**2 for side, percent in self.sides().items()) / (100 * self.forward.side**2)
+
+    def without_views(self) -> "Session":
+        """Return the same session, predicting from each image alone."""
+        settings = self.settings.model_copy(update={"views": False})
+        return replace(self, forward=replace(self.forward, views=False), settings=settings)
 
     def on_trial(self) -> "Session":
         """Return the same session around a copy of the network, to be thrown away."""
