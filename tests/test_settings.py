@@ -98,7 +98,8 @@ def test_overriding_is_a_checked_copy() -> None:
 
 def test_settings_come_back_from_yaml(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
-    for settings in (TrainSettings(), FitSettings(budget="1h30m"), TrainSettings(model="Füße/x", flip=True, epochs=2)):
+    changed = TrainSettings(model="Füße/x", flip=True, epochs=2)
+    for settings in (TrainSettings(), FitSettings().override(["budget=1h30m"]), changed):
         path.write_text(settings.to_yaml(), encoding="utf-8")
         assert type(settings).load(path) == settings
     assert set(TrainSettings().to_yaml().split()) > {f"{name}:" for name in TrainSettings.model_fields}

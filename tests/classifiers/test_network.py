@@ -1,0 +1,119 @@
+"""The network as a scikit-learn classifier: its conventions, what it learns, what it refuses, how it comes back."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from saccade.classifiers import NetworkClassifier
+from saccade.errors import ModelError, SettingError
+from tests.photos import CLASSES, photo
+
+SETTINGS = {"width": 0.25, "precision": "float32", "device": "cpu", "batch_size": 16}
+
+
+def photos(n: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
+    x_NHWC = np.stack([photo(i % 3, (16, 16), seed=seed + i) for i in range(n)])
+    return x_NHWC, np.array([CLASSES[i % 3] for i in range(n)])
+
+
+def fitted(model: str = "convnet", **settings: Any) -> NetworkClassifier:
+    return NetworkClassifier(model, epochs=6, settings={**SETTINGS, **settings}).fit(*photos(90))
+
+
+@pytest.fixture(scope="module")
+def classifier() -> NetworkClassifier:
+    return fitted()
+
+
+def test_it_learns_and_speaks_in_labels(classifier: NetworkClassifier) -> None:
+    x, y = photos(60, seed=5000)
+    assert classifier.classes_.tolist() == sorted(CLASSES)
+    assert classifier.score(x, y) > 0.8
+    probabilities_NK = classifier.predict_proba(x)
+    assert probabilities_NK.shape == (60, 3)
+    assert probabilities_NK.dtype == np.float64
+    np.testing.assert_allclose(probabilities_NK.sum(1), 1, atol=1e-12)
+    assert (classifier.predict(x) == classifier.classes_[probabilities_NK.argmax(1)]).all()
+
+
+def test_scikit_learn_conventions() -> None:
+    classifier = NetworkClassifier("mlp", epochs=2.0, settings=SETTINGS)
+    assert is_classifier(classifier)
+    assert classifier.get_params() == {"model": "mlp", "epochs": 2.0, "settings": SETTINGS}
+    copy = clone(classifier)
+    assert copy is not classifier
+    assert copy.get_params() == classifier.get_params()
+    assert classifier.fit(*photos(30)) is classifier
+    assert set(vars(clone(classifier))) == {"model", "epochs", "settings"}, "fitted values are not cloned"
+    assert "NetworkClassifier" in repr(classifier)
+
+
+def test_before_fitting_nothing_is_predicted() -> None:
+    for method in ("predict", "predict_proba", "to_state"):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            getattr(NetworkClassifier(), method)(*(() if method == "to_state" else (photos(2)[0],)))
+
+
+def test_scikit_learns_tools_drive_it() -> None:
+    x, y = photos(60)
+    classifier = NetworkClassifier("linear", epochs=3, settings=SETTINGS)
+    assert cross_val_score(classifier, x, y, cv=2).shape == (2,)
+    search = GridSearchCV(classifier, {"model": ["linear", "mlp"]}, cv=2).fit(x, y)
+    assert search.best_params_["model"] in {"linear", "mlp"}
+
+
+def test_the_same_twice_and_whatever_memory_the_images_lie_in() -> None:
+    x, y = photos(48)
+    expected = NetworkClassifier("mlp", 2, SETTINGS).fit(x, y).predict_proba(x)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    strided = np.repeat(x, 2, axis=0)[::2]
+    backwards = x[::-1].copy()[::-1]
+    for other in (x, read_only, strided, backwards):
+        again = NetworkClassifier("mlp", 2, SETTINGS).fit(other, y)
+        np.testing.assert_array_equal(again.predict_proba(other), expected)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.zeros((4, 16, 16, 3), np.float32),
+        np.zeros((4, 16, 12, 3), np.uint8),
+        np.zeros((4, 16, 16, 1), np.uint8),
+        np.zeros((4, 768), np.uint8),
+    ],
+)
+def test_other_arrays_are_refused(x: NDArray[Any]) -> None:
+    with pytest.raises(SettingError) as caught:
+        NetworkClassifier().fit(x, [0, 1, 0, 1])  # type: ignore[arg-type]
+    assert str(caught.value) == (f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8.")
+
+
+def test_wrong_models_settings_and_labels_are_refused() -> None:
+    x, y = photos(6)
+    with pytest.raises(ModelError, match=r'There is no network "mpl"\. Did you mean "mlp"\?'):
+        NetworkClassifier("mpl").fit(x, y)
+    with pytest.raises(SettingError, match=r'There is no setting "widht"\. Did you mean "width"\?'):
+        NetworkClassifier(settings={"widht": 2}).fit(x, y)
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[6, 5\]"):
+        NetworkClassifier().fit(x, y[:5])
+
+
+@pytest.mark.parametrize("views", [False, True])
+@pytest.mark.parametrize("model", ["convnet", "mlp", "linear"])
+def test_state_makes_the_same_classifier(model: str, views: bool) -> None:
+    one = fitted(model, views=views)
+    one.forward_ = replace(one.forward_, temperature=1.7)
+    again = NetworkClassifier.from_state(*one.to_state())
+    x, _ = photos(20, seed=900)
+    np.testing.assert_array_equal(again.predict_proba(x), one.predict_proba(x))
+    np.testing.assert_array_equal(again.predict(x), one.predict(x))
+    assert again.settings_ == one.settings_.model_copy(update={"device": "auto"})
+    mirrored = one.predict_proba(x[:, :, ::-1])
+    assert np.allclose(mirrored, one.predict_proba(x), atol=1e-5) is views

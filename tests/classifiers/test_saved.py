@@ -1,0 +1,209 @@
+"""Every kind of classifier comes back from disk bit for bit, and damaged files are refused by name."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from saccade import data
+from saccade.classifiers import KNearestNeighbors, LinearSoftmax, Model, NetworkClassifier
+from saccade.classifiers.saved import KINDS
+from saccade.errors import RunError
+from saccade.files import content_hash
+from tests.photos import CLASSES, encoded, photo
+
+SIZE = 16
+X_NHWC = np.stack([photo(i % 3, (SIZE, SIZE), seed=i) for i in range(60)])
+Y_N = np.arange(60) % 3
+SETTINGS = {"width": 0.25, "batch_size": 16, "device": "cpu"}
+UNFITTED: dict[str, list[Any]] = {
+    "neighbors": [KNearestNeighbors(k=3, metric="l1"), KNearestNeighbors(k=5, metric="l2")],
+    "linear": [LinearSoftmax(penalty=0.1, max_iterations=20)],
+    "network": [
+        NetworkClassifier("convnet", 2, {**SETTINGS, "views": True}),
+        NetworkClassifier("mlp", 2, {**SETTINGS, "precision": "float32"}),
+    ],
+}
+ALL = [
+    pytest.param(kind, each, id=f"{kind}{i}") for kind, several in UNFITTED.items() for i, each in enumerate(several)
+]
+
+
+def model_of(classifier: Any, labels: NDArray[np.int64] = Y_N, classes: tuple[str, ...] = CLASSES) -> Model:
+    classifier.fit(X_NHWC, labels)
+    return Model(classifier=classifier, classes=classes, size=SIZE, fit_to_square="crop", name="Grüße, 3 nearest")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    model_of(LinearSoftmax(max_iterations=5)).save(tmp_path)
+    return tmp_path
+
+
+def test_the_table_is_whole() -> None:
+    assert UNFITTED.keys() == KINDS.keys()
+
+
+@pytest.mark.parametrize(("kind", "classifier"), ALL)
+def test_probabilities_come_back_bit_for_bit(tmp_path: Path, kind: str, classifier: Any) -> None:
+    model = model_of(classifier)
+    model.save(tmp_path)
+    again = Model.load(tmp_path)
+    assert type(again.classifier) is KINDS[kind]
+    assert (again.classes, again.size, again.fit_to_square, again.name) == (CLASSES, SIZE, "crop", model.name)
+    x_NHWC = np.stack([photo(i % 3, (SIZE, SIZE), seed=1000 + i) for i in range(30)])
+    np.testing.assert_array_equal(again.probabilities(x_NHWC), model.probabilities(x_NHWC))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+    first = (tmp_path / "model.safetensors").read_bytes()
+    again.save(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == first
+
+
+@pytest.mark.parametrize(("kind", "classifier"), ALL)
+def test_a_class_without_training_images_is_never_predicted(tmp_path: Path, kind: str, classifier: Any) -> None:
+    model = model_of(classifier, labels=np.array([0, 2, 3])[Y_N], classes=("a", "b", "c", "d"))
+    model.save(tmp_path)
+    for each in (model, Model.load(tmp_path)):
+        rows_NK = each.probabilities(X_NHWC)
+        assert rows_NK.shape == (60, 4)
+        assert (rows_NK[:, 1] == 0).all()
+        assert (rows_NK[:, [0, 2, 3]].sum(0) > 0).all()
+        np.testing.assert_allclose(rows_NK.sum(1), 1, atol=1e-12)
+
+
+def test_predictions_of_files_arrays_and_pictures(tmp_path: Path) -> None:
+    model = model_of(KNearestNeighbors(k=1))
+    picture = X_NHWC[4]
+    (tmp_path / "x.png").write_bytes(encoded(picture, "PNG"))
+    (tmp_path / "notes.jpg").write_text("no picture")
+    grey = picture[:, :, 0]
+    given = [
+        tmp_path / "x.png",
+        str(tmp_path / "x.png"),
+        picture,
+        Image.fromarray(picture),
+        np.dstack([picture, np.full((SIZE, SIZE), 255, np.uint8)]),
+        grey,
+        grey[:, :, None],
+        np.repeat(np.repeat(picture, 3, 0), 3, 1),
+        tmp_path / "none.jpg",
+        tmp_path / "notes.jpg",
+        np.zeros((4, 5, 7), np.uint8),
+        np.zeros((0, 5, 3), np.uint8),
+        np.zeros((4, 5, 3)),
+    ]
+    predictions = model.predict(given)
+    assert [prediction.path for prediction in predictions[:3]] == [str(tmp_path / "x.png")] * 2 + [None]
+    assert {prediction.label for prediction in predictions[:5]} == {CLASSES[Y_N[4]]}
+    assert predictions[5] == predictions[6]
+    assert [prediction.error for prediction in predictions[:8]] == [None] * 8
+    expected = "expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) uint8"
+    assert [prediction.error for prediction in predictions[8:]] == [
+        "No such file or directory",
+        "not an image: it holds text",
+        f"pixels of shape (4, 5, 7) and type uint8 given; {expected}",
+        f"pixels of shape (0, 5, 3) and type uint8 given; {expected}",
+        f"pixels of shape (4, 5, 3) and type float64 given; {expected}",
+    ]
+    assert all(prediction.label is None and prediction.top == () for prediction in predictions[8:])
+    assert model.predict([]) == []
+
+
+def test_the_likeliest_classes_come_first() -> None:
+    model = model_of(KNearestNeighbors(k=15))
+    rows_NK = model.probabilities(X_NHWC)
+    for row_K, one, two in zip(rows_NK, model.predict(X_NHWC), model.predict(X_NHWC, top=2), strict=True):
+        ranked = sorted(zip(row_K.tolist(), CLASSES, strict=True), key=lambda pair: -pair[0])
+        assert one.top == tuple((name, probability) for probability, name in ranked)
+        assert (one.label, one.probability) == one.top[0]
+        assert two.top == one.top[:2]
+
+
+def test_more_images_than_a_block_are_predicted_in_order() -> None:
+    model = model_of(KNearestNeighbors(k=1))
+    many = [X_NHWC[i % 60] for i in range(1500)]
+    assert [prediction.label for prediction in model.predict(many)] == [CLASSES[i % 3] for i in range(1500)]
+    labels = np.arange(1500) % 3
+    images = data.integrity(data.from_arrays(np.stack(many), labels, name="many", classes=CLASSES))
+    rows_NK = model.probabilities_of(data.Part("validation", images))
+    np.testing.assert_array_equal(rows_NK.argmax(1), images.labels_N)
+
+
+def rewrite(folder: Path, **changed: Any) -> None:
+    description = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**description, **changed}))
+
+
+def test_changed_weights_are_damaged(saved: Path) -> None:
+    weights = saved / "model.safetensors"
+    whole = weights.read_bytes()
+    for content in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1]), b"", whole + b"\0"):
+        weights.write_bytes(content)
+        with pytest.raises(RunError) as caught:
+            Model.load(saved)
+        assert str(caught.value) == f"{weights} is damaged: its checksum does not fit model.json."
+
+
+HUGE = struct.pack("<Q", 2**60) + b"{}"
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 20, HUGE, struct.pack("<Q", 2) + b"[]", b"\x80\x04K\x01."])
+def test_weights_that_were_never_safetensors(saved: Path, content: bytes) -> None:
+    (saved / "model.safetensors").write_bytes(content)
+    rewrite(saved, checksum=content_hash(content))
+    with pytest.raises(RunError, match=r"The model in .* cannot be loaded \(SafetensorError: .*\)\.$"):
+        Model.load(saved)
+
+
+def test_a_missing_file_is_named(saved: Path) -> None:
+    for name in ("model.safetensors", "model.json"):
+        (saved / name).unlink()
+        with pytest.raises(RunError, match=rf"The model in .* cannot be loaded \(FileNotFoundError: .*{name}'\)\."):
+            Model.load(saved)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"schema": 1}', "[]", "null", '"model"', "\udcff"])
+def test_a_description_that_is_none(saved: Path, content: str) -> None:
+    (saved / "model.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(RunError, match=r"The model in .* cannot be loaded \(\w+: .+\)\.$"):
+        Model.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"kind": "forest"}, "KeyError: 'forest'"),
+        ({"kind": ["linear"]}, "TypeError: "),
+        ({"kind": "network"}, "KeyError: 'settings'"),
+        ({"config": {}}, "KeyError: 'params'"),
+        ({"config": None}, "TypeError: "),
+        ({"classes": None}, "TypeError: "),
+    ],
+)
+def test_descriptions_that_do_not_fit(saved: Path, changed: dict[str, Any], reason: str) -> None:
+    rewrite(saved, **changed)
+    with pytest.raises(RunError) as caught:
+        Model.load(saved)
+    assert str(caught.value).startswith(f"The model in {saved} cannot be loaded ({reason}")
+
+
+def test_a_network_whose_weights_do_not_fit_its_settings(tmp_path: Path) -> None:
+    model_of(NetworkClassifier("mlp", 1, SETTINGS)).save(tmp_path)
+    config = json.loads((tmp_path / "model.json").read_text())["config"]
+    faults: list[tuple[dict[str, Any], str]] = [
+        ({"width": 0.5}, "RuntimeError: Error(s) in loading state_dict for Sequential"),
+        ({"model": "mpl"}, 'ModelError: There is no network "mpl". Did you mean "mlp"?'),
+        ({"widht": 1}, 'SettingError: There is no setting "widht". Did you mean "width"?'),
+        ({"size": None}, "AssertionError"),
+    ]
+    for changed, reason in faults:
+        rewrite(tmp_path, config={**config, "settings": {**config["settings"], **changed}})
+        with pytest.raises(RunError) as caught:
+            Model.load(tmp_path)
+        assert str(caught.value).startswith(f"The model in {tmp_path} cannot be loaded ({reason}")
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,108 @@
+"""The verdict before training: a sound session passes, planted faults are named with advice."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from saccade.data.batches import ArrayImages, Batch, Order
+from saccade.settings import TrainSettings
+from saccade.study.checks import Check, checks, initial_loss, overfit_handful
+from saccade.train import Session
+from tests.photos import photo
+
+SIDE, IMAGES, CLASSES = 16, 64, 3
+X_NHWC = torch.from_numpy(np.stack([photo(i % CLASSES, (SIDE, SIDE), seed=i) for i in range(IMAGES)]))
+Y_N = torch.arange(IMAGES) % CLASSES
+
+
+def session(x_NHWC: torch.Tensor = X_NHWC, y_N: torch.Tensor = Y_N, **changed: Any) -> tuple[Session, Batch]:
+    plain = {"model": "convnet", "size": SIDE, "batch_size": 32, "flip": False, "device": "cpu"}
+    chosen = TrainSettings(**{**plain, "precision": "float32", "width": 0.5, **changed})
+    images = ArrayImages(x_NHWC, y_N)
+    start = Session.start(chosen, images, x_NHWC, classes=CLASSES, names=[str(i) for i in range(len(y_N))])
+    return start, next(images.batches(Order(len(y_N), start.batch_size, 0)))
+
+
+def verdict(start: Session, batch: Batch) -> dict[str, Check]:
+    return {check.name: check for check in checks(start, batch, CLASSES, lambda: 60.0)}
+
+
+@pytest.mark.parametrize("model", ["convnet", "mlp"])
+def test_a_sound_session_passes_and_is_left_as_it_was(model: str) -> None:
+    start, batch = session(model=model)
+    before = {name: value.clone() for name, value in start.network.state_dict().items()}
+    found = verdict(start, batch)
+    assert list(found) == ["initial loss", "overfit a handful"]
+    for check in found.values():
+        assert check.passed, check
+        assert check.advice == ""
+    assert found["initial loss"].expected == "about ln 3 = 1.099, as from guessing"
+    assert found["overfit a handful"].expected == ("at least 95% of 32 training images learnt by heart within 60 steps")
+    assert all(torch.equal(value, before[name]) for name, value in start.network.state_dict().items())
+
+
+def test_the_first_loss_is_that_of_the_network_in_training_mode() -> None:
+    start, batch = session(label_smoothing=0.1)
+    with torch.no_grad():
+        scores_NK = start.on_trial().network(batch.x_NHWC.permute(0, 3, 1, 2).float())
+    expected = float(F.cross_entropy(scores_NK, batch.y_N, label_smoothing=0.1))
+    assert float(verdict(start, batch)["initial loss"].measured) == pytest.approx(expected, abs=6e-4)
+
+
+@pytest.mark.parametrize("factor", [1e4, math.nan])
+def test_huge_initial_weights_are_named(factor: float) -> None:
+    start, batch = session()
+    with torch.no_grad():
+        start.network[1].head.weight.mul_(factor)  # type: ignore[index]
+    check = initial_loss(start, batch, CLASSES)
+    assert not check.passed
+    assert check.advice == (
+        "The untrained network is already sure of wrong answers: look at its initial weights, at the "
+        "preprocessing and at the labels before training."
+    )
+    assert check.measured == "nan" or float(check.measured) > 10
+
+
+def test_equal_images_with_labels_at_random_are_named() -> None:
+    rng = np.random.default_rng(0)
+    x_NHWC = X_NHWC[:1].repeat(IMAGES, 1, 1, 1)
+    start, batch = session(x_NHWC, torch.from_numpy(rng.integers(0, CLASSES, IMAGES)))
+    found = verdict(start, batch)
+    assert found["initial loss"].passed
+    check = found["overfit a handful"]
+    assert not check.passed
+    assert check.measured.endswith("after 60 steps")
+    assert int(check.measured.split("%")[0]) < 70
+    assert check.advice == (
+        "The network cannot even memorise a few images: look for equal images with different labels, "
+        "a learning rate that is too low or too high, or too small a network."
+    )
+
+
+def test_a_rate_that_is_far_too_low_is_named() -> None:
+    start, batch = session(model="mlp", optimizer="sgd", learning_rate=1e-7)
+    assert not overfit_handful(start, batch, lambda: 60.0).passed
+
+
+def test_labels_at_random_on_different_images_can_be_learnt_by_heart() -> None:
+    rng = np.random.default_rng(0)
+    start, batch = session(y_N=torch.from_numpy(rng.integers(0, CLASSES, IMAGES)))
+    assert overfit_handful(start, batch, lambda: 60.0).passed
+
+
+def test_time_that_is_up_ends_the_check_soon() -> None:
+    start, batch = session(model="mlp", optimizer="sgd", learning_rate=1e-7)
+    assert overfit_handful(start, batch, lambda: 0.0).measured.endswith("after 5 steps")
+
+
+def test_a_handful_is_what_there_is() -> None:
+    start, batch = session()
+    few = replace(batch, x_NHWC=batch.x_NHWC[:6], y_N=batch.y_N[:6])
+    check = overfit_handful(start, few, lambda: 60.0)
+    assert check.passed
+    assert "of 6 training images" in check.expected

@@ -1,0 +1,223 @@
+"""Training from end to end: bit for bit a hand-written loop, reproducible, on a user's own network and data."""
+
+import math
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from saccade import augment
+from saccade.data.batches import ArrayImages, DatasetImages, Order
+from saccade.device import derived_seed, generator
+from saccade.errors import ModelError, TrainingError
+from saccade.nn import zoo
+from saccade.optim.muon import Muon
+from saccade.settings import TrainSettings
+from saccade.train import Forward, Pace, Session
+from saccade.train.session import alternating
+from tests.photos import photo
+
+CPU = torch.device("cpu")
+SIDE, IMAGES, CLASSES = 16, 60, 3
+X_NHWC = torch.from_numpy(np.stack([photo(i % CLASSES, (SIDE, SIDE), seed=i) for i in range(IMAGES)]))
+Y_N = torch.arange(IMAGES) % CLASSES
+NAMES = [f"{i:04d}.jpg" for i in range(IMAGES)]
+
+
+def settings(model: str = "mlp", **changed: Any) -> TrainSettings:
+    plain = {"size": SIDE, "batch_size": 16, "flip": True, "width": 0.25, "precision": "float32", "device": "cpu"}
+    return TrainSettings(**{"model": model, "cutout": 0.25, "seed": 5, **plain, **changed})
+
+
+def session(chosen: TrainSettings) -> Session:
+    return Session.start(chosen, ArrayImages(X_NHWC, Y_N), X_NHWC, classes=CLASSES, names=NAMES)
+
+
+def trained(start: Session, steps: int) -> dict[str, Tensor]:
+    for _ in start.run(Pace.fixed(steps)):
+        pass
+    return start.network.state_dict()
+
+
+def by_hand(chosen: TrainSettings, steps: int) -> dict[str, Tensor]:
+    """Train with nothing but PyTorch, the update rule, the augmentations and the order of the images."""
+    torch.manual_seed(derived_seed(5, "weights"))
+    network = zoo.build(chosen.model, classes=CLASSES, side=SIDE, width=0.25)
+    zoo.fit_to(network, X_NHWC)
+    network.to(memory_format=torch.channels_last)
+    kernels = [p for p in network.parameters() if p.requires_grad and p.ndim == 4]
+    matrices = [p for p in network.parameters() if p.requires_grad and p.ndim == 2]
+    vectors = [p for p in network.parameters() if p.requires_grad and p.ndim < 2]
+    rules: list[tuple[torch.optim.Optimizer, float]]
+    if chosen.model == "convnet":
+        rest = torch.optim.Adam([*matrices, *vectors], betas=(0.85, 0.95))
+        rules, warmup = [(Muon(kernels), 0.24), (rest, 0.048)], 0.0
+    else:
+        groups = [{"params": matrices, "weight_decay": 5e-4}, {"params": vectors, "weight_decay": 0.0}]
+        rules, warmup = [(torch.optim.SGD(groups, momentum=0.9, nesterov=True), 0.1)], 0.1
+    order, draws = Order(IMAGES, 16, 5), generator(5, "augment")
+    progress = 0.0
+    for step in range(steps):
+        index_N, epoch_N = order(step)
+        coin_N = (index_N * 2654435761 + derived_seed(5, "mirror") % 2**31) >> 16
+        x = augment.mirror(X_NHWC[index_N], (coin_N + epoch_N) % 2 == 1)
+        x = augment.translate(x, 0.0625, draws)
+        x_NCHW = augment.cutout(x, 0.25, draws).permute(0, 3, 1, 2).float()
+        scores_NK = network(x_NCHW)
+        loss = F.cross_entropy(scores_NK, Y_N[index_N], reduction="none", label_smoothing=0.2).mean()
+        loss.backward()
+        factor = progress / warmup if progress < warmup else 1 - (progress - warmup) / (1 - warmup)
+        for rule, rate in rules:
+            for group in rule.param_groups:
+                group["lr"] = rate * factor
+            rule.step()
+            rule.zero_grad()
+        progress += (1 - progress) / (steps - step)
+    return network.state_dict()
+
+
+@pytest.mark.parametrize(("model", "optimizer"), [("mlp", "sgd"), ("convnet", None)])
+def test_training_is_bit_for_bit_the_loop_written_by_hand(model: str, optimizer: str | None) -> None:
+    chosen = settings(model, optimizer=optimizer)
+    expected = by_hand(chosen, 12)
+    start = session(chosen)
+    before = {name: value.clone() for name, value in start.network.state_dict().items()}
+    state = trained(start, 12)
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in state.items())
+    moved = [name for name, value in state.items() if not torch.equal(value, before[name])]
+    assert len(moved) > len(state) / 2
+
+
+@pytest.mark.parametrize("model", ["convnet", "mlp", "linear", "torchvision/squeezenet1_1"])
+def test_seed_and_settings_decide_every_bit(model: str) -> None:
+    """SqueezeNet has dropout, which draws from PyTorch's global generator."""
+    chosen = settings(model, size=32 if "/" in model else SIDE)
+    one = trained(session(chosen), 4)
+    torch.rand(7)
+    again = trained(session(chosen), 4)
+    assert all(torch.equal(value, again[name]) for name, value in one.items())
+    other = trained(session(chosen.model_copy(update={"seed": 6})), 4)
+    assert not all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_starting_leaves_the_global_generator_as_it_was() -> None:
+    state = torch.get_rng_state()
+    session(settings("convnet"))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_network_that_does_not_fit_is_refused_at_the_start() -> None:
+    with pytest.raises(ModelError, match=r'The network "torchvision/alexnet" cannot take images of 16 x 16 pixels'):
+        session(settings("torchvision/alexnet"))
+
+
+def test_every_image_is_seen_both_ways_within_two_epochs() -> None:
+    batches = list(islice(ArrayImages(X_NHWC, Y_N).batches(Order(IMAGES, 16, 0)), 15))
+    seen: dict[tuple[int, int], bool] = {}
+    for batch in batches:
+        facts = zip(batch.epoch_N.tolist(), batch.index_N.tolist(), alternating(batch, 0).tolist(), strict=True)
+        seen.update({(epoch, index): mirrored for epoch, index, mirrored in facts})
+    assert len(seen) == 4 * IMAGES
+    assert all(seen[epoch, index] != seen[epoch + 1, index] for epoch in range(3) for index in range(IMAGES))
+    for epoch in range(4):
+        assert 0.25 < np.mean([seen[epoch, index] for index in range(IMAGES)]) < 0.75
+    other = [alternating(batch, 1).tolist() == alternating(batch, 0).tolist() for batch in batches]
+    assert not all(other)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_names() -> None:
+    broken = session(settings("linear", flip=False))
+    with torch.no_grad():
+        next(broken.network[1].parameters()).fill_(math.inf)  # type: ignore[index]
+    with pytest.raises(TrainingError, match=r"at step 0, on 16 of 16 images \(\d{4}\.jpg, .* and 13 more\)"):
+        trained(broken, 3)
+
+
+def test_a_network_that_takes_any_size_grows_up() -> None:
+    growing = session(settings("convnet", size=40))
+    sides = [growing.side_at(progress) for progress in np.linspace(0, 0.999, 50)]
+    assert sides == sorted(sides)
+    assert sides[0] <= 0.8 * 40
+    assert sides[-1] == 40
+    assert {session(settings("convnet", size=40, grow=False)).side_at(p) for p in (0, 0.9)} == {40}
+    assert {session(settings("mlp", size=40)).side_at(p) for p in (0, 0.9)} == {40}
+    assert session(settings("convnet", size=8)).side_at(0.0) == 8
+
+
+def test_timing_leaves_the_session_as_it_was() -> None:
+    start = session(settings("convnet"))
+    before = {name: value.clone() for name, value in start.network.state_dict().items()}
+    small, large = (start.image_seconds(side, images=64) for side in (8, 64))
+    assert 0 < small < large
+    assert 0 < start.forward_seconds(images=32) < 1
+    assert all(torch.equal(value, before[name]) for name, value in start.network.state_dict().items())
+    expected = trained(session(settings("convnet")), 3)
+    assert all(torch.equal(value, expected[name]) for name, value in trained(start, 3).items())
+
+
+class OwnNetwork(nn.Module):
+    """What a user might bring: no `standardize`, channels of its own, dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 8, 3, padding=1)
+        self.drop = nn.Dropout(0.1)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return scores (N, 2)."""
+        scores_NK: Tensor = self.head(self.drop(F.relu(self.conv(x_NCHW)).mean((2, 3))))
+        return scores_NK
+
+
+class OwnData(Dataset[Any]):
+    """Float images of two channels, of which the brighter one is the class; noise drawn at random."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        x_CHW = 0.3 * torch.rand(2, 6, 9)
+        x_CHW[index % 2] += 1
+        return x_CHW, index % 2
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "sgd", "adam", "adamw"])
+def test_a_users_own_network_and_data_set_are_trained(optimizer: Any) -> None:
+    chosen = TrainSettings(size=9, batch_size=8, optimizer=optimizer, learning_rate=0.05, label_smoothing=0.0)
+
+    def outcome(workers: int) -> tuple[list[float], dict[str, Tensor]]:
+        torch.manual_seed(0)
+        forward = Forward(OwnNetwork(), 9, False, CPU)
+        own = Session(forward, DatasetImages(OwnData(), workers), [f"item {i}" for i in range(40)], chosen)
+        losses = [watch.mean() for _, _, watch in own.run(Pace.fixed(own.steps(6)))]
+        x_NCHW, y_N = (
+            torch.stack(list(map(torch.as_tensor, each)))
+            for each in zip(*map(OwnData().__getitem__, range(40)), strict=True)
+        )
+        assert float((forward.log_probabilities(x_NCHW).argmax(1) == y_N).float().mean()) == 1.0
+        return losses, own.network.state_dict()
+
+    losses, state = outcome(0)
+    assert len(losses) == 30
+    assert losses[-1] < losses[0] / 2
+    if optimizer == "sgd":
+        losses_2, state_2 = outcome(2)
+        assert losses_2 == losses
+        assert all(torch.equal(value, state_2[name]) for name, value in state.items())
+
+
+def test_steps_and_rates_for_the_record() -> None:
+    start = session(settings("mlp", optimizer="adam", learning_rate=0.01, schedule="cosine", warmup=0.0))
+    assert (start.steps(1), start.steps(2.5), start.steps(0.001)) == (4, 9, 1)
+    rates = [start.learning_rate(progress) for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert rates == pytest.approx([0.01, 0.005 * (1 + math.cos(math.pi / 4)), 0.005, 0.0])
+    assert all(a > b for a, b in pairwise(rates))
+    assert session(settings(batch_size=500)).batch_size == IMAGES
+    assert (session(settings("convnet")).rule, session(settings("mlp")).rule) == ("muon", "adam")
