@@ -82,7 +82,7 @@ def deterministic() -> None:
 
 
 def warm_up() -> None:
-    """Begin what PyTorch does, for seconds, when its first optimizer is made: import its compiler; beside other work."""
+    """Import, beside other work, the compiler that PyTorch imports for seconds when its first optimizer is made."""
     threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
 
 

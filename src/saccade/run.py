@@ -86,6 +86,11 @@ class Run:
         """The settings, resolved; `--config` runs them again."""
         return self.path / "settings.yaml"
 
+    @property
+    def network(self) -> Path:
+        """The settings of the network trained, resolved, for `saccade train --config`."""
+        return self.path / "network.yaml"
+
     def write_settings(self, settings: Settings) -> None:
         """Save every setting, resolved."""
         write_atomic(self.settings, settings.to_yaml())

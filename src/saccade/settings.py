@@ -134,6 +134,8 @@ class TrainSettings(DataSettings):
     """Number format of the network's products; auto is bfloat16 where the hardware has it."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
+    replay: str | None = None
+    """The plan.json of an earlier run, whose recorded numbers of steps are taken instead of the clock's."""
 
     @model_validator(mode="after")
     def _epochs_or_budget(self) -> Self:
@@ -147,8 +149,8 @@ class FitSettings(DataSettings):
 
     budget: Seconds = 120.0
     """Time for the whole command, such as 90s, 2m or 1h30m."""
-    pretrained: str = "auto"
-    """Weights to start from: a network's name, a weight file, auto (what is at hand) or none."""
+    pretrained: Literal["auto", "none"] = "auto"
+    """Whether to start from weights at hand (auto: none are known yet) or from scratch (none)."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 

@@ -58,3 +58,21 @@ def test_an_unknown_network_or_device_writes_nothing(photos: Path, tmp_path: Pat
 def test_a_network_that_cannot_take_the_size_says_so(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot take images of 16 x 16 pixels .* give another size"):
         recipe.train(photos, TrainSettings(model="torchvision/alexnet", epochs=1, size=16), out=tmp_path / "run")
+
+
+def test_a_budgeted_run_equals_a_replay_of_its_recorded_plan(photos: Path, tmp_path: Path) -> None:
+    first = recipe.train(photos, TrainSettings(budget=8, size=32), out=tmp_path / "first")
+    settings = TrainSettings.load(first.run.network).override([f"replay={first.run.path / 'plan.json'}"])
+    second = recipe.train(photos, settings, out=tmp_path / "second")
+    assert first.summary["network"]["steps"] == second.summary["network"]["steps"] > 1
+    saved = [(run / "model" / "model.safetensors").read_bytes() for run in (tmp_path / "first", tmp_path / "second")]
+    assert saved[0] == saved[1]
+
+
+def test_a_replay_needs_a_plan_with_recorded_steps(photos: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"paces": []}')
+    with pytest.raises(
+        SettingError, match=r"is not a plan\.json with recorded steps; give that of a run with a budget"
+    ):
+        recipe.train(photos, TrainSettings(size=16, replay=str(plan)), out=tmp_path / "run")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from saccade.data.batches import ArrayImages
 from saccade.errors import SettingError
@@ -36,9 +37,13 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.settings = settings
 
     def fit(self, x: NDArray[np.uint8], y: NDArray[Any]) -> Self:
-        """Train on all the images given. Raises SettingError when they are not square uint8 RGB."""
+        """Train on all the images given.
+
+        Raises SettingError when they are not square uint8 RGB, ValueError when there is not a label for each.
+        """
         if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] != 3 or x.dtype != np.uint8:
             raise SettingError(f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8.")
+        check_consistent_length(x, y)
         self.classes_, labels_N = np.unique(y, return_inverse=True)
         chosen = {"model": self.model, "size": x.shape[1], "flip": False, "batch_size": 64, **(self.settings or {})}
         x_NHWC = _tensor(x)
@@ -64,16 +69,19 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, x: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return probabilities (N, K) for square images (N, S, S, 3) uint8, averaged over views."""
+        check_is_fitted(self)
         log_NK = self.forward_.log_probabilities(_tensor(x))
         return log_NK.double().softmax(1).numpy()
 
     def predict(self, x: NDArray[np.uint8]) -> NDArray[Any]:
         """Return the most probable class of each image."""
-        labels_N: NDArray[Any] = self.classes_[self.predict_proba(x).argmax(1)]
+        best_N = self.predict_proba(x).argmax(1)
+        labels_N: NDArray[Any] = self.classes_[best_N]
         return labels_N
 
     def to_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return the weights, and what is needed to build the network again."""
+        check_is_fitted(self)
         state = self.forward_.network.state_dict()
         tensors = {name: value.cpu().contiguous().numpy() for name, value in state.items()}
         return tensors, {

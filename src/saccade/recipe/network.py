@@ -1,6 +1,7 @@
 """Training one network within a run: checked first, paced, watched, recorded, validated."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from saccade import study
 from saccade.classifiers import Model, NetworkClassifier
 from saccade.data import Part, Parts
 from saccade.data.batches import ArrayImages, Images, Order, StoredImages
-from saccade.device import cores
+from saccade.device import cores, resolve_device
 from saccade.errors import TrainingError
 from saccade.events import Finding, Progress, emit, stage
+from saccade.files import write_atomic
 from saccade.metrics import wilson_interval
 from saccade.recipe import plan as planning
-from saccade.recipe.plan import Plan
+from saccade.recipe.plan import Plan, recorded_pace
 from saccade.settings import DataSettings, FitSettings, TrainSettings
 from saccade.train.budget import Pace
 from saccade.train.session import Session
@@ -64,6 +66,7 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
         checking.outcome = ", ".join(f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict)
     with stage("train") as training:
         session, pace = paced(session, parts, plan)
+        write_atomic(plan.run.network, session.settings.to_yaml())
         if pace.steps == 0:
             raise TrainingError("The budget left no time for a single training step; give a longer one.")
         done = run(session, pace, validation, plan)
@@ -121,8 +124,9 @@ def start(part: Part, settings: TrainSettings) -> Session:
     side, held = settings.size, 3 * settings.size**2 * len(part) <= settings.memory * 2**30 / 2
     images: Images
     if held:
-        x_NHWC = torch.from_numpy(part.squares(side))
-        images = ArrayImages(x_NHWC, torch.from_numpy(part.labels_N))
+        device = resolve_device(settings.device)
+        x_NHWC = torch.from_numpy(part.squares(side)).to(device)
+        images = ArrayImages(x_NHWC, torch.from_numpy(part.labels_N).to(device))
         sample_NHWC = x_NHWC[:: max(1, len(part) // SAMPLE)]
     else:
         images = StoredImages(part, side, cores() if settings.workers is None else settings.workers)
@@ -137,6 +141,8 @@ def paced(session: Session, parts: Parts, plan: Plan) -> tuple[Session, Pace]:
     than a tenth of what is left, one view must do.
     """
     settings = session.settings
+    if settings.replay is not None:
+        return session, recorded_pace(Path(settings.replay))
     if settings.epochs is not None:
         return session, Pace.fixed(session.steps(settings.epochs))
     cost = {side: session.batch_size * session.image_seconds(side) for side in session.sides()}

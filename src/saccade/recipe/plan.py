@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from saccade import study
 from saccade.data import Part, Parts
 from saccade.device import Usage, cores, free_threads
+from saccade.errors import SettingError
+from saccade.files import read_json
 from saccade.run import Run
 from saccade.settings import TrainSettings
-from saccade.train.budget import Clock, Decision
+from saccade.train.budget import Clock, Decision, Pace
 
 SIDES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 """Sides a network may be trained at."""
@@ -48,6 +51,16 @@ class Plan:
     def _write(self) -> None:
         paces = [asdict(decision) for decision in self.paces]
         self.run.write("plan", {"budget_seconds": self.clock.budget, "decisions": self.decisions, "paces": paces})
+
+
+def recorded_pace(path: Path) -> Pace:
+    """Return the pace that an earlier run's plan.json recorded; raises SettingError where there is none."""
+    try:
+        return Pace([Decision(**decision) for decision in read_json(path)["paces"]])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise SettingError(
+            f"{path} is not a plan.json with recorded steps; give that of a run with a budget."
+        ) from error
 
 
 def native_side(part: Part) -> int:

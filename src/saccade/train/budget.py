@@ -88,7 +88,7 @@ class Pace:
 
 
 class _TimedPace(Pace):
-    """A pace by the clock: looks at it about forty times, more often near the end."""
+    """A pace by the clock: looks at it each time some 3 % of what is left has gone by."""
 
     def __init__(
         self,
@@ -99,31 +99,29 @@ class _TimedPace(Pace):
     ) -> None:
         self.seconds, self.cost, self.record, self.most_steps = seconds, cost, record, most_steps
         self.slowness = 1.0
-        first = Decision(0, self._affordable(0.0))
-        super().__init__([first])
+        first = Decision(0, min(self._affordable(0.0), most_steps))
         record(first)
-        self._mark(0, 0.0)
+        super().__init__([first])
+        self._begin_span()
 
-    def _mark(self, step: int, progress: float) -> None:
-        self.last_step, self.last_progress, self.last_time = step, progress, time.perf_counter()
-        self.next_look = step + max(1, (self.steps - step) // 40)
+    def _begin_span(self) -> None:
+        self.begun, self.expected = time.perf_counter(), 0.0
+        self.span = max(0.1, 0.03 * self.seconds())
 
     def _affordable(self, progress: float) -> int:
-        """Steps that fit in the time left, at the mean cost of the progress that is left."""
+        """Return the steps that fit into the time left, at the mean cost of the progress that is left."""
         grid = [progress + (1 - progress) * (i + 0.5) / 20 for i in range(20)]
-        mean = self.slowness * sum(map(self.cost, grid)) / len(grid)
-        return max(0, min(int(self.seconds() / mean), self.most_steps))
+        return max(0, int(self.seconds() / (self.slowness * sum(map(self.cost, grid)) / len(grid))))
 
     def _revise(self, step: int, progress: float, pending: list[Decision]) -> None:
-        if step < self.next_look or step >= self.steps:
+        self.expected += self.cost(progress)
+        spent = time.perf_counter() - self.begun
+        if spent < self.span or step >= self.steps:
             return
-        expected = (step - self.last_step) * self.cost((self.last_progress + progress) / 2)
-        measured = (time.perf_counter() - self.last_time) / expected
-        self.slowness += 0.25 * (measured - self.slowness)
-        steps = min(step + self._affordable(progress), self.most_steps)
-        if abs(steps - self.steps) > 0.03 * (self.steps - step):
-            decision = Decision(step, steps)
+        self.slowness += 0.3 * (spent / self.expected - self.slowness)
+        decision = Decision(step, min(step + self._affordable(progress), self.most_steps))
+        if abs(decision.steps - self.steps) > 0.03 * (self.steps - step):
             self.record(decision)
             self.decisions.append(decision)
-            self.steps = steps
-        self._mark(step, progress)
+            self.steps = decision.steps
+        self._begin_span()
