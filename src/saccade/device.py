@@ -105,9 +105,9 @@ class Usage:
 
 
 def _busy_seconds() -> tuple[float, float]:
-    """Return the processor seconds used so far: by all but what gives way, and by this process and its children."""
+    """Return the processor seconds used so far: by everything, and by this process and its children."""
     times, own = psutil.cpu_times(), os.times()
-    return times.user + times.system, own.user + own.system + own.children_user + own.children_system
+    return sum(times[:3]), own.user + own.system + own.children_user + own.children_system
 
 
 def free_threads(usage: Usage) -> int:

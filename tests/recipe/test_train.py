@@ -72,7 +72,6 @@ def test_a_budgeted_run_equals_a_replay_of_its_recorded_plan(photos: Path, tmp_p
 def test_a_replay_needs_a_plan_with_recorded_steps(photos: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text('{"paces": []}')
-    with pytest.raises(
-        SettingError, match=r"is not a plan\.json with recorded steps; give that of a run with a budget"
-    ):
+    with pytest.raises(SettingError, match=r"is not a plan\.json with recorded steps; give that of a run"):
         recipe.train(photos, TrainSettings(size=16, replay=str(plan)), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

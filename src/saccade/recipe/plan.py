@@ -58,9 +58,8 @@ def recorded_pace(path: Path) -> Pace:
     try:
         return Pace([Decision(**decision) for decision in read_json(path)["paces"]])
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise SettingError(
-            f"{path} is not a plan.json with recorded steps; give that of a run with a budget."
-        ) from error
+        reason = f"{path} is not a plan.json with recorded steps; give that of a run with a budget."
+        raise SettingError(reason) from error
 
 
 def native_side(part: Part) -> int:

@@ -100,6 +100,8 @@ def train(
     clock = clock or Clock(settings.budget)
     resolve_device(settings.device)
     zoo.check_known(settings.model)
+    if settings.replay is not None:
+        planning.recorded_pace(Path(settings.replay))
     with listening(diary := Diary()):
         material = gather(source, settings, out)
         plan = Plan(material.run, clock, settings.seed)

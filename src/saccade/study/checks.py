@@ -30,7 +30,8 @@ class Check:
 
 def checks(session: Session, batch: Batch, classes: int, seconds: Callable[[], float]) -> list[Check]:
     """Return the verdict on a session before it is trained, within `seconds()`; the session is left as it was."""
-    return [initial_loss(session.on_trial(), batch, classes), overfit_handful(session, batch, seconds)]
+    asked = (initial_loss(session.on_trial(), batch, classes), overfit_handful(session, batch, seconds))
+    return [check for check in asked if check is not None]
 
 
 @torch.no_grad()
@@ -53,16 +54,21 @@ def initial_loss(session: Session, batch: Batch, classes: int) -> Check:
     )
 
 
-def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]) -> Check:
-    """Train a copy on a handful of images alone until it knows them by heart (lecture 7, step 2)."""
+def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]) -> Check | None:
+    """Train a copy on a handful of images alone until it knows them by heart (lecture 7, step 2).
+
+    None where `seconds()` ran out before there was an answer.
+    """
     trial, handful = _on_a_handful(session, batch)
     training = replace(trial.training(), prepare=lambda drawn, _: trial.forward.to_input(drawn.x_NHWC))
     steps, accuracy = 0, 0.0
     for steps, _ in train(training, Pace.fixed(MOST_STEPS), Watch()):
         if steps % 5 == 0:
             accuracy = _known_by_heart(trial, handful)
-            if accuracy >= ENOUGH or seconds() <= 0:
-                break
+        if accuracy >= ENOUGH:
+            break
+        if seconds() <= 0:
+            return None
     passed = accuracy >= ENOUGH
     advice = (
         "The network cannot even memorise a few images: look for equal images with different labels, "
