@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import sleep
 
@@ -176,6 +177,7 @@ def test_no_two_purposes_share_a_stream() -> None:
     seeds = [derived_seed(seed, *purpose) for seed in (0, 1) for purpose in [(), ("a",), ("a", 1), ("a1",), ("b", 1)]]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
+    assert max(seeds) >= 2**62
     draw = torch.rand(3, generator=generator(0, "x"))
     assert torch.equal(draw, torch.rand(3, generator=torch.Generator().manual_seed(derived_seed(0, "x"))))
 
@@ -295,6 +297,17 @@ def test_two_processes_at_once_lose_no_look(tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", program, path, name]) for name in "ab"]
     assert [process.wait(60) for process in both] == [0, 0]
     assert sorted(look["run"] for look in Ledger(path).looks("h")) == sorted(f"{n}{i}" for n in "ab" for i in range(40))
+
+
+def test_a_look_waits_for_its_turn(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl").ready()
+    with ThreadPoolExecutor(1) as pool:
+        with files.lock(ledger.path):
+            looks = pool.submit(lambda: ledger.record("h", run="r", command="fit"))
+            sleep(0.2)
+            assert not looks.done()
+            assert ledger.looks("h") == []
+        assert len(looks.result(10)) == 1
 
 
 def test_a_look_that_cannot_be_counted_is_refused(read_only: Path) -> None:

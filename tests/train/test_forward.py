@@ -107,7 +107,7 @@ def test_settings_say_side_views_device_and_precision() -> None:
 def test_the_temperature_is_the_best_there_is_and_changes_no_prediction() -> None:
     x_NHWC = images(200, 8)
     y_N = torch.randint(0, 4, (200,), generator=torch.Generator().manual_seed(1)).numpy()
-    first = replace(Forward(scorer(8), 8, False, CPU), temperature=0.02)
+    first = replace(Forward(scorer(8), 8, False, CPU), temperature=0.1)
     log_NK = first.log_probabilities(x_NHWC).double().numpy()
     y_N[::2] = log_NK.argmax(1)[::2]
     calibrated = first.calibrated(log_NK, y_N)

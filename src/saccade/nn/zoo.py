@@ -42,7 +42,7 @@ def fit_to(network: nn.Module, x_NHWC: Tensor) -> None:
     assert isinstance(standardize, Standardize)
     standardize.fit(x_NHWC)
     if isinstance(body, ConvNet):
-        body.whitening.fit(standardize(x_NHWC[:5000].permute(0, 3, 1, 2).float()))
+        body.whitening.fit(standardize(x_NHWC[:5000].to(standardize.mean_C.device).permute(0, 3, 1, 2).float()))
 
 
 def side_at(network: nn.Module, side: int, progress: float) -> int:
