@@ -18,7 +18,7 @@ from saccade.errors import ModelError, TrainingError
 from saccade.nn import zoo
 from saccade.optim.muon import Muon
 from saccade.settings import TrainSettings
-from saccade.train import Forward, Pace, Session
+from saccade.train import Forward, Pace, Session, timing
 from saccade.train.session import alternating
 from tests.photos import photo
 
@@ -153,9 +153,9 @@ def test_a_network_that_takes_any_size_grows_up() -> None:
 def test_timing_leaves_the_session_as_it_was() -> None:
     start = session(settings("convnet"))
     before = {name: value.clone() for name, value in start.network.state_dict().items()}
-    small, large = (start.image_seconds(side, images=64) for side in (8, 64))
+    small, large = (timing.image_seconds(start, side, images=64) for side in (8, 64))
     assert 0 < small < large
-    assert 0 < start.forward_seconds(images=32) < 1
+    assert 0 < timing.prediction_seconds(start, images=32) < 1
     assert all(torch.equal(value, before[name]) for name, value in start.network.state_dict().items())
     expected = trained(session(settings("convnet")), 3)
     assert all(torch.equal(value, expected[name]) for name, value in trained(start, 3).items())

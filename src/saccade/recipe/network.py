@@ -21,6 +21,7 @@ from saccade.metrics import wilson_interval
 from saccade.recipe import plan as planning
 from saccade.recipe.plan import Plan, recorded_pace
 from saccade.settings import DataSettings, FitSettings, TrainSettings
+from saccade.train import timing
 from saccade.train.budget import Pace
 from saccade.train.session import Session
 
@@ -112,9 +113,9 @@ def plan_network(parts: Parts, settings: FitSettings, plan: Plan) -> TrainSettin
     side = min(planning.full_side(planning.native_side(parts.train)), TRIAL_SIDE)
     trial = open_settings.model_copy(update={"size": side, "batch_size": 128, "flip": False})
     session = start(parts.train.select(np.arange(min(len(parts.train), 256))), trial)
-    pixels = side**2 / session.image_seconds(side)
+    pixels = side**2 / timing.image_seconds(session, side)
     plan.decide("megapixels a second", round(pixels / 1e6, 3), f"measured at {side} px")
-    seconds = TRAINING_SHARE * plan.clock.remaining() / session.mean_cost()
+    seconds = TRAINING_SHARE * plan.clock.remaining() / timing.mean_cost(session)
     return planning.resolve(open_settings, parts, plan, affordable=pixels * seconds)
 
 
@@ -145,9 +146,9 @@ def paced(session: Session, parts: Parts, plan: Plan) -> tuple[Session, Pace]:
         return session, recorded_pace(Path(settings.replay))
     if settings.epochs is not None:
         return session, Pace.fixed(session.steps(settings.epochs))
-    cost = {side: session.batch_size * session.image_seconds(side) for side in session.sides()}
+    cost = {side: session.batch_size * timing.image_seconds(session, side) for side in timing.sides(session)}
     plan.decide("seconds a step", {str(side): round(seconds, 4) for side, seconds in cost.items()}, "measured")
-    predicting = session.forward_seconds() * (len(parts.validation) + len(parts.test))
+    predicting = timing.prediction_seconds(session) * (len(parts.validation) + len(parts.test))
     if settings.views and predicting > VIEWS_SHARE * plan.clock.remaining():
         session = session.without_views()
         plan.decide("views", False, f"predicting from both would take {predicting:.1f} s")

@@ -116,7 +116,8 @@ class _TimedPace(Pace):
     def _revise(self, step: int, progress: float, pending: list[Decision]) -> None:
         self.expected += self.cost(progress)
         spent = time.perf_counter() - self.begun
-        if spent < self.span or step >= self.steps:
+        last_chance = step + 1 == self.steps
+        if (spent < self.span and not last_chance) or step >= self.steps:
             return
         self.slowness += 0.3 * (spent / self.expected - self.slowness)
         decision = Decision(step, min(step + self._affordable(progress), self.most_steps))

@@ -1,11 +1,8 @@
 """A network and its training images, ready to be checked, timed and trained."""
 
 import copy
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -108,14 +105,6 @@ class Session:
         """Return the side of the training images: smaller at first, which is cheaper, then full."""
         return zoo.side_at(self.network, self.forward.side, progress) if self.settings.grow else self.forward.side
 
-    def sides(self) -> Counter[int]:
-        """Return the sides trained on, each with its share of the training in percent."""
-        return Counter(self.side_at((percent + 0.5) / 100) for percent in range(100))
-
-    def mean_cost(self) -> float:
-        """Return the mean cost of a training image, relative to one of the full side."""
-        return sum(percent * side**2 for side, percent in self.sides().items()) / (100 * self.forward.side**2)
-
     def without_views(self) -> "Session":
         """Return the same session, predicting from each image alone."""
         settings = self.settings.model_copy(update={"views": False})
@@ -124,22 +113,6 @@ class Session:
     def on_trial(self) -> "Session":
         """Return the same session around a copy of the network, to be thrown away."""
         return replace(self, forward=replace(self.forward, network=copy.deepcopy(self.network)))
-
-    def image_seconds(self, side: int, *, images: int = 128, steps: int = 2) -> float:
-        """Return the seconds that training on one image of this side takes: the shortest of a few steps, on a copy."""
-        trial = replace(self.on_trial(), settings=self.settings.model_copy(update={"batch_size": images}))
-        training = replace(trial.training(), prepare=lambda batch, _: trial.forward.to_input(batch.x_NHWC, side))
-        times = [time.perf_counter() for _ in train(training, Pace.fixed(steps + 1), Watch())]
-        return min(after - before for before, after in pairwise(times)) / trial.batch_size
-
-    def forward_seconds(self, *, images: int = 256) -> float:
-        """Return the seconds that predicting one image takes, over its views, measured on random pixels."""
-        side = self.forward.side
-        x_NHWC = torch.randint(0, 256, (images, side, side, 3), dtype=torch.uint8)
-        self.forward.log_probabilities(x_NHWC)
-        begun = time.perf_counter()
-        self.forward.log_probabilities(x_NHWC)
-        return (time.perf_counter() - begun) / images
 
     def _prepare(self, rng: torch.Generator) -> Callable[[Batch, float], Tensor]:
         settings = self.settings
