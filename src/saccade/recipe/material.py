@@ -45,4 +45,5 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None) -> Mate
         run.write_settings(settings)
         write_csv(run.split, ("image", "hash", "class", "part"), parts.rows())
         record.outcome = f"{len(parts.train):,} train, {len(parts.validation):,} validation, {len(parts.test):,} test"
-    return Material(parts, run, images.source, found, copied)
+    place = Path(source)
+    return Material(parts, run, str(place.absolute()) if place.exists() else images.source, found, copied)

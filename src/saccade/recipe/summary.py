@@ -106,6 +106,8 @@ def reading(history: Sequence[Mapping[str, Any]]) -> list[str]:
         told.append("The training loss hardly fell: the network has not learnt; look at the checks and the labels.")
     else:
         told.append("The validation loss was still about its lowest at the end: no sign of overfitting.")
+    if last["loss"] > last["validation_loss"]:
+        told.append("The training loss lies above it because it is measured on changed images and smoothed labels.")
     return told
 
 
