@@ -72,23 +72,19 @@ def generator(seed: int, *purpose: object, device: "torch.device | str" = "cpu")
     return torch.Generator(device).manual_seed(derived_seed(seed, *purpose))
 
 
-def deterministic() -> None:
-    """Ask PyTorch for algorithms that give the same bits every time."""
-    import torch
-
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-
-
 def warm_up() -> None:
     """Import, beside other work, the compiler that PyTorch imports for seconds when its first optimizer is made."""
     threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
 
 
-def available_memory() -> int:
-    """Return the bytes of memory that can be taken without swapping."""
-    return int(psutil.virtual_memory().available)
+def synchronize(device: "torch.device") -> None:
+    """Wait until a GPU has done what it was asked; a CPU has."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 class Usage:
@@ -105,9 +101,11 @@ class Usage:
 
 
 def _busy_seconds() -> tuple[float, float]:
-    """Return the processor seconds used so far: by everything, and by this process and its children."""
-    times, own = psutil.cpu_times(), os.times()
-    return sum(times[:3]), own.user + own.system + own.children_user + own.children_system
+    """Return the processor seconds used so far, on the cores this process may use: by everything, and by itself."""
+    each, own = psutil.cpu_times(percpu=True), os.times()
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(each))
+    busy = sum(times.user + times.system + getattr(times, "nice", 0.0) for n, times in enumerate(each) if n in allowed)
+    return busy, own.user + own.system + own.children_user + own.children_system
 
 
 def free_threads(usage: Usage) -> int:

@@ -1,5 +1,6 @@
 """One run's folder: what is where in it, and how it is made, refused and opened."""
 
+import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,6 +81,17 @@ class Run:
     def split(self) -> Path:
         """The table of which image went to which part: image, hash, class, part."""
         return self.path / "split.csv"
+
+    def read_split(self) -> list[dict[str, str]]:
+        """Return split.csv's rows: `image`, `hash`, `class`, `part`; raises RunError where it is missing or damaged."""
+        try:
+            with self.split.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, csv.Error) as error:
+            raise RunError(f"{self.split} is missing or damaged; the run's files were changed.") from error
+        if not all(row.keys() == {"image", "hash", "class", "part"} for row in rows):
+            raise RunError(f"{self.split} is missing or damaged; the run's files were changed.")
+        return rows
 
     @property
     def settings(self) -> Path:

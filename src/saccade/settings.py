@@ -113,7 +113,7 @@ class TrainSettings(DataSettings):
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Highest learning rate; the default is the optimizer's own."""
     weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Decoupled weight decay of kernels (never of biases and norm scales); the default is the optimizer's own."""
+    """Weight decay of kernels and matrices, never of biases and norm scales; the default is the optimizer's own."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up."""
     warmup: float | None = Field(default=None, ge=0, lt=1)
@@ -134,6 +134,8 @@ class TrainSettings(DataSettings):
     """Number format of the network's products; auto is bfloat16 where the hardware has it."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    """Threads that compute on the CPU; the default is one a core, or fewer where other programs are busy."""
     replay: str | None = None
     """The plan.json of an earlier run, whose recorded numbers of steps are taken instead of the clock's."""
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from saccade.errors import SettingError
 from saccade.nn import zoo
 from saccade.optim import DEFAULTS, SCHEDULES, build_optimizer, schedule
 from saccade.optim.muon import Muon
@@ -99,10 +100,9 @@ def test_muon_takes_the_kernels_and_adam_the_rest() -> None:
     assert trained == {id(parameter) for parameter in network.parameters() if parameter.requires_grad}
 
 
-def test_muon_without_kernels_is_adam_and_with_kernels_alone_needs_no_adam() -> None:
-    (rule,) = build_optimizer("muon", nn.Linear(3, 2), 0.1, None).rules
-    assert type(rule) is torch.optim.Adam
-    assert rule.param_groups[0]["lr"] == pytest.approx(0.02)
+def test_muon_needs_kernels_and_with_kernels_alone_no_adam() -> None:
+    with pytest.raises(SettingError, match="muon updates convolutions, and this network has none; give adam or sgd"):
+        build_optimizer("muon", nn.Linear(3, 2), 0.1, None)
     (rule,) = build_optimizer("muon", nn.Conv2d(3, 2, 1, bias=False), None, None).rules
     assert isinstance(rule, Muon)
 

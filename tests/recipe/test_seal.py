@@ -64,12 +64,12 @@ def test_only_integrity_duplicates_split_and_the_last_look_read_the_test_part(
 ) -> None:
     spy = Spy(monkeypatch)
     with listening(spy):
-        result = recipe.fit(photos, FitSettings(budget=8), out=tmp_path / "run")
+        result = recipe.fit(photos, FitSettings(budget=12), out=tmp_path / "run")
     test = parts_of(result.run.path)["test"]
     assert len(test) == 9
     readers = {stage for stage, keys in spy.read.items() if keys & test}
     assert {"integrity", "evaluate"} <= readers <= MAY_READ
-    assert {"baselines", "train"} <= spy.read.keys(), "the spy saw the stages that must not read it"
+    assert {"baselines", "check"} <= spy.read.keys(), "the spy saw the stages that must not read it"
 
 
 def test_training_one_network_never_looks(

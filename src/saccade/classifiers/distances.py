@@ -1,6 +1,5 @@
 """Exact nearest rows by L1 or L2 distance: bytes in integer arithmetic, anything else in float64."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.classifiers.kernels import REGISTER, TILE, Kernel, Metric, kernel
+from saccade.device import cores
 
 Array = NDArray[Any]
 Keys = Callable[[int, int], Array]  # rows start:stop -> keys_QB, what orders a query's rows
@@ -154,8 +154,3 @@ def _float_keys(queries_QD: Array, rows_ND: Array, metric: Metric) -> Keys:
     name = "cityblock" if metric == "l1" else "sqeuclidean"
     queries = queries_QD.astype(np.float64)
     return lambda start, stop: np.asarray(cdist(queries, rows_ND[start:stop].astype(np.float64), name))
-
-
-def cores() -> int:
-    """Return the processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

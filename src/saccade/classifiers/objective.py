@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from saccade.classifiers.distances import cores
+from saccade.device import cores
 
 Array = NDArray[Any]
 T = TypeVar("T")

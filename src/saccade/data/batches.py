@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from typing import Any, Protocol
 
@@ -44,12 +45,14 @@ class Order:
         position = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epoch_N, place_N = position // self.images, position % self.images
         first, last = int(epoch_N[0]), int(epoch_N[-1])
-        shuffled = torch.stack([self._permutation(epoch) for epoch in range(first, last + 1)])
+        shuffled = torch.stack([_permutation(self.images, self.seed, epoch) for epoch in range(first, last + 1)])
         return shuffled[epoch_N - first, place_N], epoch_N
 
-    def _permutation(self, epoch: int) -> Tensor:
-        rng = np.random.default_rng(derived_seed(self.seed, "order", epoch))
-        return torch.from_numpy(rng.permutation(self.images))
+
+@lru_cache(maxsize=4)
+def _permutation(images: int, seed: int, epoch: int) -> Tensor:
+    rng = np.random.default_rng(derived_seed(seed, "order", epoch))
+    return torch.from_numpy(rng.permutation(images))
 
 
 class Images(Protocol):

@@ -1,5 +1,6 @@
 """Networks by name: saccade's own, torchvision's and timm's."""
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -56,6 +57,17 @@ def side_at(network: nn.Module, side: int, progress: float) -> int:
 def optimizer_for(network: nn.Module) -> str:
     """Return the optimizer that suits a network: Muon where every kernel is normalised, else Adam (lecture 7)."""
     return "muon" if isinstance(network, nn.Sequential) and isinstance(network[-1], ConvNet) else "adam"
+
+
+def check_trains(network: nn.Module, name: str, side: int, batch_size: int) -> None:
+    """Raise ModelError where a network cannot be trained on batches of this size: batch norm needs two images."""
+    try:
+        copy.deepcopy(network).train()(torch.zeros(batch_size, 3, side, side))
+    except ValueError as error:
+        raise ModelError(
+            f'The network "{name}" cannot be trained on {batch_size} image a step, for it normalises over the batch; '
+            "give a batch_size of 2 or more, or model=linear."
+        ) from error
 
 
 def check_known(name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from saccade.errors import SettingError
 from saccade.optim.muon import Muon
 
 
@@ -68,23 +69,26 @@ def build_optimizer(
 
     `muon` updates the kernels of convolutions by Muon and everything else by Adam. Weight decay is
     decoupled from the gradient (Loshchilov and Hutter, 2019), save in `sgd` and `adam`, where it is
-    an L2 penalty.
+    an L2 penalty. Raises SettingError where `muon` has nothing to update.
     """
     rate = DEFAULTS[name].learning_rate if learning_rate is None else learning_rate
     decay = DEFAULTS[name].weight_decay if weight_decay is None else weight_decay
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     kernels = [parameter for parameter in trainable if parameter.ndim == 4]
     others = [parameter for parameter in trainable if parameter.ndim != 4]
-    if name == "muon" and kernels and not others:
-        return Optimizer(Muon(kernels, lr=rate))
-    if name == "muon" and kernels:
-        rest = torch.optim.Adam(_groups(others, decay), lr=rate * ADAM_BESIDE_MUON, betas=(0.85, 0.95))
-        return Optimizer(Muon(kernels, lr=rate), rest)
+    if name == "muon":
+        if not kernels:
+            raise SettingError("The optimizer muon updates convolutions, and this network has none; give adam or sgd.")
+        muon = Muon(kernels, lr=rate)
+        if not others:
+            return Optimizer(muon)
+        adam = torch.optim.Adam(_groups(others, decay), lr=rate * ADAM_BESIDE_MUON, betas=(0.85, 0.95))
+        return Optimizer(muon, adam)
     groups = _groups(trainable, decay)
     if name == "sgd":
         return Optimizer(torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True))
     rule = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return Optimizer(rule(groups, lr=rate if name != "muon" else rate * ADAM_BESIDE_MUON))
+    return Optimizer(rule(groups, lr=rate))
 
 
 def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Evaluation on images that no choice was made by: the sealed test part, or new labelled images."""
 
-import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,6 @@ from saccade.ledger import Ledger
 from saccade.recipe.pictures import draw_each
 from saccade.run import Run
 from saccade.settings import DataSettings
-
-MOST_MISTAKES = 24
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def keep(look: Look, run: Run, model: Model) -> dict[str, Any]:
         for key, label, predicted, row_K in zip(keys, labels_N, predicted_N, look.probabilities_NK, strict=True)
     )
     write_csv(run.path / "predictions.csv", ("image", "class", "predicted", "probability"), rows)
-    worst = look.figures["mistakes"][:MOST_MISTAKES]
+    worst = look.figures["mistakes"]
     names = draw_each(run, look.part, [mistake["path"] for mistake in worst], "mistake")
     pictured = [{**mistake, "picture": name} for mistake, name in zip(worst, names, strict=True)]
     return {**look.figures, "mistakes": pictured}
@@ -59,45 +57,44 @@ def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
     """Measure a run's model on its own test part, or on new labelled images; either look is counted.
 
     Of a source that has a test part, only that part is used. Raises RunError where the run or its
-    test images are no longer what they were, SourceError where new images have classes the model
-    does not know.
+    test images are no longer what they were; SourceError where new images have classes the model
+    does not know, or were used to train or choose it.
     """
     run = Run.open(path)
     ledger = Ledger.default().ready()
     with stage("load"):
         model = Model.load(run.model)
     with stage("open"):
-        images = _own_test(run) if source is None else _new(source, run, model)
+        images = _own_test(run, model) if source is None else _new(source, run, model)
     with stage("evaluate") as record:
         seen = look(model, SealedPart(Part("test", images)), ledger, run, "evaluate")
         record.outcome = f"accuracy {seen.figures['accuracy']:.1%}"
     figures = {**seen.figures, "run": str(run.path), "source": images.source}
-    figures["mistakes"] = figures["mistakes"][:MOST_MISTAKES]
     append_lines(run.path / "evaluations.jsonl", [figures])
     return figures
 
 
-def _own_test(run: Run) -> ImageSet:
-    """Return the run's own test images, found again by name and compared by content."""
+def _own_test(run: Run, model: Model) -> ImageSet:
+    """Return the run's own test images, found again by name and compared by content, with the labels they had."""
     source = run.read("summary")["source"]
-    with run.split.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        hashes = {row["image"]: row["hash"] for row in csv.DictReader(file) if row["part"] == "test"}
+    recorded = {row["image"]: row for row in run.read_split() if row["part"] == "test"}
     images = data.open(source, _settings(run))
-    places = [place for place, key in enumerate(images.keys) if key in hashes]
-    images = images.select(places)
+    images = images.select([place for place, key in enumerate(images.keys) if key in recorded])
     unreadable = images.pixels.check(images.keys)
-    changed = [key for key in hashes if key not in images.pixels.keys or key in unreadable]
-    changed += [key for key in images.keys if key not in unreadable and images.pixels.hash(key) != hashes[key]]
+    changed = [key for key in recorded if key not in images.pixels.keys or key in unreadable]
+    changed += [
+        key for key in images.keys if key not in unreadable and images.pixels.hash(key) != recorded[key]["hash"]
+    ]
     if changed:
         raise RunError(
-            f"{len(changed)} of the run's {len(hashes)} test images are missing or changed in {source} "
+            f"{len(changed)} of the run's {len(recorded)} test images are missing or changed in {source} "
             f"({changed[0]}, …); put them back, or name a source of new labelled images."
         )
-    return images
+    return _labelled(images, [recorded[key]["class"] for key in images.keys], model)
 
 
 def _new(source: str | Path, run: Run, model: Model) -> ImageSet:
-    """Return the readable images of a new source, its classes matched by name to the model's."""
+    """Return the readable images of a new source, or of its test part where it has one."""
     images = data.open(source, _settings(run))
     if "test" in images.given_parts:
         images = images.select([i for i, part in enumerate(images.given_parts) if part == "test"])
@@ -105,10 +102,21 @@ def _new(source: str | Path, run: Run, model: Model) -> ImageSet:
     if unreadable:
         emit(Finding(kind="unreadable", detail="left out", paths=tuple(unreadable), severity="warning"))
     images = images.select([i for i, key in enumerate(images.keys) if key not in unreadable])
-    names = [images.classes[k] for k in images.labels_N]
+    part_of = {row["hash"]: row["part"] for row in run.read_split()}
+    used = sum(part_of.get(digest) in ("train", "validation") for digest in images.hashes())
+    if used:
+        raise SourceError(
+            f"{used} of the {len(images)} images in {source} were used to train or choose this model; give new ones, "
+            "or no source to measure the run's own test part."
+        )
+    return _labelled(images, [images.classes[k] for k in images.labels_N], model)
+
+
+def _labelled(images: ImageSet, names: Sequence[str], model: Model) -> ImageSet:
+    """Return the images with labels by name that index the model's classes."""
     if unknown := sorted(set(names) - set(model.classes)):
         raise SourceError(
-            f'{source} has images of the class "{unknown[0]}", which the model does not know; '
+            f'{images.source} has images of the class "{unknown[0]}", which the model does not know; '
             f"it knows {', '.join(model.classes[:10])}{', …' if len(model.classes) > 10 else ''}."
         )
     places = {name: k for k, name in enumerate(model.classes)}

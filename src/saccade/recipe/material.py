@@ -1,10 +1,15 @@
 """The first stages of every command that trains: open, integrity, duplicates, split; then a folder for the run."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from saccade import audit, data
 from saccade.data import Parts
+from saccade.device import warm_up
+from saccade.errors import InputError
 from saccade.events import stage
 from saccade.files import write_csv
 from saccade.run import Run
@@ -22,6 +27,16 @@ class Material:
     duplicates: int
 
 
+@contextmanager
+def discarded_on_refusal(run: Run) -> Iterator[None]:
+    """Remove the run's folder where what the user gave turns out, only now, not to fit."""
+    try:
+        yield
+    except InputError:
+        shutil.rmtree(run.path)
+        raise
+
+
 def gather(source: str | Path, settings: DataSettings, out: Path | None) -> Material:
     """Open, check and split a source, then make the run's folder with its settings and split.csv.
 
@@ -31,6 +46,7 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None) -> Mate
         Run.refuse_taken(out)
     with stage("open") as record:
         images = data.open(source, settings)
+        warm_up()
         record.outcome = f"{len(images):,} images, {len(images.classes)} classes"
     with stage("integrity") as record:
         found, images = len(images), data.integrity(images)

@@ -1,5 +1,6 @@
 """Training one network within a run: checked first, paced, watched, recorded, validated."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ def plan_network(parts: Parts, settings: FitSettings, plan: Plan) -> TrainSettin
     pixels = side**2 / timing.image_seconds(session, side)
     plan.decide("megapixels a second", round(pixels / 1e6, 3), f"measured at {side} px")
     seconds = TRAINING_SHARE * plan.clock.remaining() / timing.mean_cost(session)
+    open_settings = open_settings.model_copy(update={"threads": torch.get_num_threads()})
     return planning.resolve(open_settings, parts, plan, affordable=pixels * seconds)
 
 
@@ -128,10 +130,10 @@ def start(part: Part, settings: TrainSettings) -> Session:
         device = resolve_device(settings.device)
         x_NHWC = torch.from_numpy(part.squares(side)).to(device)
         images = ArrayImages(x_NHWC, torch.from_numpy(part.labels_N).to(device))
-        sample_NHWC = x_NHWC[:: max(1, len(part) // SAMPLE)]
+        sample_NHWC = x_NHWC[:: -(-len(part) // SAMPLE)]
     else:
         images = StoredImages(part, side, cores() if settings.workers is None else settings.workers)
-        sample_NHWC = torch.from_numpy(part.select(np.arange(0, len(part), max(1, len(part) // SAMPLE))).squares(side))
+        sample_NHWC = torch.from_numpy(part.select(np.arange(0, len(part), -(-len(part) // SAMPLE))).squares(side))
     return Session.start(settings, images, sample_NHWC, classes=len(part.images.classes), names=part.images.keys)
 
 
@@ -143,7 +145,9 @@ def paced(session: Session, parts: Parts, plan: Plan) -> tuple[Session, Pace]:
     """
     settings = session.settings
     if settings.replay is not None:
-        return session, recorded_pace(Path(settings.replay))
+        pace = recorded_pace(Path(settings.replay))
+        plan.pace(*pace.decisions)
+        return session, pace
     if settings.epochs is not None:
         return session, Pace.fixed(session.steps(settings.epochs))
     cost = {side: session.batch_size * timing.image_seconds(session, side) for side in timing.sides(session)}
@@ -173,6 +177,11 @@ def run(session: Session, pace: Pace, validation: Part, plan: Plan) -> int:
         epoch = done * session.batch_size / len(session.images)
         if done % each_epoch == 0 or done == pace.steps:
             figures = glance(session)
+            if not math.isfinite(figures["validation_loss"]):
+                raise TrainingError(
+                    f"The loss became infinite at step {done}, on some of {len(glance.labels_N)} validation images; "
+                    "try a lower learning rate, or precision=float32."
+                )
             line = {
                 "step": done,
                 "epoch": round(epoch, 3),

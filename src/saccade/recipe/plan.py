@@ -43,9 +43,9 @@ class Plan:
         self.decisions.append({"at": round(self.clock.elapsed(), 2), "what": what, "value": value, "why": why})
         self._write()
 
-    def pace(self, decision: Decision) -> None:
-        """Record a decision about the number of training steps."""
-        self.paces.append(decision)
+    def pace(self, *decisions: Decision) -> None:
+        """Record decisions about the number of training steps."""
+        self.paces.extend(decisions)
         self._write()
 
     def _write(self) -> None:

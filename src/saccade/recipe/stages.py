@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from saccade import report, study
 from saccade.classifiers import Model
 from saccade.data import Parts
-from saccade.device import Usage, resolve_device, warm_up
+from saccade.device import Usage, resolve_device
 from saccade.errors import TrainingError
 from saccade.events import Finding, emit, listening, stage
 from saccade.ledger import Ledger
@@ -19,7 +20,7 @@ from saccade.nn import zoo
 from saccade.recipe import plan as planning
 from saccade.recipe import summary as summaries
 from saccade.recipe.evaluation import keep, look
-from saccade.recipe.material import Material, gather
+from saccade.recipe.material import Material, discarded_on_refusal, gather
 from saccade.recipe.network import Trained, plan_network, train_network
 from saccade.recipe.pictures import draw_inputs
 from saccade.recipe.plan import Plan
@@ -54,7 +55,6 @@ def fit(source: str | Path, settings: FitSettings, *, out: Path | None = None, c
     clock = clock or Clock(settings.budget)
     ledger = Ledger.default().ready()
     usage = Usage()
-    warm_up()
     resolve_device(settings.device)
     with listening(diary := Diary()):
         material = gather(source, settings, out)
@@ -102,13 +102,16 @@ def train(
     zoo.check_known(settings.model)
     if settings.replay is not None:
         planning.recorded_pace(Path(settings.replay))
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     with listening(diary := Diary()):
         material = gather(source, settings, out)
         plan = Plan(material.run, clock, settings.seed)
-        with stage("plan"):
-            settings = planning.resolve(settings, material.parts, plan)
-            material.run.write_settings(settings)
-        trained = train_network(material.parts, settings, plan)
+        with discarded_on_refusal(material.run):
+            with stage("plan"):
+                settings = planning.resolve(settings, material.parts, plan)
+                material.run.write_settings(settings)
+            trained = train_network(material.parts, settings, plan)
         trained.model.save(material.run.model)
         chosen = Candidate(trained.model, trained.accuracy)
         return _conclude(_Outcome("train", chosen, trained.validation_NK, trained), material, plan, diary)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from saccade.data.batches import ArrayImages, Batch
+from saccade.device import derived_seed
+from saccade.errors import TrainingError
 from saccade.train.budget import Pace
 from saccade.train.loop import train
 from saccade.train.session import Session
@@ -59,16 +61,20 @@ def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]
 
     None where `seconds()` ran out before there was an answer.
     """
+    torch.manual_seed(derived_seed(session.settings.seed, "handful"))
     trial, handful = _on_a_handful(session, batch)
     training = replace(trial.training(), prepare=lambda drawn, _: trial.forward.to_input(drawn.x_NHWC))
-    steps, accuracy = 0, 0.0
-    for steps, _ in train(training, Pace.fixed(MOST_STEPS), Watch()):
-        if steps % 5 == 0:
-            accuracy = _known_by_heart(trial, handful)
-        if accuracy >= ENOUGH:
-            break
-        if seconds() <= 0:
-            return None
+    steps, accuracy, trouble = 0, 0.0, ""
+    try:
+        for steps, _ in train(training, Pace.fixed(MOST_STEPS), Watch()):
+            if steps % 5 == 0:
+                accuracy = _known_by_heart(trial, handful)
+            if accuracy >= ENOUGH:
+                break
+            if seconds() <= 0:
+                return None
+    except TrainingError:
+        accuracy, trouble = 0.0, ", when the loss stopped being a number"
     passed = accuracy >= ENOUGH
     advice = (
         "The network cannot even memorise a few images: look for equal images with different labels, "
@@ -78,7 +84,7 @@ def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]
         name="overfit a handful",
         passed=passed,
         expected=f"at least {ENOUGH:.0%} of {len(handful)} training images learnt by heart within {MOST_STEPS} steps",
-        measured=f"{accuracy:.0%} after {steps} steps",
+        measured=f"{accuracy:.0%} after {steps} steps{trouble}",
         advice="" if passed else advice,
     )
 

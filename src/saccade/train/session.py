@@ -45,6 +45,8 @@ class Session:
             torch.manual_seed(derived_seed(settings.seed, "weights"))
             network = zoo.build(settings.model, classes=classes, side=settings.size, width=settings.width)
             zoo.fit_to(network, sample_NHWC)
+        if min(settings.batch_size or 1, len(images)) == 1:
+            zoo.check_trains(network, settings.model, settings.size, 1)
         return cls(Forward.of(network, settings), images, names, settings)
 
     @property

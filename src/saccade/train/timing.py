@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 
+from saccade.device import synchronize
 from saccade.train.budget import Pace
 from saccade.train.loop import train
 from saccade.train.session import Session
@@ -17,7 +18,10 @@ def image_seconds(session: Session, side: int, *, images: int = 128, steps: int 
     """Return the seconds that training on one image of this side takes: the shortest of a few steps, on a copy."""
     trial = replace(session.on_trial(), settings=session.settings.model_copy(update={"batch_size": images}))
     training = replace(trial.training(), prepare=lambda batch, _: trial.forward.to_input(batch.x_NHWC, side))
-    times = [time.perf_counter() for _ in train(training, Pace.fixed(steps + 1), Watch())]
+    times = []
+    for _ in train(training, Pace.fixed(steps + 1), Watch()):
+        synchronize(session.forward.device)
+        times.append(time.perf_counter())
     return min(after - before for before, after in pairwise(times)) / trial.batch_size
 
 
