@@ -17,7 +17,7 @@ from saccade import events, files
 from saccade.device import cores, derived_seed, generator, machine, resolve_device, resolve_precision
 from saccade.errors import DecodeError, InputError, RunError, SaccadeError, SettingError, TrainingError, did_you_mean
 from saccade.ledger import Ledger, part_hash
-from saccade.run import Run
+from saccade.run import Run, refuse_place
 from saccade.settings import TrainSettings
 
 
@@ -196,7 +196,7 @@ def test_a_runs_folder_is_made_written_and_opened(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "new" / "run", "photos")
     assert run.model.is_dir()
     assert run.pictures.is_dir()
-    run.write_settings(settings := TrainSettings(epochs=2))
+    files.write_atomic(run.settings, (settings := TrainSettings(epochs=2)).to_yaml())
     assert TrainSettings.load(run.settings) == settings
     run.write("plan", {"decisions": []})
     assert run.read("plan") == {"decisions": []}
@@ -239,7 +239,7 @@ def test_folders_a_run_cannot_have(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_to_is_refused_at_once(read_only: Path) -> None:
     with pytest.raises(RunError) as caught:
-        Run.refuse_taken(read_only / "a" / "b")
+        refuse_place("digits", read_only / "a" / "b")
     assert str(caught.value) == (
         f"The output folder {read_only / 'a' / 'b'} cannot be made: {read_only} is not a folder that can be written to."
     )

@@ -8,9 +8,39 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from saccade.errors import RunError
-from saccade.files import append_lines, read_json, read_lines, write_atomic, write_json
-from saccade.settings import Settings
+from saccade.files import append_lines, read_json, read_lines, write_json
+
+RUNS = Path("runs")
+"""Where runs go that are not told where."""
+_KEYS = {"classes", "split", "validation", "source", "chosen"}
+
+
+def refuse_place(source: str | Path, out: Path | None) -> None:
+    """Raise RunError, without writing anything, where a run cannot go to `out`, or to RUNS where None is given.
+
+    It must not exist with content, must be writable, and must not lie inside the source, where the
+    run's pictures would be among the next run's images.
+    """
+    place, folder = (out or RUNS).resolve(), Path(source).expanduser().resolve()
+    if str(source) and folder.is_dir() and place.is_relative_to(folder):
+        raise RunError(f"The output folder {place} would lie inside the source; give --out a folder elsewhere.")
+    if out is not None:
+        _refuse_taken(out)
+
+
+def _refuse_taken(out: Path) -> None:
+    try:
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        raise RunError(f"The output folder {out} cannot be made: {error.strerror}.") from error
+    if taken:
+        raise RunError(f"The output folder {out} already exists; give --out another name, or remove it.")
+    parent = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not parent.is_dir() or not _writable(parent):
+        raise RunError(f"The output folder {out} cannot be made: {parent} is not a folder that can be written to.")
 
 
 @dataclass(frozen=True)
@@ -18,19 +48,6 @@ class Run:
     """A run's folder. `Run.create` makes one, `Run.open` reads one that is finished."""
 
     path: Path
-
-    @classmethod
-    def refuse_taken(cls, out: Path) -> None:
-        """Raise RunError when `out` exists or cannot be made, without writing anything."""
-        try:
-            taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-        except OSError as error:
-            raise RunError(f"The output folder {out} cannot be made: {error.strerror}.") from error
-        if taken:
-            raise RunError(f"The output folder {out} already exists; give --out another name, or remove it.")
-        parent = next(p for p in (out, *out.absolute().parents) if p.exists())
-        if not parent.is_dir() or not _writable(parent):
-            raise RunError(f"The output folder {out} cannot be made: {parent} is not a folder that can be written to.")
 
     @classmethod
     def create(cls, out: Path | None, source: str) -> "Run":
@@ -41,8 +58,8 @@ class Run:
         if out is None:
             name = re.sub(r"[^\w.-]+", "-", Path(source).name).strip("-.")[:50] or "images"
             stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-            out = _unused(Path("runs") / f"{stamp}-{name}")
-        cls.refuse_taken(out)
+            out = _unused(RUNS / f"{stamp}-{name}")
+        _refuse_taken(out)
         try:
             out.mkdir(parents=True, exist_ok=True)
             run = cls(out)
@@ -89,9 +106,26 @@ class Run:
                 rows = list(csv.DictReader(file))
         except (OSError, csv.Error) as error:
             raise RunError(f"{self.split} is missing or damaged; the run's files were changed.") from error
-        if not all(row.keys() == {"image", "hash", "class", "part"} for row in rows):
+        if not rows or not all(row.keys() == {"image", "hash", "class", "part"} for row in rows):
             raise RunError(f"{self.split} is missing or damaged; the run's files were changed.")
         return rows
+
+    def read_summary(self) -> dict[str, Any]:
+        """Return summary.json's content; raises RunError where it is missing or damaged."""
+        summary = self.read("summary")
+        if not isinstance(summary, dict) or not summary.keys() >= _KEYS:
+            raise RunError(f"{self.path / 'summary.json'} is missing or damaged; the run's files were changed.")
+        return summary
+
+    def read_settings(self) -> dict[str, Any]:
+        """Return settings.yaml's content; raises RunError where it is missing or damaged."""
+        try:
+            saved = yaml.safe_load(self.settings.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise RunError(f"{self.settings} is missing or damaged; the run's files were changed.") from error
+        if not isinstance(saved, dict):
+            raise RunError(f"{self.settings} is missing or damaged; the run's files were changed.")
+        return saved
 
     @property
     def settings(self) -> Path:
@@ -102,10 +136,6 @@ class Run:
     def network(self) -> Path:
         """The settings of the network trained, resolved, for `saccade train --config`."""
         return self.path / "network.yaml"
-
-    def write_settings(self, settings: Settings) -> None:
-        """Save every setting, resolved."""
-        write_atomic(self.settings, settings.to_yaml())
 
     def write(self, name: str, value: Any) -> None:
         """Write `value` as `<name>.json`, whole or not at all."""

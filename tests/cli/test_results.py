@@ -105,7 +105,7 @@ def test_nothing_readable_is_a_failure_with_its_rows(digits_run: Digits, saccade
     done = saccade("predict", digits_run[0], tmp_path / "bad.png", "--json")
     assert done.returncode == 1
     assert rows(done.stdout)[0]["error"]
-    assert "None of the 1 images could be read" in done.stderr
+    assert "None of the 1 files could be read as an image" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses names that are not UTF-8")

@@ -19,7 +19,7 @@ from saccade.classifiers.network import NetworkClassifier
 from saccade.data import Part, decode, square
 from saccade.data.decode import decode_image
 from saccade.data.scale import Fit
-from saccade.errors import DecodeError, RunError
+from saccade.errors import DecodeError, InputError, RunError
 from saccade.files import content_hash, read_json, write_atomic, write_json
 
 BLOCK = 1024
@@ -100,8 +100,11 @@ class Model:
         """Return a Prediction for each image, in order, with its `top` (default: all) most probable classes.
 
         An image is a file's path, pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a Pillow image.
-        One that cannot be read gets a Prediction with an `error`; nothing is raised for it.
+        One that cannot be read gets a Prediction with an `error`; nothing is raised for it. Raises
+        InputError where a single image is given instead of several.
         """
+        if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) < 4:
+            raise InputError("A single image given; expected several: predict([image]).")
         images = list(images)
         predictions = [Prediction(path=str(image) if isinstance(image, str | Path) else None) for image in images]
         for first in range(0, len(images), BLOCK):
@@ -173,7 +176,7 @@ def _pixels(image: str | Path | NDArray[Any] | Image.Image) -> NDArray[np.uint8]
             return decode(Path(image).read_bytes()).x_HWC
         except OSError as error:
             raise DecodeError(error.strerror or str(error)) from error
-    return decode_image(image if isinstance(image, Image.Image) else _from_array(image)).x_HWC
+    return decode_image(image if isinstance(image, Image.Image) else _from_array(np.asarray(image))).x_HWC
 
 
 def _from_array(x: NDArray[Any]) -> Image.Image:

@@ -57,11 +57,15 @@ def predict(
         for first in range(0, len(inputs), BATCH):
             rows += _label(model, inputs[first : first + BATCH], top)
             emit(Progress(task="predict", done=len(rows), total=len(inputs), unit="images"))
+    if not rows:
+        raise InputError(
+            f"There are no images in {', '.join(map(str, paths))}; give images, folders or archives of them."
+        )
     if csv is not None:
         write_csv(csv, *_table(rows))
     answer({"predictions": rows}, "\n".join(map(_line, rows)), json=json)
     if all(row["error"] for row in rows):
-        raise SaccadeError(f"None of the {len(rows)} images could be read." if rows else "No images were found there.")
+        raise SaccadeError(f"None of the {len(rows)} files could be read as an image.")
 
 
 def _check(paths: Sequence[Path], csv: Path | None) -> None:

@@ -57,6 +57,5 @@ def train(
         from saccade import recipe
         from saccade.train.budget import Clock
 
-        clock = Clock.of_command(settings.budget) if settings.budget else None
-        summary = recipe.train(source, settings, out=out, clock=clock).summary
+        summary = recipe.train(source, settings, out=out, clock=Clock.of_command(settings.budget)).summary
     answer(summary, result_text(summary), json=json)

@@ -30,6 +30,8 @@ def open(source: str | Path, settings: DataSettings = DataSettings()) -> ImageSe
     name and sorted in natural order; images are sorted by name, whatever the file system's order.
     Raises SourceError where there is no such source, or it has no images or fewer than two classes.
     """
+    if not str(source):
+        raise SourceError("The source is an empty text; give a folder, a file, or a data set's name.")
     path = Path(source).expanduser()
     if path.exists():
         images = _opener(path)(path, settings)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from saccade import data, study
@@ -15,7 +14,7 @@ from saccade.data import ImageSet, Part, SealedPart
 from saccade.errors import RunError, SourceError
 from saccade.events import Finding, emit, stage
 from saccade.files import append_lines, write_csv
-from saccade.ledger import Ledger
+from saccade.ledger import Ledger, part_hash
 from saccade.recipe.pictures import draw_each
 from saccade.run import Run
 from saccade.settings import DataSettings
@@ -66,8 +65,12 @@ def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
         model = Model.load(run.model)
     with stage("open"):
         images = _own_test(run, model) if source is None else _new(source, run, model)
+    recorded = [row["hash"] for row in run.read_split() if row["part"] == "test"]
     with stage("evaluate") as record:
-        seen = look(model, SealedPart(Part("test", images)), ledger, run, "evaluate")
+        sealed = SealedPart(Part("test", images))
+        if not set(recorded).isdisjoint(images.hashes()):  # some of the run's test images: a look at its test part
+            sealed.content_hash = part_hash(recorded)
+        seen = look(model, sealed, ledger, run, "evaluate")
         record.outcome = f"accuracy {seen.figures['accuracy']:.1%}"
     figures = {**seen.figures, "run": str(run.path), "source": images.source}
     append_lines(run.path / "evaluations.jsonl", [figures])
@@ -76,7 +79,7 @@ def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
 
 def _own_test(run: Run, model: Model) -> ImageSet:
     """Return the run's own test images, found again by name and compared by content, with the labels they had."""
-    source = run.read("summary")["source"]
+    source = run.read_summary()["source"]
     recorded = {row["image"]: row for row in run.read_split() if row["part"] == "test"}
     images = data.open(source, _settings(run))
     images = images.select([place for place, key in enumerate(images.keys) if key in recorded])
@@ -124,5 +127,5 @@ def _labelled(images: ImageSet, names: Sequence[str], model: Model) -> ImageSet:
 
 
 def _settings(run: Run) -> DataSettings:
-    saved = yaml.safe_load(run.settings.read_text(encoding="utf-8"))
-    return DataSettings(**{name: saved[name] for name in DataSettings.model_fields})
+    saved = run.read_settings()
+    return DataSettings(**{name: saved[name] for name in DataSettings.model_fields if name in saved})

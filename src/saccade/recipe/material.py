@@ -11,8 +11,8 @@ from saccade.data import Parts
 from saccade.device import warm_up
 from saccade.errors import InputError
 from saccade.events import stage
-from saccade.files import write_csv
-from saccade.run import Run
+from saccade.files import write_atomic, write_csv
+from saccade.run import Run, refuse_place
 from saccade.settings import DataSettings
 
 
@@ -42,8 +42,7 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None) -> Mate
 
     Raises SourceError or RunError before anything is written.
     """
-    if out is not None:
-        Run.refuse_taken(out)
+    refuse_place(source, out)
     with stage("open") as record:
         images = data.open(source, settings)
         warm_up()
@@ -58,7 +57,7 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None) -> Mate
     with stage("split") as record:
         parts = data.split(images, groups_N, settings)
         run = Run.create(out, images.name)
-        run.write_settings(settings)
+        write_atomic(run.settings, settings.to_yaml())
         write_csv(run.split, ("image", "hash", "class", "part"), parts.rows())
         record.outcome = f"{len(parts.train):,} train, {len(parts.validation):,} validation, {len(parts.test):,} test"
     place = Path(source)

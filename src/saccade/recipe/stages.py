@@ -1,7 +1,7 @@
 """The main path: from a source of labelled images to a chosen, evaluated and reported classifier."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from saccade.data import Parts
 from saccade.device import Usage, resolve_device
 from saccade.errors import TrainingError
 from saccade.events import Finding, emit, listening, stage
+from saccade.files import write_atomic
 from saccade.ledger import Ledger
 from saccade.nn import zoo
 from saccade.recipe import plan as planning
@@ -97,7 +98,7 @@ def train(
     """
     if settings.epochs is None and settings.budget is None:
         settings = settings.model_copy(update={"budget": FitSettings().budget})
-    clock = clock or Clock(settings.budget)
+    clock = Clock(settings.budget) if clock is None else replace(clock, budget=settings.budget)
     resolve_device(settings.device)
     zoo.check_known(settings.model)
     if settings.replay is not None:
@@ -110,7 +111,7 @@ def train(
         with discarded_on_refusal(material.run):
             with stage("plan"):
                 settings = planning.resolve(settings, material.parts, plan)
-                material.run.write_settings(settings)
+                write_atomic(material.run.settings, settings.to_yaml())
             trained = train_network(material.parts, settings, plan)
         trained.model.save(material.run.model)
         chosen = Candidate(trained.model, trained.accuracy)
@@ -122,7 +123,7 @@ def _attempt(material: Material, settings: TrainSettings, plan: Plan) -> Trained
     try:
         return train_network(material.parts, settings, plan)
     except TrainingError as error:
-        emit(Finding(kind="diverged", severity="warning", detail=f"The network was given up: {error}"))
+        emit(Finding(kind="given-up", severity="warning", detail=f"The network was given up: {error}"))
         return None
 
 
@@ -170,6 +171,7 @@ def _conclude(outcome: _Outcome, material: Material, plan: Plan, diary: Diary) -
         "reading": summaries.reading(run.history()),
         "inputs": draw_inputs(run, parts.train, chosen.model.size, plan.seed),
         "warnings": diary.warnings(),
+        "findings": summaries.told_findings(diary),
         "budget_seconds": plan.clock.budget,
         "run": str(run.path),
     }

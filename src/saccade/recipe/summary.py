@@ -16,6 +16,7 @@ from saccade.recipe.material import Material
 from saccade.study import Baseline
 
 SCHEMA = 1
+FEW, MOST_NAMED = 3, 100
 
 
 @dataclass
@@ -38,8 +39,8 @@ class Diary:
         return sum(len(finding.paths) for finding in self.findings if finding.kind == "unreadable")
 
     def warnings(self) -> list[str]:
-        """Return the text of every finding that is more than a note."""
-        return [finding.detail for finding in self.findings if finding.severity != "note"]
+        """Return the text of every finding that is more than a note, with the first names."""
+        return [finding.detail + _named(finding.paths) for finding in self.findings if finding.severity != "note"]
 
 
 def of_data(material: Material, diary: Diary, test: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -113,6 +114,20 @@ def reading(history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _accuracy_then(line: Mapping[str, Any]) -> str:
     return f"{line['validation_accuracy']:.1%} (epoch {line['epoch']:.1f})"
+
+
+def told_findings(diary: Diary) -> list[dict[str, Any]]:
+    """Return the findings for summary.json: each with how many it names, and the first of their names."""
+    return [
+        {**asdict(finding), "count": len(finding.paths), "paths": list(finding.paths[:MOST_NAMED])}
+        for finding in diary.findings
+    ]
+
+
+def _named(paths: Sequence[str]) -> str:
+    if not paths:
+        return ""
+    return f" ({', '.join(paths[:FEW])}{f' and {len(paths) - FEW} more' if len(paths) > FEW else ''})"
 
 
 def findings_json(diary: Diary) -> list[dict[str, Any]]:

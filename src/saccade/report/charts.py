@@ -28,7 +28,7 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> Markup:
     A row has `name`, `accuracy`, `interval` (or None) and `kind`: "chosen" stands out in colour.
     """
     pitch = 46
-    figure, axes = _axes(pitch * len(rows), left=0, right=66, top=0, bottom=0)
+    figure, axes = _axes(pitch * len(rows), left=0, right=84, top=0, bottom=0)
     axes.set(xlim=(0, 1), ylim=(len(rows), 0))
     axes.xaxis.set_visible(False)
     axes.yaxis.set_visible(False)

@@ -29,7 +29,7 @@ def render(run: Run) -> str:
     settings = run.settings.read_text(encoding="utf-8") if run.settings.exists() else ""
     material = Material(
         folder=run.path,
-        summary=words.clean(run.read("summary")),
+        summary=words.clean(run.read_summary()),
         history=words.clean(run.history()),
         plan=words.clean(_optional(run, "plan", {})),
         findings=words.clean(_optional(run, "findings", None)),

@@ -149,8 +149,8 @@ def _looks(looks: int) -> str:
 
 
 def _warnings(summary: Summary, findings: Findings, part: str) -> Iterator[str]:
-    told = {finding["detail"] for finding in findings if finding.get("paths") or finding["kind"] == "check"}
-    yield from (warning for warning in summary.get("warnings") or [] if warning not in told)
+    told = tuple(finding["detail"] for finding in findings if finding.get("paths") or finding["kind"] == "check")
+    yield from (warning for warning in summary.get("warnings") or [] if not warning.startswith(told))
     grave = {title(row["kind"]).lower(): None for row in findings if row.get("paths") and row.get("severity") != "note"}
     if grave:
         yield f"The data check found {', '.join(grave)}: see “What the data check found”."

@@ -1,0 +1,118 @@
+"""`fit` on a folder with everything wrong in it, and `evaluate` on images it must and must not take."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from saccade import recipe
+from saccade.classifiers import Model
+from saccade.errors import InputError, RunError, SourceError
+from saccade.run import Run
+from saccade.settings import FitSettings, TrainSettings
+from tests.photos import messy_folder, photo_folder
+
+
+def test_a_messy_folder_is_finished_and_every_fault_named(tmp_path: Path, ledger_folder: Path) -> None:
+    faults = messy_folder(tmp_path / "mess")
+    result = recipe.fit(tmp_path / "mess", FitSettings(budget=15), out=tmp_path / "run")
+    findings = json.loads((tmp_path / "run" / "findings.json").read_text())
+    named = {Path(path).name for finding in findings for path in finding["paths"]}
+    report = (tmp_path / "run" / "report.html").read_text()
+    for fault, name in faults.items():
+        assert Path(name).name in named, fault
+        assert Path(name).name in report, fault
+    assert {finding["kind"] for finding in findings} >= {
+        "unreadable",
+        "converted",
+        "duplicate",
+        "ignored",
+        "empty-class",
+    }
+    assert result.summary["unreadable"] == 3
+    assert result.summary["duplicates"] == 1
+    assert result.summary["images"] - 3 == sum(result.summary["split"].values())
+    assert any("(" in warning for warning in result.summary["warnings"]), "warnings name files"
+    assert [finding["count"] for finding in result.summary["findings"]] == [len(each["paths"]) for each in findings]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Return a folder of small photos in three classes."""
+    return photo_folder(tmp_path / "photos", 12)
+
+
+@pytest.fixture
+def run(photos: Path, tmp_path: Path, ledger_folder: Path) -> Path:
+    """Return a run of a linear classifier on the photos."""
+    recipe.train(photos, TrainSettings(model="linear", epochs=2, size=16), out=tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_new_images_are_matched_by_name_and_their_looks_counted(run: Path, tmp_path: Path) -> None:
+    new = photo_folder(tmp_path / "new", {"square": 5, "disc": 4}, seed=9)
+    first, second = recipe.evaluate(run, new), recipe.evaluate(run, new)
+    assert first["images"] == 9
+    assert [row["images"] for row in first["per_class"]] == [4, 5, 0]
+    assert (first["looks"], second["looks"]) == (1, 2)
+
+
+def test_images_the_model_was_trained_on_are_refused(run: Path, photos: Path) -> None:
+    with pytest.raises(
+        SourceError, match=r"30 of the 36 images in .* were used to train or choose this model; give new"
+    ):
+        recipe.evaluate(run, photos)
+
+
+def test_some_of_the_test_images_are_a_look_at_the_test_part(run: Path, photos: Path, tmp_path: Path) -> None:
+    test = [row["image"] for row in Run(run).read_split() if row["part"] == "test"]
+    for name in test[:-1]:
+        (tmp_path / "some" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / name, tmp_path / "some" / name)
+    assert recipe.evaluate(run)["looks"] == 1
+    assert recipe.evaluate(run, tmp_path / "some")["looks"] == 2
+
+
+def test_a_class_the_model_does_not_know_is_refused(run: Path, tmp_path: Path) -> None:
+    new = photo_folder(tmp_path / "new", {"square": 3, "zebra": 3}, seed=9)
+    with pytest.raises(
+        SourceError, match=r'class "zebra", which the model does not know; it knows disc, square, stripes'
+    ):
+        recipe.evaluate(run, new)
+
+
+def test_labels_are_those_recorded_even_where_a_class_was_unreadable(tmp_path: Path, ledger_folder: Path) -> None:
+    photos = photo_folder(tmp_path / "photos", {"bee": 12, "cat": 12})
+    (photos / "ant").mkdir()
+    (photos / "ant" / "broken.jpg").write_bytes(b"")
+    result = recipe.fit(photos, FitSettings(budget=10), out=tmp_path / "run")
+    assert recipe.evaluate(tmp_path / "run")["accuracy"] == result.summary["test"]["accuracy"]
+
+
+@pytest.mark.parametrize("name", ["summary.json", "settings.yaml", "split.csv"])
+@pytest.mark.parametrize("content", ["", "[]", "x", "{"])
+def test_a_damaged_run_says_which_file(run: Path, name: str, content: str) -> None:
+    (run / name).write_text(content)
+    with pytest.raises(RunError, match=rf"{name} is missing or damaged"):
+        recipe.evaluate(run)
+
+
+def test_a_run_inside_its_source_is_refused(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    with pytest.raises(RunError, match=r"would lie inside the source; give --out a folder elsewhere"):
+        recipe.fit(".", FitSettings(budget=5))
+    assert not (photos / "runs").exists()
+
+
+def test_an_empty_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match="The source is an empty text; give a folder, a file, or a data set's name"):
+        recipe.fit("", FitSettings(budget=5))
+
+
+def test_one_image_instead_of_several_is_refused(run: Path, photos: Path) -> None:
+    model = Model.load(run / "model")
+    with pytest.raises(InputError, match=r"A single image given; expected several: predict\(\[image\]\)"):
+        model.predict(str(photos / "disc" / "0000.jpg"))
+    assert model.predict([None])[0].error  # type: ignore[list-item]
