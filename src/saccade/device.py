@@ -1,10 +1,8 @@
 """Where and how exactly to compute: device, precision, threads, seeds, determinism."""
 
 import hashlib
-import importlib
 import os
 import platform
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -70,11 +68,6 @@ def generator(seed: int, *purpose: object, device: "torch.device | str" = "cpu")
     import torch
 
     return torch.Generator(device).manual_seed(derived_seed(seed, *purpose))
-
-
-def warm_up() -> None:
-    """Import, beside other work, the compiler that PyTorch imports for seconds when its first optimizer is made."""
-    threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
 
 
 def synchronize(device: "torch.device") -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from saccade import audit, data
 from saccade.data import Parts
-from saccade.device import warm_up
 from saccade.errors import InputError
 from saccade.events import stage
 from saccade.files import write_atomic, write_csv
@@ -45,7 +44,6 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None) -> Mate
     refuse_place(source, out)
     with stage("open") as record:
         images = data.open(source, settings)
-        warm_up()
         record.outcome = f"{len(images):,} images, {len(images.classes)} classes"
     with stage("integrity") as record:
         found, images = len(images), data.integrity(images)

@@ -33,6 +33,8 @@ MOST_EPOCHS = 60.0
 TRAINING_SHARE = 0.85
 CHECK_SHARE = 0.05
 VIEWS_SHARE = 0.1
+WORTH_BEGINNING = 0.15
+NO_TIME = "The budget left no time to train a network; give a longer one."
 TRIAL_SIDE = 64
 
 
@@ -50,9 +52,12 @@ class Trained:
 def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
     """Train the network that resolved `settings` describe on the training part.
 
-    Raises TrainingError when the loss stops being a number; ModelError when the network does not fit.
+    Raises TrainingError when the clock has left no time worth beginning, or the loss stops being a
+    number; ModelError when the network does not fit.
     """
-    assert settings.size is not None
+    budget = plan.clock.budget if settings.epochs is None and settings.replay is None else None
+    if budget is not None and plan.clock.remaining() - REPORT_SECONDS < WORTH_BEGINNING * budget:
+        raise TrainingError(NO_TIME)
     classes = parts.train.images.classes
     validation = parts.validation
     with stage("check") as checking:
@@ -70,7 +75,7 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
         session, pace = paced(session, parts, plan)
         write_atomic(plan.run.network, session.settings.to_yaml())
         if pace.steps == 0:
-            raise TrainingError("The budget left no time for a single training step; give a longer one.")
+            raise TrainingError(NO_TIME)
         done = run(session, pace, validation, plan)
         training.outcome = f"{done} steps, {done * session.batch_size / len(session.images):.1f} epochs"
     with stage("validate") as validating:

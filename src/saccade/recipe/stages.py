@@ -123,7 +123,7 @@ def _attempt(material: Material, settings: TrainSettings, plan: Plan) -> Trained
     try:
         return train_network(material.parts, settings, plan)
     except TrainingError as error:
-        emit(Finding(kind="given-up", severity="warning", detail=f"The network was given up: {error}"))
+        emit(Finding(kind="given-up", severity="warning", detail=f"The network was not trained to its end: {error}"))
         return None
 
 
