@@ -80,7 +80,7 @@ class DataSettings(Settings):
     """How images are read and split."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Seed of every random choice: split, initial weights, order, augmentation."""
+    """Seed of the split, the initial weights, the order of images and their augmentation."""
     test_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
     """Share of the images kept as the sealed test part, where the source has none."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
