@@ -1,10 +1,6 @@
 """Data sets known by name: scikit-learn's digits, and what torchvision downloads once and then finds in the cache."""
 
 import os
-import socket
-import threading
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -18,6 +14,7 @@ from platformdirs import user_cache_path
 
 from saccade.data.arrays import stacked
 from saccade.data.imageset import ImageSet
+from saccade.downloads import impatient, unreachable
 from saccade.errors import SourceError
 from saccade.events import Progress, emit
 from saccade.files import lock
@@ -25,7 +22,6 @@ from saccade.settings import DataSettings
 
 _TRAIN_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 _SPLIT_WORD: Mapping[str, Mapping[str, Any]] = {"train": {"split": "train"}, "test": {"split": "test"}}
-_CONNECT_SECONDS, _STALL_SECONDS = 6.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -115,41 +111,17 @@ def _download(name: str, entry: Named, folder: Path) -> dict[str, Any]:
         f'The data set "{name}" is not on this machine and cannot be downloaded ({{}}); with a network, try again, or '
         f"put torchvision's files of it into {folder}."
     )
-    if (reason := _unreachable(entry.home)) is not None:
+    if (reason := unreachable(entry.home)) is not None:
         raise SourceError(absent.format(reason))
     emit(Progress(task="download", done=0, total=1, detail=name))
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_STALL_SECONDS)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with lock(folder):
+        with impatient(), lock(folder):
             loaded = _torchvision(entry, folder, download=True)
     except (OSError, RuntimeError, EOFError) as error:
         raise SourceError(absent.format(str(error).splitlines()[0] or type(error).__name__)) from error
-    finally:
-        socket.setdefaulttimeout(before)
     emit(Progress(task="download", done=1, total=1, detail=name))
     return loaded
-
-
-def _unreachable(url: str) -> str | None:
-    """Return why a server does not answer, or None; in a thread, for looking up a name has no time limit."""
-    reason = ["no answer"]
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_CONNECT_SECONDS):
-                reason.clear()
-        except urllib.error.HTTPError as error:
-            error.close()
-            reason.clear()  # it answered: whether it has the files, the download will tell
-        except (OSError, ValueError) as error:
-            reason[0] = str(getattr(error, "reason", error))
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(_CONNECT_SECONDS)
-    return f"no connection to {url}: {reason[0]}" if reason else None
 
 
 def _pixels(data: Any) -> Any:

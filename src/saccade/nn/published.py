@@ -1,0 +1,196 @@
+"""Weights that torchvision and timm know of: what they expect of images, where caches keep them, how they are had."""
+
+import os
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from saccade.downloads import impatient, unreachable
+from saccade.errors import ModelError
+from saccade.events import Progress, emit
+
+RGB = tuple[float, float, float]
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Weights as their library describes them; `file_name` is theirs at `url`, `hub` their Hugging Face repository."""
+
+    model: str
+    mean: RGB
+    sd: RGB
+    size: int
+    licence: str
+    url: str = ""
+    file_name: str = ""
+    hub: str = ""
+    hub_files: tuple[str, ...] = _HUB_FILES
+
+    @property
+    def source(self) -> str:
+        """Return where they come from: the repository, else the URL."""
+        return self.hub or self.url
+
+    @property
+    def known(self) -> bool:
+        """Return whether there are such weights: timm describes networks without any, too."""
+        return bool(self.hub or self.url)
+
+    def cached(self) -> Path | None:
+        """Return the file of these weights in the caches of torch and of the Hugging Face hub, or None."""
+        places = [checkpoints() / self.file_name] if self.url else []
+        for name in self.hub_files if self.hub else ():
+            found = (_repository(self.hub) / "snapshots").glob(f"*/{name}")
+            places += sorted(found, key=lambda file: file.lstat().st_mtime, reverse=True)
+        return next((file for file in places if file.is_file()), None)
+
+    def place(self) -> Path:
+        """Return where the file would have to be, were it put there by hand."""
+        if self.hub:
+            return _repository(self.hub) / "snapshots" / "main" / self.hub_files[0]
+        return checkpoints() / self.file_name
+
+
+def published(model: str) -> list[Published]:
+    """Return what a library knows of weights for a network, or for one tag of it; the default first.
+
+    The default may be a description without weights: see `known`.
+    """
+    family, _, name = model.partition("/")
+    return _torchvision(name) if family == "torchvision" else _timm(name)
+
+
+def tags(plain: str) -> list[str]:
+    """Return timm's names of weights for one of its networks: NAME.TAG."""
+    import timm
+
+    return list(timm.list_models(f"{plain}.*", pretrained=True))
+
+
+def anything_cached() -> bool:
+    """Tell whether the caches may hold any weights, before what could use them is imported."""
+    return any(checkpoints().glob("*.*")) or any(hub_folder().glob("models--timm--*"))
+
+
+def checkpoints() -> Path:
+    """Return the folder where torch keeps downloaded weights."""
+    from torch.hub import get_dir
+
+    return Path(get_dir()) / "checkpoints"
+
+
+def hub_folder() -> Path:
+    """Return the Hugging Face hub's cache, from its environment variables as they are now."""
+    if folder := os.environ.get("HF_HUB_CACHE"):
+        return Path(folder).expanduser()
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(home).expanduser() / "hub"
+
+
+def downloaded(weights: Published) -> Path:
+    """Download weights into their library's own cache; raise ModelError where that fails, within seconds offline."""
+    home = os.environ.get("HF_ENDPOINT", "https://huggingface.co") if weights.hub else weights.url
+    reason = unreachable("{0.scheme}://{0.netloc}".format(urlsplit(home)))
+    reason = reason and f"no network, {reason}"
+    if reason is None:
+        emit(Progress(task="download", done=0, total=1, detail=weights.model))
+        try:
+            with impatient(), redirect_stderr(StringIO()):  # progress bars
+                file = _from_hub(weights, home.rstrip("/")) if weights.hub else _from_url(weights)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        else:
+            emit(Progress(task="download", done=1, total=1, detail=weights.model))
+            return file
+    raise ModelError(
+        f'The weights of "{weights.model}" are not on this machine and cannot be downloaded ({reason}): put them at '
+        f"{weights.place()}, or give a file of yours, as in --pretrained {weights.model.partition('.')[0]}=FILE."
+    )
+
+
+def _torchvision(name: str) -> list[Published]:
+    from torchvision.models import get_model_weights
+
+    known = get_model_weights(name)
+    size = known.DEFAULT.meta["min_size"]
+    fitting = [weights for weights in known if weights.meta["min_size"] == size]  # a ViT's tensors grow with its images
+    return [
+        _described(
+            f"torchvision/{name}",
+            weights.transforms(),
+            size=weights.transforms().crop_size[0],
+            licence=weights.meta.get("license"),
+            url=weights.url,
+        )
+        for weights in dict.fromkeys((known.DEFAULT, *fitting))
+    ]
+
+
+def _timm(name: str) -> list[Published]:
+    from timm.models import get_pretrained_cfg
+
+    default: Any = get_pretrained_cfg(name)
+    if default is None:
+        return []
+    plain, dot, _ = name.partition(".")
+    tagged: list[Any] = [] if dot else [get_pretrained_cfg(each) for each in tags(plain)]
+    fitting = [each for each in tagged if each.input_size == default.input_size and each.tag != default.tag]
+    return [
+        _described(
+            f"timm/{plain}.{entry.tag}" if entry.tag else f"timm/{plain}",
+            entry,
+            size=entry.input_size[-1],
+            licence=entry.license,
+            url=entry.url,
+            hub=entry.hf_hub_id or "",
+            hub_files=(entry.hf_hub_filename,) if entry.hf_hub_filename else _HUB_FILES,
+        )
+        for entry in (default, *fitting)
+    ]
+
+
+def _described(model: str, expected: Any, *, size: int, licence: str | None, url: Any, **places: Any) -> Published:
+    """Return weights with the mean and standard deviation that their library expects; a URL may bring a file's name."""
+    address, name = url if isinstance(url, tuple) else (url or "", Path(urlsplit(url or "").path).name)
+    mean, sd = (tuple(float(value) for value in values) for values in (expected.mean, expected.std))
+    return Published(
+        model=model,
+        mean=(mean[0], mean[1], mean[2]),
+        sd=(sd[0], sd[1], sd[2]),
+        size=int(size),
+        licence=licence or "unknown",
+        url=address,
+        file_name=name,
+        **places,
+    )
+
+
+def _from_hub(weights: Published, endpoint: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # A connection that breaks halfway is an error of the HTTP library beneath, which changed with the hub's versions.
+    broken: Any = tuple(kind for kind in HfHubHTTPError.__bases__ if kind is not OSError)
+    try:
+        return Path(hf_hub_download(weights.hub, weights.hub_files[0], cache_dir=hub_folder(), endpoint=endpoint))
+    except broken as error:
+        raise OSError(str(error)) from error
+
+
+def _from_url(weights: Published) -> Path:
+    from torch.hub import HASH_REGEX, download_url_to_file
+
+    place = weights.place()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    checksum = HASH_REGEX.search(place.name)
+    download_url_to_file(weights.url, str(place), checksum[1] if checksum else None, progress=False)
+    return place
+
+
+def _repository(hub: str) -> Path:
+    return hub_folder() / ("models--" + hub.partition("@")[0].replace("/", "--"))
