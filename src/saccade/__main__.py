@@ -1,8 +1,6 @@
 """`python -m saccade` is the command `saccade`."""
 
-import sys
-
-from saccade.cli import main
+from saccade.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

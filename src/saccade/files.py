@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,11 +13,13 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock
 
+_TEMPORARY = ".saccade-"
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write `content` beside `path` and move it into place, so that no reader sees half a file."""
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f"{_TEMPORARY}{path.name[:100]}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -26,6 +29,20 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether a file has the name of one that `write_atomic` has not moved into place."""
+    return re.fullmatch(rf"{re.escape(_TEMPORARY)}.*\.[0-9a-f]{{8}}", path.name) is not None
+
+
+def slug(name: str) -> str:
+    """Return a name as part of a file's name.
+
+    >>> slug("torchvision/resnet18")
+    'torchvision-resnet18'
+    """
+    return re.sub(r"[^\w-]+", "-", name)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -62,6 +79,11 @@ def read_lines(path: Path) -> list[Any]:
         with suppress(ValueError):
             values.append(json.loads(line))
     return values
+
+
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write each value as one line of JSON in place of what is there, atomically."""
+    write_atomic(path, "".join(_json(value) + "\n" for value in values))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

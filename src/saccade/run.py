@@ -2,23 +2,28 @@
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import Timeout
 
-from saccade.errors import RunError
-from saccade.files import append_lines, read_json, read_lines, write_json
+from saccade.errors import RunError, SettingError
+from saccade.files import append_lines, is_temporary, lock, read_json, read_lines, slug, write_json, write_lines
 
 RUNS = Path("runs")
 """Where runs go that are not told where."""
 _KEYS = {"classes", "split", "validation", "source", "chosen"}
+_FIRST_FILES = {"run.lock", "split.csv"}
+_FOLDERS = {"model", "pictures", "checkpoints"}
 
 
-def refuse_place(source: str | Path, out: Path | None) -> None:
+def refuse_place(source: str | Path, out: Path | None, *, resume: bool = False) -> None:
     """Raise RunError, without writing anything, where a run cannot go to `out`, or to RUNS where None is given.
 
     It must not exist with content, must be writable, and must not lie inside the source, where the
@@ -28,12 +33,12 @@ def refuse_place(source: str | Path, out: Path | None) -> None:
     if str(source) and folder.is_dir() and place.is_relative_to(folder):
         raise RunError(f"The output folder {place} would lie inside the source; give --out a folder elsewhere.")
     if out is not None:
-        _refuse_taken(out)
+        _refuse_taken(out, resume=resume)
 
 
-def _refuse_taken(out: Path) -> None:
+def _refuse_taken(out: Path, *, resume: bool = False) -> None:
     try:
-        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir())) and not (resume and _hardly_begun(out))
     except OSError as error:
         raise RunError(f"The output folder {out} cannot be made: {error.strerror}.") from error
     if taken:
@@ -43,41 +48,22 @@ def _refuse_taken(out: Path) -> None:
         raise RunError(f"The output folder {out} cannot be made: {parent} is not a folder that can be written to.")
 
 
+def _hardly_begun(out: Path) -> bool:
+    """Return whether a folder holds only what a run that was ended before it had settings leaves: nothing of worth."""
+
+    def worthless(path: Path) -> bool:
+        if path.name in _FOLDERS and path.is_dir():
+            return not any(path.iterdir())
+        return path.name in _FIRST_FILES or is_temporary(path)
+
+    return out.is_dir() and all(map(worthless, out.iterdir()))
+
+
 @dataclass(frozen=True)
-class Run:
-    """A run's folder. `Run.create` makes one, `Run.open` reads one that is finished."""
+class Places:
+    """What lies where in a run's folder."""
 
     path: Path
-
-    @classmethod
-    def create(cls, out: Path | None, source: str) -> "Run":
-        """Make the folder `out`, or `runs/<time>-<source>` where None is given.
-
-        Raises RunError when it exists with content, or cannot be written.
-        """
-        if out is None:
-            name = re.sub(r"[^\w.-]+", "-", Path(source).name).strip("-.")[:50] or "images"
-            stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-            out = _unused(RUNS / f"{stamp}-{name}")
-        _refuse_taken(out)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            run = cls(out)
-            for folder in (run.model, run.pictures):
-                folder.mkdir()
-        except OSError as error:
-            raise RunError(f"The output folder {out} cannot be made: {error.strerror}.") from error
-        return run
-
-    @classmethod
-    def open(cls, path: Path) -> "Run":
-        """Return the run in `path`; raises RunError when there is none, or it has no saved model."""
-        run = cls(path)
-        if not path.is_dir():
-            raise RunError(f"There is no run at {path}; give the folder that `saccade fit` or `saccade train` wrote.")
-        if not (run.model / "model.json").exists():
-            raise RunError(f"{path} holds no saved model: the run did not finish, or this is not a run's folder.")
-        return run
 
     @property
     def model(self) -> Path:
@@ -98,6 +84,96 @@ class Run:
     def split(self) -> Path:
         """The table of which image went to which part: image, hash, class, part."""
         return self.path / "split.csv"
+
+    @property
+    def settings(self) -> Path:
+        """The settings, resolved; `--config` runs them again."""
+        return self.path / "settings.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the trainings' checkpoints, each network's in one of its own."""
+        return self.path / "checkpoints"
+
+    def network(self, name: str) -> Path:
+        """The settings a network was trained with, resolved, for `saccade train --config`."""
+        return self.path / f"network-{slug(name)}.yaml"
+
+
+@dataclass(frozen=True)
+class Run(Places):
+    """A run's folder: `Run.create` makes one, `Run.resume` finds one to go on with, `Run.open` one to read."""
+
+    @classmethod
+    def create(cls, out: Path | None, source: str, *, resume: bool = False) -> "Run":
+        """Make the folder `out`, or `runs/<time>-<source>` where None is given.
+
+        Raises RunError when it exists with content, or cannot be written. Where a run is to be
+        resumed, it may hold what a run leaves that was ended before it had settings.
+        """
+        if out is None:
+            name = re.sub(r"[^\w.-]+", "-", Path(source).name).strip("-.")[:50] or "images"
+            stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+            out = _unused(RUNS / f"{stamp}-{name}")
+        _refuse_taken(out, resume=resume)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            run = cls(out)
+            for folder in (run.model, run.pictures):
+                folder.mkdir(exist_ok=resume)
+        except OSError as error:
+            raise RunError(f"The output folder {out} cannot be made: {error.strerror}.") from error
+        return run
+
+    @classmethod
+    def resume(cls, out: Path | None) -> "Run | None":
+        """Return the run that was begun in `out`; None where none was yet, so that it is to be made.
+
+        Raises SettingError where no folder is named, RunError where it holds something else.
+        """
+        if out is None:
+            raise SettingError("To resume a run, name its folder with --out DIR.")
+        run = cls(out)
+        if run.settings.is_file():
+            return run
+        if out.exists() and not _hardly_begun(out):
+            raise RunError(f"{out} holds no run that could be resumed: there is no settings.yaml; give another --out.")
+        return None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end: a whole summary, and the report written from it."""
+        try:
+            return self.report.is_file() and bool(self.read_summary())
+        except RunError:
+            return False
+
+    @contextmanager
+    def written_alone(self) -> Iterator[None]:
+        """Keep other processes from writing to the run within the block, and clear away what a killed one left half.
+
+        Raises RunError where another process is at it.
+        """
+        alone = lock(self.path / "run", timeout=0)
+        try:
+            alone.acquire()
+        except Timeout as error:
+            raise RunError(f"The run in {self.path} is being written by another process; let it end first.") from error
+        with alone:
+            alone.release()  # of the two times it is held now
+            for file in filter(is_temporary, sorted(self.path.rglob("*"))):
+                file.unlink()
+            yield
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """Return the run in `path`; raises RunError when there is none, or it has no saved model."""
+        run = cls(path)
+        if not path.is_dir():
+            raise RunError(f"There is no run at {path}; give the folder that `saccade fit` or `saccade train` wrote.")
+        if not (run.model / "model.json").exists():
+            raise RunError(f"{path} holds no saved model: the run did not finish, or this is not a run's folder.")
+        return run
 
     def read_split(self) -> list[dict[str, str]]:
         """Return split.csv's rows: `image`, `hash`, `class`, `part`; raises RunError where it is missing or damaged."""
@@ -127,16 +203,6 @@ class Run:
             raise RunError(f"{self.settings} is missing or damaged; the run's files were changed.")
         return saved
 
-    @property
-    def settings(self) -> Path:
-        """The settings, resolved; `--config` runs them again."""
-        return self.path / "settings.yaml"
-
-    @property
-    def network(self) -> Path:
-        """The settings of the network trained, resolved, for `saccade train --config`."""
-        return self.path / "network.yaml"
-
     def write(self, name: str, value: Any) -> None:
         """Write `value` as `<name>.json`, whole or not at all."""
         write_json(self.path / f"{name}.json", value)
@@ -158,6 +224,13 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """Return history.jsonl's lines."""
         return read_lines(self.path / "history.jsonl")
+
+    def cut_history(self, network: str, lines: int) -> None:
+        """Keep the first `lines` lines of one network's history alone; other networks' stay."""
+        own = count()
+        kept = [line for line in self.history() if line.get("network") != network or next(own) < lines]
+        if kept != self.history():
+            write_lines(self.path / "history.jsonl", kept)
 
 
 def _unused(path: Path) -> Path:

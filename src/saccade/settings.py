@@ -48,7 +48,7 @@ class Settings(BaseModel):
 
         Raises SettingError when an assignment is not `key=value`, or its key or value is refused.
         """
-        values = self.model_dump()
+        values = self.model_dump(exclude_unset=True)
         for assignment in assignments:
             key, separator, value = assignment.partition("=")
             if not separator:
@@ -98,6 +98,8 @@ class TrainSettings(DataSettings):
 
     model: str = "convnet"
     """The network: see `saccade models`."""
+    pretrained: str | None = None
+    """Weights to start from, under a new last layer: NAME of a network, FILE, NAME=FILE, or auto (on this machine)."""
     epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Passes over the training part; the result is then the same to the bit each time."""
     budget: Seconds | None = None
@@ -109,11 +111,13 @@ class TrainSettings(DataSettings):
     batch_size: int | None = Field(default=None, ge=1)
     """Images a step; the default follows the size of the training part."""
     optimizer: Literal["muon", "sgd", "adam", "adamw"] | None = None
-    """Update rule; the default is muon for convnet, adam for other networks."""
+    """Update rule; the default is muon for convnet, adamw for pretrained networks, adam for others."""
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Highest learning rate; the default is the optimizer's own."""
     weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Weight decay of kernels and matrices, never of biases and norm scales; the default is the optimizer's own."""
+    lowest_rate: float = Field(default=1.0, gt=0, le=1)
+    """Learning rate of a pretrained network's lowest layer, as a share of the last one's."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up."""
     warmup: float | None = Field(default=None, ge=0, lt=1)
@@ -151,8 +155,8 @@ class FitSettings(DataSettings):
 
     budget: Seconds = 120.0
     """Time for the whole command, such as 90s, 2m or 1h30m."""
-    pretrained: Literal["auto", "none"] = "auto"
-    """Whether to start from weights at hand (auto: none are known yet) or from scratch (none)."""
+    pretrained: str = "auto"
+    """Weights to transfer from: NAME of a network, FILE, NAME=FILE, auto (what is on this machine) or none."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 

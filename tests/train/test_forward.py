@@ -49,7 +49,7 @@ def test_what_is_not_bytes_is_input_already() -> None:
 def test_probabilities_are_the_softmax_in_float64() -> None:
     network, x_NHWC = scorer(8), images(9, 8)
     forward = Forward(network, 8, False, CPU)
-    log_NK = forward.log_probabilities(x_NHWC, batch=4).numpy()
+    log_NK = forward.log_probabilities(x_NHWC).numpy()
     weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
     x = x_NHWC.numpy().transpose(0, 3, 1, 2).astype(np.float64)
     x = (x - weights["standardize.mean_C"][:, None, None]) / weights["standardize.sd_C"][:, None, None]

@@ -11,6 +11,9 @@ from saccade.settings import Settings
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")]
+Resume = Annotated[
+    bool, Parameter(name="--resume", negative=(), help="Go on with the run in --out DIR that was interrupted.")
+]
 Out = Annotated[Path | None, Parameter(help="The run's folder; the default is runs/<time>-<source>.")]
 Config = Annotated[Path | None, Parameter(help="A file of settings, such as an earlier run's settings.yaml.")]
 Assignments = Annotated[
@@ -27,10 +30,11 @@ EXCLUSIVE = {"epochs": "budget", "budget": "epochs"}
 def resolve(given: AnySettings, config: Path | None, assignments: Iterable[str]) -> AnySettings:
     """Return the settings of the file `config`, then the options `given`, then key=value `assignments`.
 
+    Their `model_fields_set` are those that one of the three names.
     Raises SettingError as `Settings.load` and `Settings.override` do.
     """
     options = {name: getattr(given, name) for name in given.model_fields_set}
-    values = type(given).load(config).model_dump() if config else {}
+    values = type(given).load(config).model_dump(exclude_unset=True) if config else {}
     for name in options:
         values.pop(EXCLUSIVE.get(name, ""), None)
     return type(given)(**{**values, **options}).override(assignments)

@@ -11,7 +11,7 @@ from saccade.cli.options import Json
 from saccade.cli.output import answer, working
 from saccade.cli.text import percent, printable
 from saccade.errors import InputError, SaccadeError
-from saccade.events import Progress, emit
+from saccade.events import Finding, Progress, emit
 from saccade.files import write_csv
 from saccade.run import Run
 
@@ -52,6 +52,9 @@ def predict(
         from saccade.cli.inputs import find
 
         model = Model.load(opened.model)
+        if not opened.finished:
+            detail = f"The run in {run} has not finished: this is its best classifier so far, {model.name}."
+            emit(Finding(kind="unfinished", detail=detail, severity="warning"))
         inputs = find(paths)
         rows = []
         for first in range(0, len(inputs), BATCH):

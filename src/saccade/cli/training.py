@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from saccade.cli.options import Assignments, Config, Json, Out, resolve
+from saccade.cli.options import Assignments, Config, Json, Out, Resume, resolve
 from saccade.cli.output import answer, working
 from saccade.cli.summary import result_text
 from saccade.settings import FitSettings, TrainSettings
@@ -17,6 +17,7 @@ def fit(
     settings: Annotated[FitSettings, Parameter(name="*")] = FitSettings(),
     out: Out = None,
     config: Config = None,
+    resume: Resume = False,
     json: Json = False,
 ) -> None:
     """Turn labelled images into an honestly evaluated classifier, within a time budget.
@@ -31,7 +32,8 @@ def fit(
         from saccade import recipe
         from saccade.train.budget import Clock
 
-        summary = recipe.fit(source, settings, out=out, clock=Clock.of_command(settings.budget)).summary
+        clock = Clock.of_command(settings.budget)
+        summary = recipe.fit(source, settings, out=out, clock=clock, resume=resume).summary
     answer(summary, result_text(summary), json=json)
 
 
@@ -43,6 +45,7 @@ def train(
     out: Out = None,
     config: Config = None,
     assignments: Assignments = (),
+    resume: Resume = False,
     json: Json = False,
 ) -> None:
     """Train one network with explicit settings.
@@ -57,5 +60,6 @@ def train(
         from saccade import recipe
         from saccade.train.budget import Clock
 
-        summary = recipe.train(source, settings, out=out, clock=Clock.of_command(settings.budget)).summary
+        clock = Clock.of_command(settings.budget)
+        summary = recipe.train(source, settings, out=out, clock=clock, resume=resume).summary
     answer(summary, result_text(summary), json=json)

@@ -60,8 +60,8 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, order: Order) -> Iterator[Batch]:
-        """Yield the batch of step 0, 1, 2, … without end."""
+    def batches(self, order: Order, first: int = 0) -> Iterator[Batch]:
+        """Yield the batch of step `first`, `first` + 1, … without end."""
         ...
 
 
@@ -74,9 +74,9 @@ class ArrayImages:
     def __len__(self) -> int:
         return len(self.y_N)
 
-    def batches(self, order: Order) -> Iterator[Batch]:
+    def batches(self, order: Order, first: int = 0) -> Iterator[Batch]:
         """Yield batches by indexing the array."""
-        for step in count():
+        for step in count(first):
             index_N, epoch_N = (part.to(self.y_N.device) for part in order(step))
             yield Batch(self.x_NHWC[index_N], self.y_N[index_N], index_N, epoch_N)
 
@@ -91,7 +91,7 @@ class StoredImages:
     def __len__(self) -> int:
         return len(self.part)
 
-    def batches(self, order: Order) -> Iterator[Batch]:
+    def batches(self, order: Order, first: int = 0) -> Iterator[Batch]:
         """Yield batches in order, however many threads decode them."""
 
         def load(step: int) -> Batch:
@@ -99,7 +99,7 @@ class StoredImages:
             x_NHWC = torch.from_numpy(self.part.select(index_N.numpy()).squares(self.side))
             return Batch(x_NHWC, self.y_N[index_N], index_N, epoch_N)
 
-        yield from _ahead(load, self.workers)
+        yield from _ahead(load, self.workers, first)
 
 
 class DatasetImages:
@@ -116,11 +116,11 @@ class DatasetImages:
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
-    def batches(self, order: Order) -> Iterator[Batch]:
+    def batches(self, order: Order, first: int = 0) -> Iterator[Batch]:
         """Yield batches in order; images are stacked as the data set gives them."""
 
         def requests() -> Iterator[list[tuple[int, int]]]:
-            for step in count():
+            for step in count(first):
                 index_N, epoch_N = order(step)
                 yield list(zip(index_N.tolist(), epoch_N.tolist(), strict=True))
 
@@ -173,15 +173,15 @@ def _global_generators(seed: int) -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
 
 
-def _ahead(load: Callable[[int], Batch], workers: int) -> Iterator[Batch]:
-    """Yield `load(0), load(1), …`, computed by `workers` threads up to two batches each ahead."""
+def _ahead(load: Callable[[int], Batch], workers: int, first: int) -> Iterator[Batch]:
+    """Yield `load(first), load(first + 1), …`, computed by `workers` threads up to two batches each ahead."""
     if workers == 0:
-        yield from map(load, count())
+        yield from map(load, count(first))
         return
     with ThreadPoolExecutor(workers, "batches") as pool:
         pending: list[Future[Batch]] = []
         try:
-            for step in count():
+            for step in count(first):
                 pending.append(pool.submit(load, step))
                 if len(pending) > 2 * workers:
                     yield pending.pop(0).result()

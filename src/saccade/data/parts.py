@@ -59,11 +59,16 @@ class SealedPart:
     def __len__(self) -> int:
         return len(self.__open())
 
-    def unseal(self, ledger: Ledger, *, run: str, command: str) -> tuple[Part, list[dict[str, str]]]:
+    def unseal(
+        self, ledger: Ledger, *, run: str, command: str, recorded: bool = False
+    ) -> tuple[Part, list[dict[str, str]]]:
         """Record a look in the ledger, then return the part and all looks so far, oldest first.
 
-        Raises RunError, and stays sealed, where the look cannot be recorded.
+        A look that was `recorded` before the command was interrupted is not counted again. Raises
+        RunError, and stays sealed, where the look cannot be recorded.
         """
+        if recorded:
+            return self.__open(), ledger.looks(self.content_hash)
         looks = ledger.record(self.content_hash, run=run, command=command)
         return self.__open(), looks
 

@@ -1,7 +1,8 @@
 """Optimizers by name, with the parameters grouped: kernels decay, biases and norm scales do not (lecture 7)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -63,9 +64,15 @@ class Optimizer:
 
 
 def build_optimizer(
-    name: str, network: nn.Module, learning_rate: float | None, weight_decay: float | None
+    name: str,
+    network: nn.Module,
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
+    factors: Mapping[nn.Parameter, float] | None = None,
 ) -> Optimizer:
     """Return the optimizer called `name` over the network's trainable parameters; None takes its defaults.
+
+    `factors` are on the learning rates of some parameters, for those of a pretrained network's lower layers.
 
     `muon` updates the kernels of convolutions by Muon and everything else by Adam. Weight decay is
     decoupled from the gradient (Loshchilov and Hutter, 2019), save in `sgd` and `adam`, where it is
@@ -82,18 +89,24 @@ def build_optimizer(
         muon = Muon(kernels, lr=rate)
         if not others:
             return Optimizer(muon)
-        adam = torch.optim.Adam(_groups(others, decay), lr=rate * ADAM_BESIDE_MUON, betas=(0.85, 0.95))
+        adam = torch.optim.Adam(_groups(others, decay, rate * ADAM_BESIDE_MUON), betas=(0.85, 0.95))
         return Optimizer(muon, adam)
-    groups = _groups(trainable, decay)
+    groups = _groups(trainable, decay, rate, factors or {})
     if name == "sgd":
-        return Optimizer(torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True))
+        return Optimizer(torch.optim.SGD(groups, momentum=0.9, nesterov=True))
     rule = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return Optimizer(rule(groups, lr=rate))
+    return Optimizer(rule(groups))
 
 
-def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """Return matrices and kernels, which decay, and vectors, which do not."""
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def _groups(
+    parameters: Sequence[nn.Parameter],
+    decay: float,
+    rate: float,
+    factors: Mapping[nn.Parameter, float] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """Return the parameters by learning rate, and by whether they decay: matrices and kernels do, vectors do not."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        key = (rate * factors.get(parameter, 1.0), decay if parameter.ndim > 1 else 0.0)
+        groups.setdefault(key, []).append(parameter)
+    return [{"params": each, "lr": lr, "weight_decay": weight_decay} for (lr, weight_decay), each in groups.items()]

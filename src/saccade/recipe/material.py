@@ -2,61 +2,126 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from saccade import audit, data
 from saccade.data import Parts
-from saccade.errors import InputError
+from saccade.errors import InputError, RunError, SettingError
 from saccade.events import stage
 from saccade.files import write_atomic, write_csv
 from saccade.run import Run, refuse_place
 from saccade.settings import DataSettings
 
+AnySettings = TypeVar("AnySettings", bound=DataSettings)
+SPLIT = ("image", "hash", "class", "part")
+
 
 @dataclass(frozen=True)
 class Material:
-    """A source split into parts, what is told of it, and the run's folder. Nothing here leads to test images."""
+    """A source split into parts, what is told of it, and the run's folder. Nothing here leads to test images.
+
+    `resumed` says whether the run was begun before.
+    """
 
     parts: Parts
     run: Run
     source: str
     found: int
     duplicates: int
+    resumed: bool = False
 
 
 @contextmanager
-def discarded_on_refusal(run: Run) -> Iterator[None]:
-    """Remove the run's folder where what the user gave turns out, only now, not to fit."""
+def discarded_on_refusal(material: Material) -> Iterator[None]:
+    """Remove a new run's folder where what the user gave turns out, only now, not to fit."""
     try:
         yield
     except InputError:
-        shutil.rmtree(run.path)
+        if not material.resumed:
+            shutil.rmtree(material.run.path)
         raise
 
 
-def gather(source: str | Path, settings: DataSettings, out: Path | None) -> Material:
-    """Open, check and split a source, then make the run's folder with its settings and split.csv.
+def in_force(given: AnySettings, out: Path | None) -> AnySettings:
+    """Return the settings the run in `out` was begun with, so that it is resumed; those given where none was begun.
 
-    Raises SourceError or RunError before anything is written.
+    Raises RunError where one that was given explicitly is not what the run was begun with, or where
+    the run is another command's; SettingError where no folder is named.
     """
-    refuse_place(source, out)
-    with stage("open") as record:
-        images = data.open(source, settings)
-        record.outcome = f"{len(images):,} images, {len(images.classes)} classes"
-    with stage("integrity") as record:
-        found, images = len(images), data.integrity(images)
-        record.outcome = f"{found - len(images):,} unreadable"
-    with stage("duplicates") as record:
-        groups_N = audit.duplicates(images)
-        copied = len(images) - len(set(images.hashes()))
-        record.outcome = f"{copied:,} copies"
-    with stage("split") as record:
-        parts = data.split(images, groups_N, settings)
-        run = Run.create(out, images.name)
-        write_atomic(run.settings, settings.to_yaml())
-        write_csv(run.split, ("image", "hash", "class", "part"), parts.rows())
-        record.outcome = f"{len(parts.train):,} train, {len(parts.validation):,} validation, {len(parts.test):,} test"
-    place = Path(source)
-    return Material(parts, run, str(place.absolute()) if place.exists() else images.source, found, copied)
+    run = Run.resume(out)
+    if run is None:
+        return given
+    saved = _saved(type(given), run)
+    for name in type(given).model_fields:
+        was, now = getattr(saved, name), getattr(given, name)
+        if name in given.model_fields_set and was != now:
+            raise RunError(
+                f"The run in {run.path} was begun with {name}={was}, and {name}={now} was given; "
+                "leave it out to resume the run, or give another --out to begin one."
+            )
+    return saved
+
+
+def _saved(kind: type[AnySettings], run: Run) -> AnySettings:
+    with suppress(SettingError):
+        saved = kind.load(run.settings)
+        if saved.model_fields_set == kind.model_fields.keys():
+            return saved
+    raise RunError(
+        f"The run in {run.path} was begun by another command or another version of saccade, which alone can resume it."
+    )
+
+
+@contextmanager
+def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resume: bool = False) -> Iterator[Material]:
+    """Open, check and split a source, make the run's folder with its settings and split.csv, and keep it to oneself.
+
+    Where the run in `out` is to be resumed, its folder is the one it has. Raises SourceError or
+    RunError before anything is written.
+    """
+    begun = Run.resume(out) if resume else None
+    with ExitStack() as kept:
+        if begun is None:
+            refuse_place(source, out, resume=resume)
+        else:
+            kept.enter_context(begun.written_alone())
+        with stage("open") as record:
+            images = data.open(source, settings)
+            record.outcome = f"{len(images):,} images, {len(images.classes)} classes"
+        with stage("integrity") as record:
+            found, images = len(images), data.integrity(images)
+            record.outcome = f"{found - len(images):,} unreadable"
+        with stage("duplicates") as record:
+            groups_N = audit.duplicates(images)
+            copied = len(images) - len(set(images.hashes()))
+            record.outcome = f"{copied:,} copies"
+        with stage("split") as record:
+            parts = data.split(images, groups_N, settings)
+            if begun is None:
+                run = Run.create(out, images.name, resume=resume)
+                kept.enter_context(run.written_alone())
+                write_csv(run.split, SPLIT, parts.rows())
+                write_atomic(run.settings, settings.to_yaml())  # the last: from here on, the run is begun
+            else:
+                run = begun
+                _refuse_changed(source, parts, run)
+            sizes = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
+            record.outcome = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
+        place = Path(source)
+        origin = str(place.absolute()) if place.exists() else images.source
+        yield Material(parts, run, origin, found, copied, begun is not None)
+
+
+def _refuse_changed(source: str | Path, parts: Parts, run: Run) -> None:
+    """Raise RunError where the images, their classes or their parts are not those the run was begun with."""
+    was = {tuple(row[name] for name in SPLIT) for row in run.read_split()}
+    now = set(parts.rows())
+    if was != now:
+        changed = min(row[0] for row in was ^ now)
+        raise RunError(
+            f"The images of {source} are not those the run in {run.path} was begun with ({changed}, …); "
+            "the run stays as it was: give --out another name to begin one with these."
+        )

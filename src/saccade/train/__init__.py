@@ -1,7 +1,10 @@
-"""Training: the clock, the loop, the watch."""
+"""Training: the clock, the loop, the watch, checkpoints."""
 
 from saccade.train.budget import Clock as Clock
 from saccade.train.budget import Pace as Pace
+from saccade.train.checkpoint import Checkpoint as Checkpoint
+from saccade.train.checkpoint import Checkpoints as Checkpoints
+from saccade.train.course import Course as Course
 from saccade.train.forward import Forward as Forward
 from saccade.train.loop import Training as Training
 from saccade.train.loop import train as train

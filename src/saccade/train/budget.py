@@ -2,18 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import psutil
 
 
 @dataclass(frozen=True)
 class Clock:
-    """A budget in seconds (None: no limit) and the moment, by `time.time()`, it began to run."""
+    """A budget in seconds (None: no limit) and the moment, by `time.time()`, it began to run.
+
+    `spent` are the seconds that count already, of sessions that were interrupted.
+    """
 
     budget: float | None = None
     begun: float = field(default_factory=time.time)
+    spent: float = 0.0
 
     @classmethod
     def of_command(cls, budget: float | None) -> "Clock":
@@ -21,8 +26,8 @@ class Clock:
         return cls(budget, psutil.Process().create_time())
 
     def elapsed(self) -> float:
-        """Seconds since the clock began."""
-        return time.time() - self.begun
+        """Seconds that count: those since the clock began, and those spent before."""
+        return self.spent + time.time() - self.begun
 
     def remaining(self) -> float:
         """Seconds left of the budget; infinite where there is none, negative once it is spent."""
@@ -45,6 +50,9 @@ class Pace:
     is handed to `record` before it is acted on, and the progress goes on from where it is: what is
     left of it is spread evenly over the steps that are left, so that a schedule has no jump.
 
+    `step` and `progress` are those yielded last. `state_dict`, taken before the next ones are asked
+    for, lets another pace go on from there, to the bit.
+
     >>> [round(progress, 2) for _, progress in Pace.fixed(4)]
     [0.0, 0.25, 0.5, 0.75]
     """
@@ -52,6 +60,7 @@ class Pace:
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self.decisions = list(decisions)
         self.steps = decisions[0].steps
+        self.step, self.progress = 0, 0.0
 
     @classmethod
     def fixed(cls, steps: int) -> "Pace":
@@ -66,25 +75,44 @@ class Pace:
         record: Callable[[Decision], None],
         *,
         most_steps: int,
+        state: Mapping[str, Any] | None = None,
     ) -> "Pace":
         """Return a pace that ends when `seconds()`, the time left for training, runs out.
 
-        `cost(progress)` is the measured time of a step at that progress, in seconds.
+        `cost(progress)` is the measured time of a step at that progress, in seconds. With the
+        `state` of an earlier one it goes on from there, and first decides what is still affordable.
         """
-        return _TimedPace(seconds, cost, record, most_steps)
+        return _TimedPace(seconds, cost, record, most_steps, state)
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
-        step, progress = 0, 0.0
-        pending = list(self.decisions[1:])
-        while step < self.steps:
-            yield step, progress
-            progress += (1 - progress) / (self.steps - step)
-            step += 1
-            self._revise(step, progress, pending)
+        while self.step < self.steps:
+            yield self.step, self.progress
+            self._advance()
+            self._revise()
 
-    def _revise(self, step: int, progress: float, pending: list[Decision]) -> None:
-        while pending and pending[0].step == step:
-            self.steps = pending.pop(0).steps
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values from which to go on after the step yielded last."""
+        decisions = [asdict(decision) for decision in self.decisions]
+        return {"step": self.step, "progress": self.progress, "steps": self.steps, "decisions": decisions}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on after the step that `state_dict` was taken at."""
+        self._restore(state)
+        self._revise()
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.decisions = decisions_of(state)
+        self.step, self.progress, self.steps = state["step"], state["progress"], state["steps"]
+        self._advance()
+
+    def _advance(self) -> None:
+        self.progress += (1 - self.progress) / (self.steps - self.step)
+        self.step += 1
+
+    def _revise(self) -> None:
+        for decision in self.decisions[1:]:
+            if decision.step == self.step:
+                self.steps = decision.steps
 
 
 class _TimedPace(Pace):
@@ -96,12 +124,28 @@ class _TimedPace(Pace):
         cost: Callable[[float], float],
         record: Callable[[Decision], None],
         most_steps: int,
+        state: Mapping[str, Any] | None,
     ) -> None:
         self.seconds, self.cost, self.record, self.most_steps = seconds, cost, record, most_steps
         self.slowness = 1.0
-        first = Decision(0, min(self._affordable(0.0), most_steps))
-        record(first)
-        super().__init__([first])
+        if state is None:
+            first = Decision(0, min(self._affordable(0.0), most_steps))
+            record(first)
+            super().__init__([first])
+            self._begin_span()
+        else:
+            self.load_state_dict(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values from which to go on, with how much slower steps were than measured."""
+        return {**super().state_dict(), "slowness": self.slowness}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on after the step that `state_dict` was taken at, at the number of steps the clock still affords."""
+        self.slowness = state["slowness"]
+        self._restore(state)
+        if self.step < self.steps:
+            self._decide()
         self._begin_span()
 
     def _begin_span(self) -> None:
@@ -113,16 +157,24 @@ class _TimedPace(Pace):
         grid = [progress + (1 - progress) * (i + 0.5) / 20 for i in range(20)]
         return max(0, int(self.seconds() / (self.slowness * sum(map(self.cost, grid)) / len(grid))))
 
-    def _revise(self, step: int, progress: float, pending: list[Decision]) -> None:
-        self.expected += self.cost(progress)
+    def _revise(self) -> None:
+        self.expected += self.cost(self.progress)
         spent = time.perf_counter() - self.begun
-        last_chance = step + 1 == self.steps
-        if (spent < self.span and not last_chance) or step >= self.steps:
+        last_chance = self.step + 1 == self.steps
+        if (spent < self.span and not last_chance) or self.step >= self.steps:
             return
         self.slowness += 0.3 * (spent / self.expected - self.slowness)
-        decision = Decision(step, min(step + self._affordable(progress), self.most_steps))
-        if abs(decision.steps - self.steps) > 0.03 * (self.steps - step):
+        self._decide()
+        self._begin_span()
+
+    def _decide(self) -> None:
+        decision = Decision(self.step, min(self.step + self._affordable(self.progress), self.most_steps))
+        if abs(decision.steps - self.steps) > 0.03 * (self.steps - self.step):
             self.record(decision)
             self.decisions.append(decision)
             self.steps = decision.steps
-        self._begin_span()
+
+
+def decisions_of(state: Mapping[str, Any]) -> list[Decision]:
+    """Return the decisions in what `Pace.state_dict` returned."""
+    return [Decision(**decision) for decision in state["decisions"]]

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from saccade.device import resolve_device, resolve_precision
 from saccade.settings import TrainSettings
 
+CACHED_PIXELS = 400_000
+
 
 @dataclass(frozen=True)
 class Forward:
@@ -66,10 +68,18 @@ class Forward:
             self.network.train(was_training)
         return scores_NK.float()
 
-    def log_probabilities(self, x: Tensor, *, over_views: bool = True, batch: int = 512) -> Tensor:
+    @property
+    def batch(self) -> int:
+        """Images predicted at once: 512, or on a CPU as many as its caches hold the activations of.
+
+        SqueezeNet's and the ConvNet's predictions are up to twice as fast for it.
+        """
+        return 512 if self.device.type != "cpu" else max(8, min(512, CACHED_PIXELS // self.side**2))
+
+    def log_probabilities(self, x: Tensor, *, over_views: bool = True) -> Tensor:
         """Return log-probabilities (N, K) on the CPU: the softmax of the scores averaged over views."""
         rows_NK = []
-        for chunk in x.split(batch):
+        for chunk in x.split(self.batch):
             x_NCHW = self.to_input(chunk)
             scores_NK = self.scores(x_NCHW)
             if self.views and over_views:

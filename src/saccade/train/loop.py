@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from saccade.data.batches import Batch
 from saccade.optim import Optimizer
@@ -17,13 +17,14 @@ from saccade.train.watch import Watch
 class Training:
     """What a network is trained with.
 
-    `prepare(batch, progress)` gives the network's input, augmented and on its device;
+    `prepare(batch, progress)` gives the network's input, augmented by `draws` and on its device;
     `loss(scores_NK, y_N)` gives one loss an image; `rate(progress)` scales every learning rate.
     """
 
     forward: Forward
     batches: Iterator[Batch]
     prepare: Callable[[Batch, float], Tensor]
+    draws: Generator
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
     rate: Schedule

@@ -11,12 +11,16 @@ from torch import Tensor, nn
 from saccade import augment
 from saccade.data.batches import Batch, Images, Order
 from saccade.device import derived_seed, generator
-from saccade.nn import zoo
+from saccade.errors import ModelError
+from saccade.nn import pretrained, zoo
+from saccade.nn.transfer import Transfer
 from saccade.optim import DEFAULTS, Schedule, build_optimizer, schedule
 from saccade.settings import TrainSettings
 from saccade.train.budget import Pace
+from saccade.train.checkpoint import Checkpoint
+from saccade.train.course import Course
 from saccade.train.forward import Forward
-from saccade.train.loop import Training, train
+from saccade.train.loop import Training
 from saccade.train.watch import Watch
 
 
@@ -43,8 +47,7 @@ class Session:
         assert settings.size is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(settings.seed, "weights"))
-            network = zoo.build(settings.model, classes=classes, side=settings.size, width=settings.width)
-            zoo.fit_to(network, sample_NHWC)
+            network = _network(settings, classes, sample_NHWC)
         if min(settings.batch_size or 1, len(images)) == 1:
             zoo.check_trains(network, settings.model, settings.size, 1)
         return cls(Forward.of(network, settings), images, names, settings)
@@ -64,15 +67,18 @@ class Session:
         """Steps in so many passes over the images, at least one."""
         return max(1, round(epochs * len(self.images) / self.batch_size))
 
-    def training(self) -> Training:
-        """Return the ingredients of the training loop, from the first batch on."""
-        settings = self.settings
+    def training(self, first: int = 0) -> Training:
+        """Return the ingredients of the training loop, from the batch of the step `first` on."""
+        settings, draws = self.settings, generator(self.settings.seed, "augment")
         return Training(
             forward=self.forward,
-            batches=self.images.batches(Order(len(self.images), self.batch_size, settings.seed)),
-            prepare=self._prepare(generator(settings.seed, "augment")),
+            batches=self.images.batches(Order(len(self.images), self.batch_size, settings.seed), first),
+            prepare=_preparing(self, draws),
+            draws=draws,
             loss=self.loss,
-            optimizer=build_optimizer(self.rule, self.network, settings.learning_rate, settings.weight_decay),
+            optimizer=build_optimizer(
+                self.rule, self.network, self.highest_rate, settings.weight_decay, _rate_factors(self)
+            ),
             rate=self.schedule,
         )
 
@@ -93,19 +99,32 @@ class Session:
 
     def learning_rate(self, progress: float) -> float:
         """Return the learning rate at a progress, for the record."""
-        highest = self.settings.learning_rate or DEFAULTS[self.rule].learning_rate
-        return highest * self.schedule(progress)
+        return self.highest_rate * self.schedule(progress)
+
+    @property
+    def highest_rate(self) -> float:
+        """The learning rate before any schedule: the one asked for, or what suits the rule and the network."""
+        return self.settings.learning_rate or DEFAULTS[self.rule].learning_rate
 
     def run(self, pace: Pace) -> Iterator[tuple[int, float, Watch]]:
         """Train; yield `(steps done, progress, the watch)` after each step."""
+        course = self.course(pace)
+        for done, progress in course:
+            yield done, progress, course.watch
+
+    def course(self, pace: Pace, kept: Checkpoint | None = None) -> Course:
+        """Return the training ready to begin; with a checkpoint, to go on after it, as `pace` already does."""
         torch.manual_seed(derived_seed(self.settings.seed, "dropout"))
         watch = Watch(lambda indices: [self.names[i] for i in indices])
-        for done, progress in train(self.training(), pace, watch):
-            yield done, progress, watch
+        course = Course(self.training(pace.step), pace, watch)
+        if kept is not None:
+            course.restore(kept)
+        return course
 
-    def side_at(self, progress: float) -> int:
-        """Return the side of the training images: smaller at first, which is cheaper, then full."""
-        return zoo.side_at(self.network, self.forward.side, progress) if self.settings.grow else self.forward.side
+    def side_at(self, progress: float, full: int | None = None) -> int:
+        """Return the side of training images: smaller at first, which is cheaper, then `full`, by default its own."""
+        full = full or self.forward.side
+        return zoo.side_at(self.network, full, progress) if self.settings.grow else full
 
     def without_views(self) -> "Session":
         """Return the same session, predicting from each image alone."""
@@ -116,21 +135,22 @@ class Session:
         """Return the same session around a copy of the network, to be thrown away."""
         return replace(self, forward=replace(self.forward, network=copy.deepcopy(self.network)))
 
-    def _prepare(self, rng: torch.Generator) -> Callable[[Batch, float], Tensor]:
-        settings = self.settings
 
-        def prepare(batch: Batch, progress: float) -> Tensor:
-            x = batch.x_NHWC
-            if x.dtype == torch.uint8:
-                if settings.flip:
-                    x = augment.mirror(x, alternating(batch, settings.seed))
-                if settings.translate:
-                    x = augment.translate(x, settings.translate, rng)
-                if settings.cutout:
-                    x = augment.cutout(x, settings.cutout, rng)
-            return self.forward.to_input(x, self.side_at(progress))
-
-        return prepare
+def _network(settings: TrainSettings, classes: int, sample_NHWC: Tensor) -> nn.Module:
+    """Return the network that settings describe: pretrained, or new and fitted to a sample of the images."""
+    assert settings.size is not None
+    if settings.pretrained is not None:
+        weights = pretrained.find(settings.pretrained)
+        if weights is None:
+            raise ModelError(
+                f'There are no weights for "pretrained={settings.pretrained}" here; give a NAME or a FILE.'
+            )
+        network = zoo.transferred(pretrained.load(weights), classes=classes, side=settings.size)
+        zoo.standardize_by(network, weights.mean, weights.sd)
+        return network
+    network = zoo.build(settings.model, classes=classes, side=settings.size, width=settings.width)
+    zoo.fit_to(network, sample_NHWC)
+    return network
 
 
 def alternating(batch: Batch, seed: int) -> Tensor:
@@ -140,3 +160,25 @@ def alternating(batch: Batch, seed: int) -> Tensor:
     """
     coin_N = (batch.index_N * 2654435761 + derived_seed(seed, "mirror") % 2**31) >> 16
     return (coin_N + batch.epoch_N) % 2 == 1
+
+
+def _preparing(session: Session, draws: torch.Generator) -> Callable[[Batch, float], Tensor]:
+    settings = session.settings
+
+    def prepare(batch: Batch, progress: float) -> Tensor:
+        x = batch.x_NHWC
+        if x.dtype == torch.uint8:
+            if settings.flip:
+                x = augment.mirror(x, alternating(batch, settings.seed))
+            if settings.translate:
+                x = augment.translate(x, settings.translate, draws)
+            if settings.cutout:
+                x = augment.cutout(x, settings.cutout, draws)
+        return session.forward.to_input(x, session.side_at(progress))
+
+    return prepare
+
+
+def _rate_factors(session: Session) -> dict[nn.Parameter, float]:
+    body = zoo.body(session.network)
+    return body.depth_factors(session.settings.lowest_rate) if isinstance(body, Transfer) else {}

@@ -14,7 +14,7 @@ from saccade.train.session import Session
 from saccade.train.watch import Watch
 
 
-def image_seconds(session: Session, side: int, *, images: int = 128, steps: int = 2) -> float:
+def image_seconds(session: Session, side: int, *, images: int = 128, steps: int = 4) -> float:
     """Return the seconds that training on one image of this side takes: the shortest of a few steps, on a copy."""
     trial = replace(session.on_trial(), settings=session.settings.model_copy(update={"batch_size": images}))
     training = replace(trial.training(), prepare=lambda batch, _: trial.forward.to_input(batch.x_NHWC, side))
@@ -29,17 +29,22 @@ def prediction_seconds(session: Session, *, images: int = 256) -> float:
     """Return the seconds that predicting one image takes, over its views, measured on blank images."""
     side = session.forward.side
     x_NHWC = torch.zeros(images, side, side, 3, dtype=torch.uint8)
-    session.forward.log_probabilities(x_NHWC)
-    begun = time.perf_counter()
-    session.forward.log_probabilities(x_NHWC)
-    return (time.perf_counter() - begun) / images
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        session.forward.log_probabilities(x_NHWC)
+        times.append(time.perf_counter() - begun)
+    return min(times) / images
 
 
-def sides(session: Session) -> Counter[int]:
-    """Return the sides a session trains on, each with its share of the training in percent."""
-    return Counter(session.side_at((percent + 0.5) / 100) for percent in range(100))
+def sides(session: Session, full: int | None = None) -> Counter[int]:
+    """Return the sides a session trains on, each with its share of the training in percent.
+
+    `full` is the last of them, its own by default.
+    """
+    return Counter(session.side_at((percent + 0.5) / 100, full) for percent in range(100))
 
 
-def mean_cost(session: Session) -> float:
-    """Return the mean cost of a session's training images, relative to one of the full side."""
-    return sum(percent * side**2 for side, percent in sides(session).items()) / (100 * session.forward.side**2)
+def mean_pixels(session: Session, full: int | None = None) -> float:
+    """Return the mean number of pixels of a session's training images."""
+    return sum(percent * side**2 for side, percent in sides(session, full).items()) / 100

@@ -1,7 +1,8 @@
 """The watch during training: stops on a loss that is not a finite number, naming step and images."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -36,11 +37,13 @@ class Watch:
         """Read the losses not read yet; raises TrainingError as above."""
         if not self._unread:
             return
-        total = sum(float(loss_N.cpu().double().mean()) for _, loss_N, _ in self._unread)
-        if not math.isfinite(total):
+        means = [float(loss_N.cpu().double().mean()) for _, loss_N, _ in self._unread]
+        if not math.isfinite(sum(means)):
             self._blame()
-        self._total, self._steps = self._total + total, self._steps + len(self._unread)
-        self.latest = total / len(self._unread)
+        for mean in means:  # one by one, so that the sum does not depend on when it is read
+            self._total += mean
+        self._steps += len(means)
+        self.latest = sum(means) / len(means)
         self._unread.clear()
 
     def mean(self) -> float:
@@ -49,6 +52,15 @@ class Watch:
         mean = self._total / max(1, self._steps)
         self._total, self._steps = 0.0, 0
         return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """Read, then return plain values from which another watch goes on; raises TrainingError as above."""
+        self.read()
+        return {"total": self._total, "steps": self._steps, "latest": self.latest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._total, self._steps, self.latest = state["total"], state["steps"], state["latest"]
 
     def _blame(self) -> None:
         step, loss_N, index_N = next(kept for kept in self._unread if not kept[1].isfinite().all())

@@ -1,0 +1,91 @@
+"""A training under way, whose state can be taken between any two steps and put back, to the bit."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saccade.optim import Optimizer
+from saccade.train.budget import Pace
+from saccade.train.checkpoint import Checkpoint
+from saccade.train.loop import Training, train
+from saccade.train.watch import Watch
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is trained and with what, how long, and who watches; iterate to train, as `loop.train` does."""
+
+    training: Training
+    pace: Pace
+    watch: Watch
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        return train(self.training, self.pace, self.watch)
+
+    def checkpoint(self, **plain: Any) -> Checkpoint:
+        """Return the state after the step yielded last, with `plain` values added; raises as `Watch.read` does."""
+        tensors, numbers = _optimizer_state(self.training.optimizer)
+        network = self.training.forward.network.state_dict()
+        tensors.update({f"network/{name}": value for name, value in network.items()})
+        tensors.update({f"generator/{name}": value for name, value in _generators(self.training).items()})
+        state = {"pace": self.pace.state_dict(), "watch": self.watch.state_dict(), "optimizer": numbers}
+        return Checkpoint({**state, "threads": torch.get_num_threads(), **plain}, tensors)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put back what `checkpoint` returned, save the pace: it, and the batches, go on from there already."""
+        # The threads that share a sum decide in which order it is added up.
+        torch.set_num_threads(checkpoint.plain["threads"])
+        self.watch.load_state_dict(checkpoint.plain["watch"])
+        self.training.forward.network.load_state_dict(_below("network/", checkpoint.tensors))
+        state = {**checkpoint.plain["optimizer"], **_below("optimizer/", checkpoint.tensors)}
+        _restore_optimizer(self.training.optimizer, state)
+        _restore_generators(self.training, _below("generator/", checkpoint.tensors))
+
+
+def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and plain values of each rule and parameter; learning rates follow from the progress."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for number, rule in enumerate(optimizer.state_dict()):
+        for index, state in rule["state"].items():
+            for name, value in state.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{number}/{index}/{name}"] = value
+                else:
+                    numbers[f"{number}/{index}/{name}"] = value
+    return tensors, numbers
+
+
+def _restore_optimizer(optimizer: Optimizer, values: dict[str, Any]) -> None:
+    states = optimizer.state_dict()
+    for key, value in values.items():
+        number, index, name = key.split("/", 2)
+        rule = optimizer.rules[int(number)]
+        parameter = [each for group in rule.param_groups for each in group["params"]][int(index)]
+        if isinstance(value, Tensor):
+            # Laid out as the parameter is, as it was before, so that a sum over both goes in the same order.
+            alike = value.shape == parameter.shape
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value) if alike else value.clone()
+        states[int(number)]["state"].setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(states)
+
+
+def _generators(training: Training) -> dict[str, Tensor]:
+    """Return the states of what augmentation draws from, and of what dropout does on the CPU and the GPU."""
+    device = training.forward.device
+    states = {"augment": training.draws.get_state(), "torch": torch.get_rng_state()}
+    return {**states, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+
+
+def _restore_generators(training: Training, states: dict[str, Tensor]) -> None:
+    training.draws.set_state(states["augment"])
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and training.forward.device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], training.forward.device)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
