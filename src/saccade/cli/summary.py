@@ -7,7 +7,7 @@ from typing import Any
 from saccade.cli.text import count, percent, printable, seconds
 
 SHOWN = 3
-"""Warnings repeated at the end; they were all told while the work went on."""
+"""Warnings, and steps to take next, told at the end; the report has them all."""
 
 
 def result_text(summary: Mapping[str, Any]) -> str:
@@ -22,6 +22,7 @@ def result_text(summary: Mapping[str, Any]) -> str:
         ("Chosen", f"{summary['chosen']}, validation accuracy {percent(summary['validation']['accuracy'])}"),
         ("Beside it", _baselines(baselines) if baselines else ""),
         *[("Warning", warning) for warning in _first(summary["warnings"])],
+        *[("Next", step["text"]) for step in _advice(summary)],
         ("Took", took),
         ("Report", f"{run}/report.html"),
         ("Model", f"{run}/model"),
@@ -57,6 +58,11 @@ def _baselines(baselines: Sequence[Mapping[str, Any]]) -> str:
 def _first(warnings: Sequence[str]) -> list[str]:
     more = [f"and {count(len(warnings) - SHOWN)} more, all in the report"] if len(warnings) > SHOWN else []
     return [*warnings[:SHOWN], *more]
+
+
+def _advice(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the first steps of what to do next; none in summaries that know of no next."""
+    return list((summary.get("next") or {}).get("advice") or [])[:SHOWN]
 
 
 def _aligned(rows: Sequence[tuple[str, str]]) -> str:

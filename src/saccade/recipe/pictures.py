@@ -1,6 +1,7 @@
-"""The small pictures of a run's folder: inputs as the network sees them, and mistakes."""
+"""The small pictures of a run's folder: inputs as the network sees them, mistakes, and confused pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from saccade.run import Run
 
 SHEET_COLUMNS, SHEET_ROWS, SHEET_CELL = 8, 3, 96
 THUMBNAIL = 160
+PAIR_PICTURES = 4
 
 
 def draw_inputs(run: Run, train: Part, side: int, seed: int) -> str:
@@ -49,3 +51,21 @@ def save(run: Run, name: str, x_HWC: NDArray[np.uint8]) -> str:
     """Write one picture as PNG; return its name within the run."""
     Image.fromarray(np.ascontiguousarray(x_HWC)).save(run.pictures / name)
     return f"{run.pictures.name}/{name}"
+
+
+def draw_pairs(
+    run: Run, part: Part, probabilities_NK: NDArray[np.float64], pairs: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Save thumbnails of images of one class that were taken for another; return the pairs with their `pictures`.
+
+    A pair has the names of its `true` and its `predicted` class; up to four pictures each, the surest mistakes first.
+    """
+    labels_N, predicted_N, keys = part.labels_N, probabilities_NK.argmax(1), part.images.keys
+    drawn = []
+    for place, pair in enumerate(pairs, 1):
+        true, predicted = part.classes.index(pair["true"]), part.classes.index(pair["predicted"])
+        taken = np.flatnonzero((labels_N == true) & (predicted_N == predicted)).tolist()
+        taken.sort(key=lambda i: (-probabilities_NK[i].max(), keys[i]))
+        names = draw_each(run, part, [keys[i] for i in taken[:PAIR_PICTURES]], f"pair-{place:02}")
+        drawn.append({**pair, "pictures": names})
+    return drawn

@@ -1,5 +1,6 @@
 """The report's charts: plain numbers in, SVG out, in matplotlib's object-oriented way."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from saccade.report.palette import LIGHT
@@ -78,6 +79,47 @@ def lines(
             marker=marker, markersize=5, markeredgewidth=0,
         )  # fmt: skip
     return to_svg(figure, description)
+
+
+def learning(curve: Mapping[str, Any]) -> Markup:
+    """Draw accuracy over the number of training images: measured, as a law through it, and beyond today's number.
+
+    A curve has `images` (today's), `points` with `images`, `accuracy` and `interval`, `line` as rows of (images,
+    accuracy, low, high), and `forecasts` with `images` and `accuracy`. The scale of images is logarithmic.
+    """
+    today, points, forecasts = curve["images"], curve["points"], curve["forecasts"]
+    line_M4 = np.array(curve["line"], np.float64)
+    figure, axes = _axes(290, left=52, right=34, top=30, bottom=44)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(line_M4[0, 0] / 1.15, line_M4[-1, 0] * 1.15)
+    seen = np.concatenate([line_M4[:, 1:].ravel(), *(point["interval"] for point in points)])
+    axes.set_ylim(*_limits(seen, pad=0.06, ceiling=1.0))
+    ticks = {*(point["images"] for point in points), today, *(forecast["images"] for forecast in forecasts)}
+    axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(_short_tick))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick))
+    axes.grid(axis="y", color=LIGHT["line"], linewidth=1)
+    axes.set_xlabel("training images", color=LIGHT["quiet"], fontsize=FONT, labelpad=6)
+    axes.fill_between(line_M4[:, 0], line_M4[:, 2], line_M4[:, 3], color=LIGHT["right"], alpha=0.16, linewidth=0)
+    now = np.interp(math.log(today), np.log(line_M4[:, 0]), line_M4[:, 1])
+    until, after = line_M4[line_M4[:, 0] < today, :2], line_M4[line_M4[:, 0] > today, :2]
+    drawn = (([*until, (today, now)], "-"), ([(today, now), *after], (0, (5, 4))))
+    for rows, style in drawn:
+        axes.plot(*zip(*rows, strict=True), color=LIGHT["right"], linewidth=2, linestyle=style)
+    axes.axvline(today, color=LIGHT["quiet"], linewidth=1.2, linestyle=(0, (2, 3)))
+    over = axes.get_xaxis_transform()
+    _text(axes, today, 1.04, f"today: {today:,}", transform=over, ha="center", va="baseline", color=LIGHT["quiet"])
+    for point in points:
+        axes.plot([point["images"]] * 2, point["interval"], color=LIGHT["ink"], linewidth=1.5)
+        axes.plot(point["images"], point["accuracy"], "o", color=LIGHT["ink"], markersize=7, markeredgewidth=0)
+    for forecast in forecasts:
+        axes.plot(forecast["images"], forecast["accuracy"], "o", markersize=8, markeredgewidth=2,
+                  markeredgecolor=LIGHT["right"], markerfacecolor=LIGHT["card"])  # fmt: skip
+    spoken = [f"{each['images']:,} images: {percent(each['accuracy'])}" for each in points]
+    ahead = [f"{each['images']:,} images: {percent(each['accuracy'])}" for each in forecasts]
+    return to_svg(figure, f"Learning curve. Measured: {'; '.join(spoken)}. Expected: {'; '.join(ahead)}.")
 
 
 def confusion(counts_KK: NDArray[np.int64], classes: Sequence[str]) -> Markup:
@@ -186,3 +228,12 @@ def _percent_tick(value: float, _: int | None = None) -> str:
 
 def _plain_tick(value: float, _: int | None = None) -> str:
     return f"{value:,.6g}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def _short_tick(value: float, _: int | None = None) -> str:
+    """Return a number of images in a few letters.
+
+    >>> _short_tick(1500.0), _short_tick(45000.0), _short_tick(1_281_167.0)
+    ('1,500', '45k', '1.28M')
+    """
+    return f"{value:,.0f}" if value < 1e4 else f"{value / 1e3:.3g}k" if value < 999_500 else f"{value / 1e6:.3g}M"

@@ -15,6 +15,13 @@ View = dict[str, Any]
 History = Sequence[Mapping[str, Any]]
 
 _SEVERITIES = {"error": 0, "warning": 1, "note": 2}
+_STEPS = {
+    "photos": "More photos",
+    "classes": "Photos of which classes",
+    "labels": "Labels to look at",
+    "confusion": "Look-alikes",
+    "budget": "More time",
+}
 LISTED, FULL_MATRIX = 200, 24
 
 
@@ -49,6 +56,25 @@ def top(material: Material) -> View:
     return {"verdict": found, "best": None if is_baseline(material.summary) else best, "looked": looked}
 
 
+def next_steps(material: Material) -> View | None:
+    """What the figures advise to do next, the learning curve, the pairs most confused, the classes short of photos."""
+    found = material.summary.get("next") or {}
+    curve = found.get("learning_curve")
+    pairs = [
+        {**pair, "shown": list(filter(None, (pictures.embed(material.folder, name) for name in pair["pictures"])))}
+        for pair in found.get("pairs") or []
+    ]
+    steps = [
+        {"title": _STEPS.get(step["kind"], ""), "text": step["text"].replace(" %", "\u00a0%")}
+        for step in found.get("advice") or []
+    ]
+    view = {"steps": steps, "curve": curve, "pairs": [pair for pair in pairs if pair["shown"]],
+            "classes": found.get("classes") or [], "part": material.part}  # fmt: skip
+    if not (steps or curve or view["pairs"] or view["classes"]):
+        return None
+    return {**view, "chart": charts.learning(curve) if curve else None}
+
+
 def baselines(material: Material) -> View | None:
     """Every classifier on the same validation images."""
     summary = material.summary
@@ -58,14 +84,13 @@ def baselines(material: Material) -> View | None:
     ]
     if not rows:
         return None
-    if not is_baseline(summary):
+    known = {row["name"] for row in rows}
+    others = [row for row in summary.get("candidates") or [] if row["name"] not in known]
+    rows += [{**row, "accuracy": row["validation_accuracy"]} for row in others]
+    if summary["chosen"] not in {row["name"] for row in rows}:  # an average, or a run of one network alone
         mine = summary["validation"]
         rows.append({"name": summary["chosen"], "accuracy": mine["accuracy"], "interval": mine.get("interval"),
-                     "seconds": _training_seconds(summary)})  # fmt: skip
-    elif (reached := _network_accuracy(material)) is not None:
-        network = summary["network"]
-        rows.append({"name": network["name"], "accuracy": reached, "interval": network.get("interval"),
-                     "seconds": _training_seconds(summary)})  # fmt: skip
+                     "seconds": None if others else _training_seconds(summary)})  # fmt: skip
     share = (summary.get("validation") or {}).get("majority", majority(summary, "validation"))
     if share is not None:
         rows.append({"name": "always the commonest class", "accuracy": share, "interval": None})
@@ -74,13 +99,6 @@ def baselines(material: Material) -> View | None:
         row["kind"] = "chosen" if row["name"] == summary["chosen"] else "other"
     rows.sort(key=lambda row: -row["accuracy"])
     return {"rows": rows, "chart": charts.bars(rows), "images": summary["split"]["validation"]}
-
-
-def _network_accuracy(material: Material) -> float | None:
-    """Return what a network that was not chosen reached on validation, or None where there is none."""
-    network = material.summary.get("network")
-    seen = [line["validation_accuracy"] for line in material.history if line.get("validation_accuracy") is not None]
-    return network.get("validation_accuracy", seen[-1] if seen else None) if network else None
 
 
 def _training_seconds(summary: Mapping[str, Any]) -> float | None:
@@ -147,7 +165,8 @@ def inputs(material: Material) -> View | None:
 
 def training(material: Material) -> View | None:
     """The curves of the training and what they say."""
-    history = material.history
+    name = (material.summary.get("network") or {}).get("name")
+    history = [line for line in material.history if line.get("network", name) == name]
     if not history:
         return None
     epochs = all(line.get("epoch") is not None for line in history) and len({line["epoch"] for line in history}) > 1
@@ -279,6 +298,7 @@ def record(material: Material) -> View:
 
 # In the order of the page: template and id, heading, builder.
 SECTIONS: tuple[tuple[str, str, Callable[[Material], View | None]], ...] = (
+    ("next", "What to do next", next_steps),
     ("baselines", "Beside the baselines", baselines),
     ("confusion", "What is taken for what", confusion),
     ("classes", "Class by class", classes),
