@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 
@@ -18,6 +19,7 @@ COMMANDS = {
     "evaluate": ("results:evaluate", "Measure a run on its test part (a counted look) or on new labelled images."),
     "predict": ("predict:predict", "Label images, folders and archives with a run's classifier."),
     "report": ("results:report", "Write a run's HTML report again."),
+    "compare": ("compare:compare", "Set runs side by side and test their differences on the same images."),
     "models": ("lists:models", "List the networks that can be trained."),
     "datasets": ("lists:datasets", "List the data sets known by name."),
 }
@@ -43,6 +45,17 @@ def build() -> App:
     for place, (name, (function, line)) in enumerate(COMMANDS.items()):
         app.command(f"saccade.cli.{function}", name=name, help=line, sort_key=place)
     return app
+
+
+def run() -> NoReturn:
+    """Run one command and end the process with its exit status, at once.
+
+    All is written and flushed by then; to take PyTorch apart would cost a second, which a budget counts.
+    """
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,146 @@
+"""The command `compare`: runs side by side, differences tested on the same images."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from saccade.cli.options import Json
+from saccade.cli.output import answer, working
+from saccade.cli.text import count, percent, printable, seconds
+
+NONE = "–"
+UNWRAPPED = 10_000
+"""Columns of a table that nobody reads on a terminal."""
+
+Values = Mapping[str, Any]
+
+
+def compare(*runs: Path, json: Json = False) -> None:
+    """Set runs side by side and test their differences on the same images.
+
+    Parameters
+    ----------
+    runs
+        The folders that `saccade fit` or `saccade train` wrote, two or more; reading them is no look at a test part.
+    """
+    with working():
+        from saccade.recipe.comparison import compare as compare_runs
+
+        compared = compare_runs(runs)
+    answer(compared, comparison_text(compared), json=json)
+
+
+def comparison_text(compared: Values) -> str:
+    """Return what `compare` says: the runs' figures, each pair's difference, the settings that differ, warnings."""
+    names = [run["name"] for run in compared["runs"]]
+    tested = [pair for pair in compared["pairs"] if pair["untested"] is None]
+    shared = {name: values for name, values in compared["settings"].items() if len(values) > 1}
+    partial = [name for name in compared["settings"] if name not in shared]
+    sections = [
+        _table(["", *names], _figures(compared["runs"])),
+        "\n".join(printable(pair["sentence"]) for pair in compared["pairs"]),
+        _differences(tested, compared) if tested else "",
+        _table(["Settings that differ", *names], _differing(shared, names)) if shared else "",
+        printable(f"Settings that only one of the runs has: {', '.join(partial)}") if partial else "",
+        "\n".join(printable(f"Warning  {warning}") for warning in compared["warnings"]),
+    ]
+    return "\n\n".join(filter(None, sections))
+
+
+def _figures(runs: Sequence[Values]) -> list[list[str]]:
+    """Return a row a figure, a column a run."""
+    figures: dict[str, Callable[[Values], str]] = {
+        "Source": lambda run: Path(run["source"]).name or run["source"],
+        "Chosen": lambda run: run["chosen"],
+        "Network": lambda run: _network(run["network"]) if run["network"] else NONE,
+        "Validation": lambda run: _accuracy(run["validation"]),
+        "Test": lambda run: _accuracy(run["test"]) if run["test"] else "sealed",
+        "Macro F1": lambda run: _three_digits(run["test"], "macro_f1"),
+        "Calibration error": lambda run: _three_digits(run["test"], "calibration_error"),
+        "Looks": lambda run: count(run["test"]["looks"]) if run["test"] else NONE,
+        "Took": lambda run: _time(run["seconds"], run["budget_seconds"]),
+    }
+    return [[name, *map(tell, runs)] for name, tell in figures.items()]
+
+
+def _network(network: Values) -> str:
+    told = [str(network["name"])]
+    if network["size"] is not None:
+        told.append(f"{network['size']} px")
+    if network["epochs"] is not None:
+        told.append(f"{count(network['epochs'])} epochs")
+    return ", ".join(told)
+
+
+def _accuracy(part: Values) -> str:
+    if part["interval"] is None:
+        return percent(part["accuracy"])
+    low, high = part["interval"]
+    return f"{percent(part['accuracy'])} ({100 * low:.1f} to {percent(high)})"
+
+
+def _three_digits(test: Values | None, name: str) -> str:
+    return f"{test[name]:.3f}" if test and test[name] is not None else NONE
+
+
+def _time(took: float | None, budget: float | None) -> str:
+    if took is None:
+        return NONE
+    return f"{seconds(took)} of {seconds(budget)}" if budget else seconds(took)
+
+
+def _differences(pairs: Sequence[Values], compared: Values) -> str:
+    """Return the table of the pairs that could be tested, and below it how they were."""
+    correction = compared["correction"]
+    header = ["On the images of both", "images", "accuracy", "difference (95 % interval)", "p"]
+    rows = [[*_difference(pair), *([f"{pair['p_adjusted']:.2g}"] if correction else [])] for pair in pairs]
+    notes = ["p: exact McNemar test. Interval: Newcombe's for paired proportions."]
+    if correction:
+        header.append("p, corrected")
+        notes.append(
+            f"p, corrected by Holm's method for {correction['comparisons']} comparisons: what the sentences go by."
+        )
+    if any(run["test"] and run["test"]["images"] > run["test_pictures"] for run in compared["runs"]):
+        notes.append("A picture that lies in a test part several times counts once here.")
+    return "\n".join([_table(header, rows), *notes])
+
+
+def _difference(pair: Values) -> list[str]:
+    low, high = (100 * bound for bound in pair["interval"])
+    own = pair["test_images"]
+    images = count(pair["images"])
+    if any(pair["images"] < part for part in own):
+        images += f" of {count(own[0])} and {count(own[1])}"
+    return [
+        f"{pair['first']} against {pair['second']}",
+        images,
+        f"{percent(pair['first_accuracy'])} and {percent(pair['second_accuracy'])}",
+        f"{100 * pair['difference']:+.1f} ({low:+.1f} to {high:+.1f}) points",
+        f"{pair['p']:.2g}",
+    ]
+
+
+def _differing(settings: Mapping[str, Values], names: Sequence[str]) -> list[list[str]]:
+    return [
+        [setting, *(str(values[name]) if name in values else NONE for name in names)]
+        for setting, values in settings.items()
+    ]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return aligned columns, as wide as the terminal where there is one."""
+    from io import StringIO
+    from shutil import get_terminal_size
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    for name in header:
+        table.add_column(Text(printable(name)), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    stream = StringIO()
+    Console(file=stream, width=get_terminal_size((UNWRAPPED, 24)).columns, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
