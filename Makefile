@@ -20,8 +20,8 @@ check: lint ## style, types and the floors
 test: lint ## all of it, and every test
 	$(BIN)/pytest -n 2
 
-bench: .venv/.bench ## every benchmark
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python "$$script" || exit; done
+bench: .venv/.bench ## what a budget buys, on digits; the scripts in benchmarks/ say what else they measure
+	$(BIN)/python benchmarks/budgets.py digits --budgets 10s 30s
 
 lock: venv ## constraints.txt anew, from what .venv holds
 	$(BIN)/python scripts/lock.py

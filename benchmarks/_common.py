@@ -1,0 +1,53 @@
+"""What several benchmarks share: whole commands run and timed, and results written with the machine beside them."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+
+from saccade.device import machine
+from saccade.files import write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def timed(command: Sequence[str]) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run a command to its end; return it, with what it wrote, and its seconds as a whole process."""
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    return done, time.perf_counter() - begun
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the JSON object a command printed; raises SystemExit with its last words where it failed."""
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, done.args[1:]))}\nended with {done.returncode}:\n{done.stderr[-2000:]}")
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value
+
+
+def fit(source: Path | str, budget: str, *, seed: int, pretrained: str) -> dict[str, Any]:
+    """Run one `saccade fit` as a whole command and return its figures; `failed` says why where there are none."""
+    load = psutil.getloadavg()[0]
+    with TemporaryDirectory() as folder:
+        options = ["--budget", budget, "--seed", str(seed), "--pretrained", pretrained, "--out", f"{folder}/run"]
+        done, seconds = timed(["-m", "saccade", "fit", str(source), *options, "--json"])
+    row = {"source": Path(source).name, "budget": budget, "seed": seed, "pretrained": Path(pretrained).name}
+    row = {**row, "seconds": round(seconds, 2), "load_before": round(load, 2)}
+    if done.returncode:
+        return {**row, "failed": done.stderr.strip().splitlines()[-1]}
+    summary = answer(done)
+    figures = {name: summary["test"][name] for name in ("accuracy", "interval", "images", "looks")}
+    return {**row, "chosen": summary["chosen"], "validation": summary["validation"]["accuracy"], "test": figures}
+
+
+def write(name: str, results: Mapping[str, Any]) -> None:
+    """Write results with the machine they were measured on to results/<name>.json."""
+    RESULTS.mkdir(exist_ok=True)
+    write_json(RESULTS / f"{name}.json", {"machine": machine(), **results})
