@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from PIL import Image
 
 from saccade import data
 from saccade.classifiers import KNearestNeighbors, LinearSoftmax, Model, NetworkClassifier
-from saccade.classifiers.saved import KINDS
+from saccade.classifiers.saved import KINDS, Member
+from saccade.data import square
 from saccade.errors import RunError
 from saccade.files import content_hash
 from tests.photos import CLASSES, encoded, photo
@@ -36,7 +38,12 @@ ALL = [
 
 def model_of(classifier: Any, labels: NDArray[np.int64] = Y_N, classes: tuple[str, ...] = CLASSES) -> Model:
     classifier.fit(X_NHWC, labels)
-    return Model(classifier=classifier, classes=classes, size=SIZE, fit_to_square="crop", name="Grüße, 3 nearest")
+    return Model((Member("Grüße, 3 nearest", classifier, SIZE),), classes, fit_to_square="crop")
+
+
+def squares_of(x_NHWC: NDArray[np.uint8]) -> Callable[[int], NDArray[np.uint8]]:
+    """Return what gives the images at any side."""
+    return lambda side: np.stack([square(x_HWC, side) for x_HWC in x_NHWC])
 
 
 @pytest.fixture
@@ -54,10 +61,12 @@ def test_probabilities_come_back_bit_for_bit(tmp_path: Path, kind: str, classifi
     model = model_of(classifier)
     model.save(tmp_path)
     again = Model.load(tmp_path)
-    assert type(again.classifier) is KINDS[kind]
+    (member,) = again.members
+    assert type(member.classifier) is KINDS[kind]
+    assert (member.name, member.size, member.weight) == ("Grüße, 3 nearest", SIZE, 1.0)
     assert (again.classes, again.size, again.fit_to_square, again.name) == (CLASSES, SIZE, "crop", model.name)
     x_NHWC = np.stack([photo(i % 3, (SIZE, SIZE), seed=1000 + i) for i in range(30)])
-    np.testing.assert_array_equal(again.probabilities(x_NHWC), model.probabilities(x_NHWC))
+    np.testing.assert_array_equal(again.probabilities(squares_of(x_NHWC)), model.probabilities(squares_of(x_NHWC)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
     first = (tmp_path / "model.safetensors").read_bytes()
     again.save(tmp_path)
@@ -69,11 +78,25 @@ def test_a_class_without_training_images_is_never_predicted(tmp_path: Path, kind
     model = model_of(classifier, labels=np.array([0, 2, 3])[Y_N], classes=("a", "b", "c", "d"))
     model.save(tmp_path)
     for each in (model, Model.load(tmp_path)):
-        rows_NK = each.probabilities(X_NHWC)
+        rows_NK = each.probabilities(squares_of(X_NHWC))
         assert rows_NK.shape == (60, 4)
         assert (rows_NK[:, 1] == 0).all()
         assert (rows_NK[:, [0, 2, 3]].sum(0) > 0).all()
         np.testing.assert_allclose(rows_NK.sum(1), 1, atol=1e-12)
+
+
+def test_an_average_weighs_each_member_at_its_own_size(tmp_path: Path) -> None:
+    small = np.stack([square(x_HWC, 8) for x_HWC in X_NHWC])
+    near, straight = KNearestNeighbors(k=5).fit(small, Y_N), LinearSoftmax(max_iterations=20).fit(X_NHWC, Y_N)
+    model = Model((Member("near", near, 8, 1.0), Member("straight", straight, SIZE, 3.0)), CLASSES, "stretch")
+    expected_NK = 0.25 * near.predict_proba(small) + 0.75 * straight.predict_proba(X_NHWC)
+    model.save(tmp_path)
+    again = Model.load(tmp_path)
+    assert (again.name, again.size) == ("near + straight", SIZE)
+    for each in (model, again):
+        np.testing.assert_allclose(each.probabilities(squares_of(X_NHWC)), expected_NK, rtol=1e-12)
+    predicted = [prediction.label for prediction in again.predict(X_NHWC)]
+    assert predicted == [CLASSES[k] for k in expected_NK.argmax(1)]
 
 
 def test_predictions_of_files_arrays_and_pictures(tmp_path: Path) -> None:
@@ -116,7 +139,7 @@ def test_predictions_of_files_arrays_and_pictures(tmp_path: Path) -> None:
 
 def test_the_likeliest_classes_come_first() -> None:
     model = model_of(KNearestNeighbors(k=15))
-    rows_NK = model.probabilities(X_NHWC)
+    rows_NK = model.probabilities(squares_of(X_NHWC))
     for row_K, one, two in zip(rows_NK, model.predict(X_NHWC), model.predict(X_NHWC, top=2), strict=True):
         ranked = sorted(zip(row_K.tolist(), CLASSES, strict=True), key=lambda pair: -pair[0])
         assert one.top == tuple((name, probability) for probability, name in ranked)
@@ -135,8 +158,12 @@ def test_more_images_than_a_block_are_predicted_in_order() -> None:
 
 
 def rewrite(folder: Path, **changed: Any) -> None:
+    """Change model.json: its first member where that has what is changed, else itself."""
     description = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**description, **changed}))
+    member = description["members"][0]
+    member |= {name: value for name, value in changed.items() if name in member}
+    description |= {name: value for name, value in changed.items() if name not in member}
+    (folder / "model.json").write_text(json.dumps(description))
 
 
 def test_changed_weights_are_damaged(saved: Path) -> None:
@@ -194,7 +221,7 @@ def test_descriptions_that_do_not_fit(saved: Path, changed: dict[str, Any], reas
 
 def test_a_network_whose_weights_do_not_fit_its_settings(tmp_path: Path) -> None:
     model_of(NetworkClassifier("mlp", 1, SETTINGS)).save(tmp_path)
-    config = json.loads((tmp_path / "model.json").read_text())["config"]
+    config = json.loads((tmp_path / "model.json").read_text())["members"][0]["config"]
     faults: list[tuple[dict[str, Any], str]] = [
         ({"width": 0.5}, "RuntimeError: Error(s) in loading state_dict for Sequential"),
         ({"model": "mpl"}, 'ModelError: There is no network "mpl". Did you mean "mlp"?'),

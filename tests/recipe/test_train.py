@@ -62,7 +62,7 @@ def test_a_network_that_cannot_take_the_size_says_so(photos: Path, tmp_path: Pat
 
 def test_a_budgeted_run_equals_a_replay_of_its_recorded_plan(photos: Path, tmp_path: Path) -> None:
     first = recipe.train(photos, TrainSettings(budget=8, size=32), out=tmp_path / "first")
-    settings = TrainSettings.load(first.run.network).override([f"replay={first.run.path / 'plan.json'}"])
+    settings = TrainSettings.load(first.run.network("convnet")).override([f"replay={first.run.path / 'plan.json'}"])
     second = recipe.train(photos, settings, out=tmp_path / "second")
     assert first.summary["network"]["steps"] == second.summary["network"]["steps"] > 1
     saved = [(run / "model" / "model.safetensors").read_bytes() for run in (tmp_path / "first", tmp_path / "second")]
@@ -71,7 +71,7 @@ def test_a_budgeted_run_equals_a_replay_of_its_recorded_plan(photos: Path, tmp_p
 
 def test_a_replay_needs_a_plan_with_recorded_steps(photos: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
-    plan.write_text('{"paces": []}')
-    with pytest.raises(SettingError, match=r"is not a plan\.json with recorded steps; give that of a run"):
+    plan.write_text('{"paces": {}}')
+    with pytest.raises(SettingError, match=r"is not a plan\.json with recorded steps of convnet; give that of a run"):
         recipe.train(photos, TrainSettings(size=16, replay=str(plan)), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -3,5 +3,6 @@
 from saccade.classifiers.linear import LinearSoftmax as LinearSoftmax
 from saccade.classifiers.neighbors import KNearestNeighbors as KNearestNeighbors
 from saccade.classifiers.network import NetworkClassifier as NetworkClassifier
+from saccade.classifiers.saved import Member as Member
 from saccade.classifiers.saved import Model as Model
 from saccade.classifiers.saved import Prediction as Prediction

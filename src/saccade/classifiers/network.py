@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from torch import nn
 
 from saccade.data.batches import ArrayImages
 from saccade.errors import SettingError
@@ -94,14 +95,21 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def from_state(cls, tensors: dict[str, NDArray[Any]], config: dict[str, Any]) -> Self:
         """Return the classifier that `to_state` described, on this machine's own device and precision."""
         settings = TrainSettings(**{**config["settings"], "device": "auto"})
-        assert settings.size is not None
         classes = np.array(config["classes"])
-        network = zoo.build(settings.model, classes=len(classes), side=settings.size, width=settings.width)
+        network = rebuilt(settings, len(classes))
         network.load_state_dict({name: _tensor(value) for name, value in tensors.items()})
         forward = replace(Forward.of(network, settings), temperature=config["temperature"])
         classifier = cls.of(forward, settings, len(classes))
         classifier.classes_ = classes
         return classifier
+
+
+def rebuilt(settings: TrainSettings, classes: int) -> nn.Module:
+    """Return a network of the architecture that resolved settings describe, its weights to be loaded."""
+    assert settings.size is not None
+    if settings.pretrained is not None:
+        return zoo.blank(settings.model, classes=classes, side=settings.size)
+    return zoo.build(settings.model, classes=classes, side=settings.size, width=settings.width)
 
 
 def _tensor(x: NDArray[Any]) -> torch.Tensor:

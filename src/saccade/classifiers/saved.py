@@ -1,8 +1,9 @@
 """A trained classifier with all that prediction needs, and the one table that saves and loads every kind."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Protocol, Self
@@ -20,6 +21,7 @@ from saccade.data import Part, decode, square
 from saccade.data.decode import decode_image
 from saccade.data.scale import Fit
 from saccade.errors import DecodeError, InputError, RunError
+from saccade.events import Progress, emit
 from saccade.files import content_hash, read_json, write_atomic, write_json
 
 BLOCK = 1024
@@ -70,29 +72,57 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A classifier of square images of `size` pixels, with its classes by name.
+class Member:
+    """A classifier of square images of `size` pixels; `name` is what people call it, `weight` its share of a say."""
 
-    `fit_to_square` says how other images become square; `name` is what people call the classifier.
+    name: str
+    classifier: Classifier
+    size: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """One classifier, or several whose probabilities are averaged by weight, with the classes by name.
+
+    `fit_to_square` says how images that are not square become it.
     """
 
-    classifier: Classifier
+    members: tuple[Member, ...]
     classes: tuple[str, ...]
-    size: int
     fit_to_square: Fit
-    name: str
 
-    def probabilities(self, x_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return probabilities (N, K) for images (N, size, size, 3) uint8."""
-        known_N = self.classifier.classes_  # a class without training images is never predicted
+    @property
+    def name(self) -> str:
+        """What people call it: its members' names."""
+        return " + ".join(member.name for member in self.members)
+
+    @property
+    def size(self) -> int:
+        """The largest side in pixels of the images its members see."""
+        return max(member.size for member in self.members)
+
+    def probabilities(self, squares: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """Return probabilities (N, K) for images of which `squares(side)` gives (N, side, side, 3) uint8."""
+        x_NHWC = {side: squares(side) for side in {member.size for member in self.members}}
+        total = sum(member.weight for member in self.members)
+        rows = (member.weight / total * self._of_member(member, x_NHWC[member.size]) for member in self.members)
+        return np.asarray(np.sum([*rows], axis=0))
+
+    def _of_member(self, member: Member, x_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
+        known_N = member.classifier.classes_  # a class without training images is never predicted
         probabilities_NK = np.zeros((len(x_NHWC), len(self.classes)))
-        probabilities_NK[:, known_N] = self.classifier.predict_proba(x_NHWC)
+        probabilities_NK[:, known_N] = member.classifier.predict_proba(x_NHWC)
         return probabilities_NK
 
     def probabilities_of(self, part: Part) -> NDArray[np.float64]:
-        """Return probabilities (N, K) for a part's images, a block of them in memory at a time."""
-        blocks = np.array_split(np.arange(len(part)), max(1, math.ceil(len(part) / BLOCK)))
-        return np.concatenate([self.probabilities(part.select(block).squares(self.size)) for block in blocks])
+        """Return probabilities (N, K) for a part's images, a block of them in memory at a time; tells its progress."""
+        rows, done = [], 0
+        for block in np.array_split(np.arange(len(part)), max(1, math.ceil(len(part) / BLOCK))):
+            rows.append(self.probabilities(part.select(block).squares))
+            done += len(block)
+            emit(Progress(task="predict", done=done, total=len(part), unit="images"))
+        return np.concatenate(rows)
 
     def predict(
         self, images: Iterable[str | Path | NDArray[Any] | Image.Image], *, top: int | None = None
@@ -108,15 +138,15 @@ class Model:
         images = list(images)
         predictions = [Prediction(path=str(image) if isinstance(image, str | Path) else None) for image in images]
         for first in range(0, len(images), BLOCK):
-            squares: dict[int, NDArray[np.uint8]] = {}
+            decoded: dict[int, NDArray[np.uint8]] = {}
             for place, image in enumerate(images[first : first + BLOCK], first):
                 try:
-                    squares[place] = square(_pixels(image), self.size, self.fit_to_square)
+                    decoded[place] = _pixels(image)
                 except DecodeError as error:
                     predictions[place] = replace(predictions[place], error=str(error))
-            if squares:
-                rows_NK = self.probabilities(np.stack(list(squares.values())))
-                for place, row_K in zip(squares, rows_NK, strict=True):
+            if decoded:
+                rows_NK = self.probabilities(partial(_squares, [*decoded.values()], self.fit_to_square))
+                for place, row_K in zip(decoded, rows_NK, strict=True):
                     predictions[place] = replace(predictions[place], **self._likeliest(row_K, top))
         return predictions
 
@@ -127,18 +157,23 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors`, then `model.json` with its checksum, each whole or not at all."""
-        kind = next(name for name, kind in KINDS.items() if type(self.classifier) is kind)
-        tensors, config = self.classifier.to_state()
-        data = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+        tensors: Tensors = {}
+        described = []
+        for place, member in enumerate(self.members):
+            state, config = member.classifier.to_state()
+            tensors |= {f"{place}.{name}": np.ascontiguousarray(value) for name, value in state.items()}
+            kind = next(name for name, kind in KINDS.items() if type(member.classifier) is kind)
+            described.append(
+                {"kind": kind, "name": member.name, "size": member.size, "weight": member.weight, "config": config}
+            )
+        data = save(tensors)
         write_atomic(folder / "model.safetensors", data)
         description = {
-            "schema": 1,
-            "kind": kind,
+            "schema": 2,
             "name": self.name,
             "classes": list(self.classes),
-            "size": self.size,
             "fit_to_square": self.fit_to_square,
-            "config": config,
+            "members": described,
             "checksum": content_hash(data),
         }
         write_json(folder / "model.json", description)
@@ -154,19 +189,27 @@ class Model:
             data = (folder / "model.safetensors").read_bytes()
             if content_hash(data) != description["checksum"]:
                 raise RunError(f"{folder / 'model.safetensors'} is damaged: its checksum does not fit model.json.")
-            kind = KINDS[description["kind"]]
+            tensors = load(data)
             return cls(
-                classifier=kind.from_state(load(data), description["config"]),
+                members=tuple(_member(place, each, tensors) for place, each in enumerate(description["members"])),
                 classes=tuple(description["classes"]),
-                size=description["size"],
                 fit_to_square=description["fit_to_square"],
-                name=description["name"],
             )
         except RunError:
             raise
         except DAMAGE as error:
             reason = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
             raise RunError(f"The model in {folder} cannot be loaded ({reason}).") from error
+
+
+def _member(place: int, described: dict[str, Any], tensors: Tensors) -> Member:
+    own = {name.removeprefix(f"{place}."): value for name, value in tensors.items() if name.startswith(f"{place}.")}
+    classifier = KINDS[described["kind"]].from_state(own, described["config"])
+    return Member(described["name"], classifier, described["size"], described["weight"])
+
+
+def _squares(images: Sequence[NDArray[np.uint8]], fit: Fit, side: int) -> NDArray[np.uint8]:
+    return np.stack([square(x_HWC, side, fit) for x_HWC in images])
 
 
 def _pixels(image: str | Path | NDArray[Any] | Image.Image) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """The recipe: the main path from a source of images to a trusted classifier."""
 
+from saccade.recipe.conclusion import Result as Result
 from saccade.recipe.evaluation import evaluate as evaluate
-from saccade.recipe.stages import Result as Result
 from saccade.recipe.stages import fit as fit
 from saccade.recipe.stages import train as train

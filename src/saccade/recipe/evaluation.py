@@ -15,7 +15,9 @@ from saccade.errors import RunError, SourceError
 from saccade.events import Finding, emit, stage
 from saccade.files import append_lines, write_csv
 from saccade.ledger import Ledger, part_hash
-from saccade.recipe.pictures import draw_each
+from saccade.recipe.advice import confused_pairs
+from saccade.recipe.candidates import Candidates
+from saccade.recipe.pictures import draw_each, draw_pairs
 from saccade.run import Run
 from saccade.settings import DataSettings
 
@@ -29,16 +31,28 @@ class Look:
     figures: dict[str, Any]
 
 
-def look(model: Model, sealed: SealedPart, ledger: Ledger, run: Run, command: str) -> Look:
-    """Unseal a part, which records the look first, and measure the model on it."""
-    part, looked = sealed.unseal(ledger, run=str(run.path.absolute()), command=command)
+def look(model: Model, sealed: SealedPart, ledger: Ledger, run: Run, command: str, *, recorded: bool = False) -> Look:
+    """Unseal a part, which records the look first unless it is `recorded`, and measure the model on it."""
+    part, looked = sealed.unseal(ledger, run=str(run.path.absolute()), command=command, recorded=recorded)
     probabilities_NK = model.probabilities_of(part)
     figures = study.evaluate(probabilities_NK, part.labels_N, model.classes, part.images.keys)
     return Look(part, probabilities_NK, {**figures, "looks": len(looked), "looked": looked})
 
 
+def look_once(model: Model, sealed: SealedPart, ledger: Ledger, candidates: Candidates, run: Run) -> Look:
+    """Look at a run's test part as `look` does; where the run was interrupted after the ledger knew, it counts once."""
+    mine = {"run": str(run.path.absolute()), "command": "fit"}
+    before = candidates.noted("looks")
+    looks = ledger.looks(sealed.content_hash)
+    if before is None:
+        candidates.note("looks", len(looks))
+        return look(model, sealed, ledger, run, "fit")
+    recorded = any(mine.items() <= each.items() for each in looks[before:])
+    return look(model, sealed, ledger, run, "fit", recorded=recorded)
+
+
 def keep(look: Look, run: Run, model: Model) -> dict[str, Any]:
-    """Write predictions.csv and thumbnails of the worst mistakes into the run; return the figures with their names."""
+    """Write predictions.csv and pictures of mistakes and confused pairs into the run; return figures with them."""
     keys, labels_N = look.part.images.keys, look.part.labels_N
     predicted_N = look.probabilities_NK.argmax(1)
     rows = (
@@ -49,7 +63,12 @@ def keep(look: Look, run: Run, model: Model) -> dict[str, Any]:
     worst = look.figures["mistakes"]
     names = draw_each(run, look.part, [mistake["path"] for mistake in worst], "mistake")
     pictured = [{**mistake, "picture": name} for mistake, name in zip(worst, names, strict=True)]
-    return {**look.figures, "mistakes": pictured}
+    pairs = confused_pairs(look.figures["confusion"], model.classes)
+    return {
+        **look.figures,
+        "mistakes": pictured,
+        "pairs": draw_pairs(run, look.part, look.probabilities_NK, pairs),
+    }
 
 
 def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
@@ -72,7 +91,8 @@ def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
             sealed.content_hash = part_hash(recorded)
         seen = look(model, sealed, ledger, run, "evaluate")
         record.outcome = f"accuracy {seen.figures['accuracy']:.1%}"
-    figures = {**seen.figures, "run": str(run.path), "source": images.source}
+        figures = keep(seen, run, model) if source is None else seen.figures
+    figures = {**figures, "run": str(run.path), "source": images.source}
     append_lines(run.path / "evaluations.jsonl", [figures])
     return figures
 

@@ -1,17 +1,20 @@
 """Training one network within a run: checked first, paced, watched, recorded, validated."""
 
+import copy
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
+from torch import nn
 
-from saccade import study
-from saccade.classifiers import Model, NetworkClassifier
+from saccade import metrics, study
+from saccade.classifiers import Member, Model, NetworkClassifier
 from saccade.data import Part, Parts
 from saccade.data.batches import ArrayImages, Images, Order, StoredImages
 from saccade.device import cores, resolve_device
@@ -19,52 +22,44 @@ from saccade.errors import TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.files import write_atomic
 from saccade.metrics import wilson_interval
-from saccade.recipe import plan as planning
+from saccade.recipe.candidates import Candidate, test_time
 from saccade.recipe.plan import Plan, recorded_pace
-from saccade.settings import DataSettings, FitSettings, TrainSettings
+from saccade.recipe.record import Record
+from saccade.settings import TrainSettings
 from saccade.train import timing
-from saccade.train.budget import Pace
+from saccade.train.budget import Pace, decisions_of
+from saccade.train.checkpoint import Checkpoint
+from saccade.train.forward import Forward
 from saccade.train.session import Session
 
 SAMPLE = 5000
 GLANCE = 1000
-REPORT_SECONDS = 2.0
 MOST_EPOCHS = 60.0
-TRAINING_SHARE = 0.85
-CHECK_SHARE = 0.05
+CHECK_SHARE = 0.03
 VIEWS_SHARE = 0.1
 WORTH_BEGINNING = 0.15
 NO_TIME = "The budget left no time to train a network; give a longer one."
-TRIAL_SIDE = 64
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained network, its accuracy and probabilities (N, K) on the validation part, its checks and its facts."""
+def train_network(parts: Parts, settings: TrainSettings, plan: Plan, *, begin: nn.Module | None = None) -> Candidate:
+    """Train the network that resolved `settings` describe on the training part, from the weights of `begin` on.
 
-    model: Model
-    accuracy: float
-    validation_NK: NDArray[np.float64]
-    checks: list[study.Check]
-    facts: dict[str, Any]
-
-
-def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
-    """Train the network that resolved `settings` describe on the training part.
-
+    Where there are checkpoints it goes on from the newest, with the settings it was begun with.
     Raises TrainingError when the clock has left no time worth beginning, or the loss stops being a
     number; ModelError when the network does not fit.
     """
+    record = Record.open(plan.run, settings.model)
+    kept = record.kept
+    if kept is not None:
+        settings = TrainSettings(**kept.plain["settings"])
+        plan.decide("resumed after step", kept.plain["pace"]["step"] + 1, "the newest whole checkpoint")
     budget = plan.clock.budget if settings.epochs is None and settings.replay is None else None
-    if budget is not None and plan.clock.remaining() - REPORT_SECONDS < WORTH_BEGINNING * budget:
+    if kept is None and budget is not None and plan.left() < WORTH_BEGINNING * budget:
         raise TrainingError(NO_TIME)
-    classes = parts.train.images.classes
     validation = parts.validation
     with stage("check") as checking:
-        session = start(parts.train, settings)
-        first = next(session.images.batches(Order(len(session.images), session.batch_size, settings.seed)))
-        end = plan.clock.elapsed() + CHECK_SHARE * plan.clock.remaining()
-        verdict = study.checks(session, first, len(classes), lambda: end - plan.clock.elapsed())
+        session = start(parts.train, settings, begin=begin)
+        verdict = checked(session, plan, len(parts.classes), kept)
         for check in verdict:
             if not check.passed:
                 emit(
@@ -72,15 +67,15 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
                 )
         checking.outcome = ", ".join(f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict)
     with stage("train") as training:
-        session, pace = paced(session, parts, plan)
-        write_atomic(plan.run.network, session.settings.to_yaml())
+        session, pace = paced(session, parts, plan, kept)
+        write_atomic(plan.run.network(settings.model), session.settings.to_yaml())
         if pace.steps == 0:
             raise TrainingError(NO_TIME)
-        done = run(session, pace, validation, plan)
+        done = run(session, pace, validation, plan, record, verdict)
         training.outcome = f"{done} steps, {done * session.batch_size / len(session.images):.1f} epochs"
     with stage("validate") as validating:
         model, validation_NK = calibrated_model(session, validation)
-        accuracy = float((validation_NK.argmax(1) == validation.labels_N).mean())
+        accuracy = metrics.accuracy(validation_NK.argmax(1), validation.labels_N)
         validating.outcome, validating.validation_accuracy = f"validation accuracy {accuracy:.1%}", accuracy
     facts = {
         "name": settings.model,
@@ -88,46 +83,46 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan) -> Trained:
         "size": settings.size,
         "steps": done,
         "epochs": round(done * session.batch_size / len(session.images), 2),
-        "images_per_second": round(done * session.batch_size / training.seconds, 1),
+        "seconds": round(record.seconds, 1),
+        "images_per_second": round(done * session.batch_size / record.seconds, 1),
         "validation_accuracy": accuracy,
         "interval": list(wilson_interval(round(accuracy * len(validation)), len(validation))),
         "settings": session.settings.model_dump(mode="json"),
     }
-    return Trained(model, accuracy, validation_NK, verdict, facts)
+    # Of a few images what happens once would count too much: no more than three times what was measured before.
+    planned = plan.kept.get(test_time(settings.model), math.inf) / max(1, len(parts.test))
+    image_seconds = min(validating.seconds / len(validation), 3 * planned)
+    return Candidate(model, validation_NK, facts, [asdict(check) for check in verdict], image_seconds)
+
+
+def checked(session: Session, plan: Plan, classes: int, kept: Checkpoint | None) -> list[study.Check]:
+    """Return the verdict on a session before it is trained, within a share of the time left; or the checkpoint's."""
+    if kept is not None:
+        return [study.Check(**check) for check in kept.plain["checks"]]
+    first = next(session.images.batches(Order(len(session.images), session.batch_size, session.settings.seed)))
+    end = plan.clock.elapsed() + CHECK_SHARE * plan.left()
+    return study.checks(session, first, classes, lambda: end - plan.clock.elapsed())
 
 
 def calibrated_model(session: Session, validation: Part) -> tuple[Model, NDArray[np.float64]]:
     """Return a session's network as a model, its temperature fitted, and its probabilities on the validation part."""
     classes = len(validation.classes)
-    model = Model(
-        classifier=NetworkClassifier.of(session.forward, session.settings, classes),
-        classes=validation.classes,
-        size=session.forward.side,
-        fit_to_square=session.settings.fit_to_square,
-        name=session.settings.model,
-    )
-    log_NK = np.log(model.probabilities_of(validation).clip(1e-30))
+
+    def model(forward: Forward) -> Model:
+        classifier = NetworkClassifier.of(forward, session.settings, classes)
+        member = Member(session.settings.model, classifier, forward.side)
+        return Model((member,), validation.classes, session.settings.fit_to_square)
+
+    log_NK = np.log(model(session.forward).probabilities_of(validation).clip(1e-30))
     forward = session.forward.calibrated(log_NK, validation.labels_N)
-    model = replace(model, classifier=NetworkClassifier.of(forward, session.settings, classes))
-    return model, softmax(log_NK / forward.temperature, axis=1)
+    return model(forward), softmax(log_NK / forward.temperature, axis=1)
 
 
-def plan_network(parts: Parts, settings: FitSettings, plan: Plan) -> TrainSettings:
-    """Return the settings of the network `fit` trains, at a size that the time left affords."""
-    shared = {name: getattr(settings, name) for name in (*DataSettings.model_fields, "device", "budget")}
-    open_settings = TrainSettings(**shared)
-    side = min(planning.full_side(planning.native_side(parts.train)), TRIAL_SIDE)
-    trial = open_settings.model_copy(update={"size": side, "batch_size": 128, "flip": False})
-    session = start(parts.train.select(np.arange(min(len(parts.train), 256))), trial)
-    pixels = side**2 / timing.image_seconds(session, side)
-    plan.decide("megapixels a second", round(pixels / 1e6, 3), f"measured at {side} px")
-    seconds = TRAINING_SHARE * plan.clock.remaining() / timing.mean_cost(session)
-    open_settings = open_settings.model_copy(update={"threads": torch.get_num_threads()})
-    return planning.resolve(open_settings, parts, plan, affordable=pixels * seconds)
+def start(part: Part, settings: TrainSettings, *, begin: nn.Module | None = None) -> Session:
+    """Return a session on a part: its images held decoded where they fit into memory, else read as needed.
 
-
-def start(part: Part, settings: TrainSettings) -> Session:
-    """Return a session on a part: its images held decoded where they fit into memory, else read as needed."""
+    The network is a copy of `begin`, or a new one.
+    """
     assert settings.size is not None
     side, held = settings.size, 3 * settings.size**2 * len(part) <= settings.memory * 2**30 / 2
     images: Images
@@ -139,46 +134,58 @@ def start(part: Part, settings: TrainSettings) -> Session:
     else:
         images = StoredImages(part, side, cores() if settings.workers is None else settings.workers)
         sample_NHWC = torch.from_numpy(part.select(np.arange(0, len(part), -(-len(part) // SAMPLE))).squares(side))
+    if begin is not None:
+        return Session(Forward.of(copy.deepcopy(begin), settings), images, part.images.keys, settings)
     return Session.start(settings, images, sample_NHWC, classes=len(part.images.classes), names=part.images.keys)
 
 
-def paced(session: Session, parts: Parts, plan: Plan) -> tuple[Session, Pace]:
+def paced(session: Session, parts: Parts, plan: Plan, kept: Checkpoint | None = None) -> tuple[Session, Pace]:
     """Return the session and how long to train it: the epochs asked for, or what the clock leaves.
 
-    Time is kept for validation, test and report. Where predicting from two views would take more
-    than a tenth of what is left, one view must do.
+    With a checkpoint the pace goes on from there. Time is kept for validation and test. Where predicting
+    from two views would take more than a tenth of what is left, one view must do.
     """
-    settings = session.settings
+    settings, state = session.settings, kept.plain["pace"] if kept else None
+    pace = None if settings.epochs is None else Pace.fixed(session.steps(settings.epochs))
     if settings.replay is not None:
-        pace = recorded_pace(Path(settings.replay))
-        plan.pace(*pace.decisions)
+        pace = recorded_pace(Path(settings.replay), settings.model)
+        plan.go_back(settings.model, pace.decisions)
+    if pace is not None:
+        if state:
+            pace.load_state_dict(state)
         return session, pace
-    if settings.epochs is not None:
-        return session, Pace.fixed(session.steps(settings.epochs))
-    cost = {side: session.batch_size * timing.image_seconds(session, side) for side in timing.sides(session)}
+    plan.go_back(settings.model, decisions_of(state) if state else ())
+    few = {"images": min(128, session.batch_size), "steps": 2}
+    cost = {side: session.batch_size * timing.image_seconds(session, side, **few) for side in timing.sides(session)}
     plan.decide("seconds a step", {str(side): round(seconds, 4) for side, seconds in cost.items()}, "measured")
-    predicting = timing.prediction_seconds(session) * (len(parts.validation) + len(parts.test))
-    if settings.views and predicting > VIEWS_SHARE * plan.clock.remaining():
-        session = session.without_views()
-        plan.decide("views", False, f"predicting from both would take {predicting:.1f} s")
-        predicting /= 2
-    reserve = REPORT_SECONDS + 1.1 * predicting
-    plan.decide("seconds kept for validation, test and report", round(reserve, 2), "measured speed of prediction")
+    an_image = 1.1 * timing.prediction_seconds(session)
+    if settings.views and an_image * (len(parts.validation) + len(parts.test)) > VIEWS_SHARE * plan.left():
+        session, an_image = session.without_views(), an_image / 2
+        plan.decide("views", False, f"predicting from both would take {2000 * an_image:.1f} ms an image")
+    validating = an_image * len(parts.validation)
+    plan.keep(test_time(settings.model), an_image * len(parts.test))
+    plan.decide("seconds kept", {name: round(each, 2) for name, each in plan.kept.items()}, "measured speeds")
     pace = Pace.timed(
-        lambda: plan.clock.remaining() - reserve,
+        lambda: plan.left() - validating,
         lambda progress: cost[session.side_at(progress)],
-        plan.pace,
+        partial(plan.pace, settings.model),
         most_steps=session.steps(MOST_EPOCHS),
+        state=state,
     )
     return session, pace
 
 
-def run(session: Session, pace: Pace, validation: Part, plan: Plan) -> int:
+def run(
+    session: Session, pace: Pace, validation: Part, plan: Plan, record: Record, verdict: Sequence[study.Check]
+) -> int:
     """Train; once an epoch look at some of the validation part and write the history; return the steps done."""
     glance = Glance.at(validation, session)
-    begun, each_epoch = plan.clock.elapsed(), session.steps(1.0)
-    done, seen = 0, ""
-    for done, progress, watch in session.run(pace):
+    course = session.course(pace, record.kept)
+    begun, each_epoch = plan.clock.elapsed() - record.seconds, session.steps(1.0)
+    settled = {"settings": session.settings.model_dump(mode="json"), "checks": [asdict(each) for each in verdict]}
+    seen = ""
+    for done, progress in course:
+        record.seconds = plan.clock.elapsed() - begun
         epoch = done * session.batch_size / len(session.images)
         if done % each_epoch == 0 or done == pace.steps:
             figures = glance(session)
@@ -190,16 +197,17 @@ def run(session: Session, pace: Pace, validation: Part, plan: Plan) -> int:
             line = {
                 "step": done,
                 "epoch": round(epoch, 3),
-                "seconds": round(plan.clock.elapsed() - begun, 3),
-                "loss": watch.mean(),
+                "seconds": round(record.seconds, 3),
+                "loss": course.watch.mean(),
                 "learning_rate": session.learning_rate(progress),
                 **figures,
             }
-            plan.run.add_history(line)
+            record.add(line)
             seen = f", validation {figures['validation_accuracy']:.1%}"
-        loss = "" if watch.latest is None else f", loss {watch.latest:.3f}"
+        record.keep(course, seconds=plan.clock.elapsed(), **settled)
+        loss = "" if course.watch.latest is None else f", loss {course.watch.latest:.3f}"
         emit(Progress(task="train", done=done, total=pace.steps, unit="steps", detail=f"epoch {epoch:.1f}{loss}{seen}"))
-    return done
+    return pace.step
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The plan: what data, device and clock decide about a network, written down before it is acted on."""
 
 import math
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,17 @@ import torch
 from saccade import study
 from saccade.data import Part, Parts
 from saccade.device import Usage, cores, free_threads
-from saccade.errors import SettingError
+from saccade.errors import RunError, SettingError
 from saccade.files import read_json
 from saccade.run import Run
 from saccade.settings import TrainSettings
 from saccade.train.budget import Clock, Decision, Pace
+from saccade.train.checkpoint import seconds_spent
 
 SIDES = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 """Sides a network may be trained at."""
+TRAINING_SHARE = 0.85
+"""Of the time left, that a network is planned to be trained for; the rest is for what is around it."""
 ENOUGH = 450_000.0
 """Images after which a network gains little from smaller ones, were they as cheap as larger ones."""
 
@@ -29,7 +34,27 @@ class Plan:
     def __init__(self, run: Run, clock: Clock, seed: int) -> None:
         self.run, self.clock, self.seed = run, clock, seed
         self.decisions: list[dict[str, Any]] = []
-        self.paces: list[Decision] = []
+        self.paces: dict[str, list[Decision]] = {}
+        self.kept: dict[str, float] = {}
+        self.deadline = math.inf
+
+    @classmethod
+    def resume(cls, run: Run, clock: Clock, seed: int) -> "Plan":
+        """Return the plan of a run begun before: its decisions so far, and a clock that counts the time it has spent.
+
+        Time counts as far as it was recorded, in plan.json or in a checkpoint.
+        """
+        plan = cls(run, clock, seed)
+        spent = seconds_spent(run.checkpoints)
+        if (run.path / "plan.json").exists():
+            recorded = run.read("plan")
+            try:
+                spent = max(spent, recorded["seconds"])
+                plan.decisions, plan.paces = recorded["decisions"], _paces(recorded)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise RunError(f"{run.path / 'plan.json'} is damaged; the run's files were changed.") from error
+        plan.clock = replace(clock, spent=spent)
+        return plan
 
     def choose_threads(self, usage: Usage) -> None:
         """Compute with no more threads than there are cores that other programs leave free."""
@@ -43,23 +68,50 @@ class Plan:
         self.decisions.append({"at": round(self.clock.elapsed(), 2), "what": what, "value": value, "why": why})
         self._write()
 
-    def pace(self, *decisions: Decision) -> None:
-        """Record decisions about the number of training steps."""
-        self.paces.extend(decisions)
+    def keep(self, what: str, seconds: float) -> None:
+        """Keep some of the time for `what` is to be done later; 0 seconds give it back."""
+        self.kept[what] = seconds
+
+    def left(self) -> float:
+        """Return the seconds left for the work at hand: until its deadline, or the budget's end less what is kept."""
+        return min(self.deadline - self.clock.elapsed(), self.clock.remaining() - sum(self.kept.values()))
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Give the work in the block a deadline: so many seconds from now."""
+        before, self.deadline = self.deadline, min(self.deadline, self.clock.elapsed() + seconds)
+        try:
+            yield
+        finally:
+            self.deadline = before
+
+    def pace(self, network: str, *decisions: Decision) -> None:
+        """Record decisions about the number of a network's training steps."""
+        self.paces.setdefault(network, []).extend(decisions)
+        self._write()
+
+    def go_back(self, network: str, paces: Sequence[Decision]) -> None:
+        """Record that of the decisions about a network's steps only these hold: it goes on from a checkpoint."""
+        self.paces[network] = list(paces)
         self._write()
 
     def _write(self) -> None:
-        paces = [asdict(decision) for decision in self.paces]
-        self.run.write("plan", {"budget_seconds": self.clock.budget, "decisions": self.decisions, "paces": paces})
+        written = {"budget_seconds": self.clock.budget, "seconds": round(self.clock.elapsed(), 2)}
+        paces = {network: [asdict(decision) for decision in each] for network, each in self.paces.items()}
+        self.run.write("plan", {**written, "decisions": self.decisions, "paces": paces})
 
 
-def recorded_pace(path: Path) -> Pace:
-    """Return the pace that an earlier run's plan.json recorded; raises SettingError where there is none."""
+def recorded_pace(path: Path, network: str) -> Pace:
+    """Return a network's pace that an earlier run's plan.json recorded; raises SettingError where there is none."""
     try:
-        return Pace([Decision(**decision) for decision in read_json(path)["paces"]])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        reason = f"{path} is not a plan.json with recorded steps; give that of a run with a budget."
+        return Pace(_paces(read_json(path))[network])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{path} is not a plan.json with recorded steps of {network}; give that of a run with a budget."
         raise SettingError(reason) from error
+
+
+def _paces(recorded: Mapping[str, Any]) -> dict[str, list[Decision]]:
+    return {network: [Decision(**each) for each in paces] for network, paces in recorded["paces"].items()}
 
 
 def native_side(part: Part) -> int:
@@ -83,12 +135,26 @@ def resolve(settings: TrainSettings, parts: Parts, plan: Plan, *, affordable: fl
         chosen["batch_size"] = batch_for(images)
         plan.decide("batch_size", chosen["batch_size"], f"{images:,} training images")
     if settings.flip is None:
-        symmetry = study.mirror_symmetric(parts)
-        chosen["flip"] = symmetry.symmetric
-        plan.decide("flip", chosen["flip"], symmetry.why)
+        chosen["flip"] = may_flip(parts, plan)
     if settings.views is None:
         chosen["views"] = chosen.get("flip", settings.flip)
     return settings.model_copy(update=chosen)
+
+
+def may_flip(parts: Parts, plan: Plan) -> bool:
+    """Return whether training images may be mirrored, as measured."""
+    symmetry = study.mirror_symmetric(parts)
+    plan.decide("flip", symmetry.symmetric, symmetry.why)
+    return symmetry.symmetric
+
+
+def short(model: str) -> str:
+    """Return a network's name without its family.
+
+    >>> short("torchvision/resnet18")
+    'resnet18'
+    """
+    return model.rpartition("/")[2]
 
 
 def full_side(native: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from saccade import metrics
 from saccade.data import Parts
 from saccade.device import machine
 from saccade.events import Event, Finding, StageEnded
+from saccade.files import read_json, write_json
 from saccade.recipe.material import Material
 from saccade.study import Baseline
 
@@ -21,18 +23,35 @@ FEW, MOST_NAMED = 3, 100
 
 @dataclass
 class Diary:
-    """A listener that keeps a run's stages and findings."""
+    """A listener that keeps a run's stages and findings; in a file too, for a run that may be resumed."""
 
     stages: list[dict[str, Any]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    place: Path | None = None
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         if isinstance(event, StageEnded):
             figures = {"seconds": round(event.seconds, 3), "validation_accuracy": event.validation_accuracy}
             self.stages.append({"name": event.stage, **figures})
-        elif isinstance(event, Finding):
+            self._write()
+        elif isinstance(event, Finding) and event not in self.findings:
             self.findings.append(event)
+
+    def keep_in(self, place: Path) -> None:
+        """Go on from what the file holds of before an interruption, and keep it there from now on."""
+        if place.exists():
+            earlier = read_json(place)
+            self.stages = [*earlier["stages"], *self.stages]
+            told = [Finding(**{**each, "paths": tuple(each["paths"])}) for each in earlier["findings"]]
+            self.findings = [*told, *(finding for finding in self.findings if finding not in told)]
+        place.parent.mkdir(exist_ok=True)
+        self.place = place
+        self._write()
+
+    def _write(self) -> None:
+        if self.place is not None:
+            write_json(self.place, {"stages": self.stages, "findings": findings_json(self)})
 
     def unreadable(self) -> int:
         """Return how many images could not be read."""

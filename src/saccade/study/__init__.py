@@ -1,9 +1,14 @@
-"""Studies: baselines, checks before training, symmetry, evaluation."""
+"""Studies: baselines, checks, symmetry, transfer, search, averages, learning curves, comparison, evaluation."""
 
 from saccade.study.baselines import Baseline as Baseline
 from saccade.study.baselines import baselines as baselines
 from saccade.study.checks import Check as Check
 from saccade.study.checks import checks as checks
+from saccade.study.curves import learning_curve as learning_curve
+from saccade.study.ensemble import ensemble as ensemble
 from saccade.study.evaluate import evaluate as evaluate
 from saccade.study.symmetry import SymmetryResult as SymmetryResult
 from saccade.study.symmetry import mirror_symmetric as mirror_symmetric
+from saccade.study.transfer import Probe as Probe
+from saccade.study.transfer import log_probabilities as log_probabilities
+from saccade.study.transfer import probe as probe

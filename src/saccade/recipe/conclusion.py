@@ -1,0 +1,133 @@
+"""The end of a run: what to do next, findings.json, summary.json, and the report."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from saccade import metrics, report
+from saccade.classifiers import Model
+from saccade.events import stage
+from saccade.recipe import plan as planning
+from saccade.recipe import summary as summaries
+from saccade.recipe.advice import Evidence, next_steps
+from saccade.recipe.candidates import Candidate, Judge
+from saccade.recipe.material import Material
+from saccade.recipe.pictures import draw_inputs
+from saccade.recipe.plan import Plan
+from saccade.recipe.rounds import Averaged, Found
+from saccade.recipe.summary import Diary
+from saccade.run import Run
+
+REPORT_SECONDS = 2.0
+"""Kept for choosing, and for drawing and writing the report."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves: its folder, the chosen model, and summary.json's content."""
+
+    run: Run
+    model: Model
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the stages of one command came to."""
+
+    command: str
+    chosen: Candidate
+    candidates: Sequence[Candidate]
+    judge: Judge
+    baselines: Sequence[dict[str, Any]] = ()
+    averaged: Averaged | None = None
+    found: Found = field(default_factory=Found)
+    test: dict[str, Any] | None = None
+
+    @property
+    def network(self) -> Candidate | None:
+        """The best of the networks that were trained."""
+        trained = [each for each in self.candidates if each.facts.get("steps")]
+        return self.judge.best(trained) if trained else None
+
+
+def conclude(outcome: Outcome, material: Material, plan: Plan, diary: Diary) -> Result:
+    """Write findings.json, summary.json and the report; then the summary again, with the time all that took."""
+    parts, run, network, model = material.parts, material.run, outcome.network, outcome.chosen.model
+    validation = summaries.of_validation(parts, outcome.chosen.validation_NK)
+    summary = {
+        **summaries.of_software(),
+        "command": outcome.command,
+        **summaries.of_data(material, diary, outcome.test),
+        "stages": diary.stages,
+        "baselines": [*outcome.baselines],
+        "checks": [*network.checks] if network else [],
+        "network": network.facts if network else None,
+        "candidates": [_row(each, outcome.judge) for each in outcome.candidates],
+        "trials": [*outcome.found.trials],
+        "ensemble": asdict(outcome.averaged.ensemble) if outcome.averaged else None,
+        "chosen": outcome.chosen.name,
+        "chosen_by": "macro F1" if outcome.judge.unbalanced else "accuracy",
+        "validation": validation,
+        **({"test": outcome.test} if outcome.test else {}),
+        "next": _next(outcome, material, plan, validation),
+        "reading": summaries.reading(_history(run, network)),
+        "inputs": draw_inputs(run, parts.train, model.size, plan.seed),
+        "warnings": diary.warnings(),
+        "findings": summaries.told_findings(diary),
+        "budget_seconds": plan.clock.budget,
+        "run": str(run.path),
+    }
+    run.write("findings", summaries.findings_json(diary))
+    run.write("summary", {**summary, "seconds": round(plan.clock.elapsed(), 2)})
+    with stage("report"):
+        report.write(run)
+    summary["seconds"] = round(plan.clock.elapsed(), 2)
+    run.write("summary", summary)
+    return Result(run, model, summary)
+
+
+def _history(run: Run, network: Candidate | None) -> list[dict[str, Any]]:
+    """Return the history's lines of one network."""
+    return [line for line in run.history() if network and line["network"] == network.name]
+
+
+def _row(candidate: Candidate, judge: Judge) -> dict[str, Any]:
+    right = int((candidate.validation_NK.argmax(1) == judge.labels_N).sum())
+    return {
+        "name": candidate.name,
+        "validation_accuracy": judge.accuracy(candidate),
+        "interval": list(metrics.wilson_interval(right, len(judge.labels_N))),
+        "score": judge(candidate),
+        "seconds": candidate.facts.get("seconds"),
+    }
+
+
+def _next(outcome: Outcome, material: Material, plan: Plan, validation: dict[str, Any]) -> dict[str, Any]:
+    parts, network = material.parts, outcome.network
+    confusion = metrics.confusion_KK(outcome.chosen.validation_NK.argmax(1), outcome.judge.labels_N, len(parts.classes))
+    recalls = [row.recall if row.images else None for row in metrics.per_class(confusion)]
+    evidence = Evidence(
+        chosen=outcome.chosen.name,
+        classes=parts.classes,
+        counts=parts.train.images.class_counts().tolist(),
+        figures=outcome.test or {**validation, "confusion": confusion.tolist()},
+        recalls=recalls,
+        curve=outcome.found.curve,
+        network=network.facts if network else None,
+        trials=_fractions(outcome, network),
+        budget=plan.clock.budget,
+        native=planning.native_side(parts.train),
+        unbalanced=outcome.judge.unbalanced,
+    )
+    told = next_steps(evidence)
+    return {**told, "pairs": (outcome.test or told)["pairs"]}
+
+
+def _fractions(outcome: Outcome, network: Candidate | None) -> list[dict[str, float]]:
+    """Return what the network reached with its defaults at a fraction of its training."""
+    return [
+        {"share": trial["steps"] / network.facts["steps"], "accuracy": trial["accuracy"]}
+        for trial in outcome.found.trials
+        if network and trial["network"] == network.name and not trial["settings"] and not trial["stopped"]
+    ]

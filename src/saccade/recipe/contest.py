@@ -1,0 +1,272 @@
+"""The networks that may enter a `fit`: saccade's own from scratch, and a pretrained one, each planned and measured."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from saccade import study
+from saccade.classifiers import Member, Model, NetworkClassifier
+from saccade.data import Parts
+from saccade.errors import ModelError
+from saccade.events import Finding, emit
+from saccade.nn.pretrained import Pretrained, load
+from saccade.nn.trunks import takes
+from saccade.recipe import plan as planning
+from saccade.recipe.candidates import Candidate, Candidates, Judge, test_time
+from saccade.recipe.network import WORTH_BEGINNING, start
+from saccade.recipe.plan import Plan
+from saccade.settings import DataSettings, FitSettings, TrainSettings
+from saccade.study.baselines import stratified_order
+from saccade.study.transfer import Probe
+from saccade.train import timing
+from saccade.train.session import Session
+
+PROBE_SHARE = 0.12
+"""Of the time left, for the features of all images, the test part's included, should they be wanted."""
+PROBE_ENOUGH, PROBE_FEWEST, PROBE_MOST = 10_000, 200, 50_000
+"""Training images whose features are enough; below which they are not worth it; and the most that are taken."""
+TRANSFER_SIDES = (64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 288)
+TRANSFER_BATCH = 64
+TRANSFER_EPOCHS, TRANSFER_ENOUGH = 4.0, 40_000
+"""Passes, or images, for which a smaller side is taken rather than go without them."""
+TRANSFER_RATE, TRANSFER_STEPS, TRANSFER_LOWEST = 1e-3, 200, 0.1
+"""AdamW's learning rate for so many steps and more, and what of it the lowest layer gets."""
+HEADS_SHARE = 0.05
+"""Of the time left, for finding the best linear head."""
+MEASURED_SIDE = 64
+BOTH_SECONDS = 45.0
+"""Time left, from which a pretrained network and one from scratch are both trained: they err on other images."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network that may be trained: resolved settings, what an image costs, and its update rule.
+
+    `small` is the side of the smallest images it is trained on; `begin` is the network whose weights it
+    begins with, None for new ones.
+    """
+
+    name: str
+    settings: TrainSettings
+    image_seconds: float
+    rule: str
+    small: int
+    begin: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Features:
+    """With which settings a pretrained network's features are taken, of how many training images, at what cost each."""
+
+    settings: TrainSettings
+    images: int
+    image_seconds: float
+
+
+@dataclass(frozen=True)
+class Field:
+    """The networks planned: saccade's own, a pretrained one where there is one, and whether `both` are trained."""
+
+    own: Entry
+    tuned: Entry | None = None
+    features: Features | None = None
+    both: bool = False
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All of them."""
+        return [self.own] if self.tuned is None else [self.own, self.tuned]
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values that `of` makes the same field of."""
+        features = None if self.features is None else {**vars(self.features), "settings": _dumped(self.features)}
+        entries = [{**vars(entry), "settings": _dumped(entry), "begin": None} for entry in self.entries]
+        return {"entries": entries, "features": features, "both": self.both}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Field":
+        """Return the field that `plain` described."""
+        entries = [Entry(**{**each, "settings": TrainSettings(**each["settings"])}) for each in plain["entries"]]
+        told = plain["features"]
+        features = told and Features(**{**told, "settings": TrainSettings(**told["settings"])})
+        return cls(entries[0], entries[1] if len(entries) > 1 else None, features, plain["both"])
+
+
+def _dumped(described: Entry | Features) -> dict[str, Any]:
+    return described.settings.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What the networks' stages share: the images, the plan, and what is kept of them on disk."""
+
+    parts: Parts
+    settings: FitSettings
+    plan: Plan
+    candidates: Candidates
+    judge: Judge
+    flip: bool = False
+    """Whether images may be mirrored."""
+
+    def keep(self, name: str, candidate: Candidate) -> Candidate:
+        """Write a candidate to disk, and return it."""
+        return self.candidates.keep(name, candidate, self.judge(candidate))
+
+
+def plan_field(contest: Contest, weights: Pretrained | None) -> Field:
+    """Return the networks that the time left affords, measured and planned; those planned before an interruption."""
+    noted = contest.candidates.noted("field")
+    if noted is not None:
+        return Field.of(noted)
+    contest = replace(contest, flip=planning.may_flip(contest.parts, contest.plan))
+    budget, left = contest.settings.budget, contest.plan.left()
+    both = weights is not None and left > BOTH_SECONDS and 0.8 * left / 2 > WORTH_BEGINNING * budget
+    share = 0.5 if both else 1.0
+    transfer = None if weights is None else _transfer_if_fit(contest, weights, share)
+    if transfer is None:
+        field = Field(plan_own(contest, 1.0))
+    else:
+        tuned, features = transfer
+        field = Field(plan_own(contest, share), tuned, features, both)
+    contest.candidates.note("field", field.plain())
+    return field
+
+
+def _transfer_if_fit(contest: Contest, weights: Pretrained, share: float) -> tuple[Entry, Features] | None:
+    """Plan the transfer; where weights found on the machine turn out not to be usable, say so and go on without."""
+    try:
+        return plan_transfer(contest, weights, share)
+    except ModelError as error:
+        emit(Finding(kind="weights", severity="warning", detail=f"{weights.model} is left out: {error}"))
+        return None
+
+
+def plan_own(contest: Contest, share: float) -> Entry:
+    """Return saccade's own network from scratch, at a size that its share of the time left affords."""
+    parts, plan = contest.parts, contest.plan
+    open_settings = _open(contest)
+    side = min(planning.full_side(planning.native_side(parts.train)), MEASURED_SIDE)
+    session = _measured(parts, open_settings, side)
+    pixels = side**2 / timing.image_seconds(session, side)
+    plan.decide("megapixels a second", round(pixels / 1e6, 3), f"{open_settings.model}, measured at {side} px")
+    growth = timing.mean_pixels(session) / side**2
+    affordable = pixels * planning.TRAINING_SHARE * share * plan.left() / growth
+    resolved = planning.resolve(open_settings, parts, plan, affordable=affordable)
+    assert resolved.size is not None
+    image_seconds = timing.mean_pixels(session, resolved.size) / pixels
+    return Entry(resolved.model, resolved, image_seconds, session.rule, session.side_at(0.0, resolved.size))
+
+
+def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[Entry, Features] | None:
+    """Return the pretrained network to fine-tune, and how its features are to be taken.
+
+    None, and the reason in plan.json, where the time left is not enough for either.
+    """
+    parts, plan = contest.parts, contest.plan
+    asked = contest.settings.pretrained
+    pretrained = weights.model if asked == "auto" else asked
+    given = {"model": weights.model, "pretrained": pretrained, "batch_size": TRANSFER_BATCH}
+    open_settings = _open(contest).model_copy(update=given)
+    sides = _sides(weights, planning.native_side(parts.train))
+    session = _measured(parts, open_settings, sides[0])
+    training = timing.image_seconds(session, sides[0], images=TRANSFER_BATCH) / sides[0] ** 2
+    predicting = timing.prediction_seconds(session, images=TRANSFER_BATCH) / sides[0] ** 2
+    loading = _loading_seconds(parts, sides[0])
+    told = {"training": round(1e-6 / training, 3), "prediction": round(1e-6 / predicting, 3)}
+    plan.decide("megapixels a second", told, f"{weights.model}, measured at {sides[0]} px")
+    probing = PROBE_SHARE * plan.left()
+    others = len(parts.validation) + len(parts.test)
+
+    def affordable(side: int) -> int:
+        return min(len(parts.train), PROBE_MOST, int(probing / (predicting * side**2 + loading)) - others)
+
+    enough = min(len(parts.train), PROBE_ENOUGH)
+    side = max((side for side in sides if affordable(side) >= enough), default=sides[0])
+    if affordable(side) < min(enough, PROBE_FEWEST):
+        plan.decide("transfer", False, f"features of {enough:,} images would take more than {probing:.1f} s")
+        return None
+    plan.decide("features", {"side": side, "images": affordable(side)}, f"in {probing:.1f} s")
+    seconds = predicting * side**2 + loading
+    features = Features(open_settings.model_copy(update={"size": side}), affordable(side), seconds)
+    pixels = planning.TRAINING_SHARE * share * (plan.left() - probing) / training
+    images = {side: pixels / timing.mean_pixels(session, side) for side in sides}
+    wanted = min(TRANSFER_EPOCHS * len(parts.train), TRANSFER_ENOUGH)
+    size = max((side for side in sides if images[side] >= wanted), default=sides[0])
+    plan.decide("size", size, f"{weights.model}, {images[size]:,.0f} images could be trained on")
+    rate = TRANSFER_RATE * min(1.0, math.sqrt(images[size] / TRANSFER_BATCH / TRANSFER_STEPS))
+    plan.decide("learning_rate", float(f"{rate:.2g}"), "less for few steps: they could not mend what a high one breaks")
+    chosen = {"size": size, "learning_rate": float(f"{rate:.2g}"), "lowest_rate": TRANSFER_LOWEST}
+    settings = open_settings.model_copy(update=chosen)
+    image_seconds = timing.mean_pixels(session, size) * training
+    return Entry(weights.model, settings, image_seconds, session.rule, session.side_at(0.0, size)), features
+
+
+def probe_features(contest: Contest, features: Features) -> tuple[Candidate, Probe]:
+    """Return the linear classifier on a pretrained network's features, as a candidate and with the features."""
+    parts, plan, settings, images = contest.parts, contest.plan, features.settings, features.images
+    kept, tensors = contest.candidates.get("probe"), contest.candidates.noted_arrays("features")
+    if kept is not None and tensors is not None:
+        plan.keep(test_time(kept.name), kept.image_seconds * len(parts.test))
+        classifier = kept.model.members[0].classifier
+        assert isinstance(classifier, NetworkClassifier)
+        return kept, Probe(kept.name, classifier.forward_, **tensors, penalty=kept.facts["penalty"])
+    chosen = np.sort(stratified_order(parts.train.labels_N)[:images])
+    train = parts.train if images >= len(parts.train) else parts.train.select(chosen)
+    session = start(parts.train.select(chosen[:2]), settings)
+    limit = max(1.0, HEADS_SHARE * plan.left())
+    begun = plan.clock.elapsed()
+    name = f"linear on {planning.short(settings.model)}"
+    found = study.probe(session.forward, train, parts.validation, name=name, seconds=limit)
+    seconds = plan.clock.elapsed() - begun
+    image_seconds = features.image_seconds
+    validation_NK = np.exp(study.log_probabilities(found.forward, found.held_VND))
+    facts = {"size": settings.size, "penalty": found.penalty, "images": len(train), "seconds": round(seconds, 1)}
+    candidate = Candidate(_model(found, settings, parts), validation_NK, facts, image_seconds=image_seconds)
+    contest.candidates.note_arrays("features", found.arrays())
+    plan.keep(test_time(candidate.name), image_seconds * len(parts.test))
+    return contest.keep("probe", candidate), found
+
+
+def refitted_probe(member: Member, probe: Probe, seconds: float) -> Member:
+    """Return the linear classifier on features, fitted to training and validation images together, if in time."""
+    classifier, forward = member.classifier, probe.refitted(seconds)
+    assert isinstance(classifier, NetworkClassifier)
+    if forward is None:
+        return member
+    return replace(member, classifier=NetworkClassifier.of(forward, classifier.settings_, len(classifier.classes_)))
+
+
+def _model(probe: Probe, settings: TrainSettings, parts: Parts) -> Model:
+    classifier = NetworkClassifier.of(probe.forward, settings, len(parts.classes))
+    return Model((Member(probe.name, classifier, probe.forward.side),), parts.classes, settings.fit_to_square)
+
+
+def _open(contest: Contest) -> TrainSettings:
+    shared = {name: getattr(contest.settings, name) for name in (*DataSettings.model_fields, "device", "budget")}
+    return TrainSettings(**shared, threads=torch.get_num_threads(), flip=contest.flip, views=contest.flip)
+
+
+def _measured(parts: Parts, settings: TrainSettings, side: int) -> Session:
+    """Return a session on a few images, to be measured."""
+    few = parts.train.select(np.arange(min(len(parts.train), 256)))
+    return start(few, settings.model_copy(update={"size": side, "batch_size": settings.batch_size or 128}))
+
+
+def _loading_seconds(parts: Parts, side: int) -> float:
+    """Return what reading, decoding and resizing an image takes."""
+    few = parts.train.select(np.arange(min(len(parts.train), 64)))
+    begun = time.perf_counter()
+    few.squares(side)
+    return (time.perf_counter() - begun) / len(few)
+
+
+def _sides(weights: Pretrained, native: int) -> list[int]:
+    """Return the sides that a pretrained network takes, up to its own, and to three times the images'."""
+    most, trunk = min(weights.size, max(3 * native, TRANSFER_SIDES[0])), load(weights)
+    return [side for side in TRANSFER_SIDES if side <= most and takes(trunk, side)] or [weights.size]

@@ -1,0 +1,157 @@
+"""`fit` and `train` from pretrained weights: what enters, what is kept, what is refused before anything is written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from saccade import recipe
+from saccade.classifiers import Model, NetworkClassifier
+from saccade.data.batches import ArrayImages
+from saccade.errors import InputError, ModelError
+from saccade.recipe.conclusion import Result
+from saccade.settings import FitSettings, TrainSettings
+from saccade.train.session import Session
+from tests.photos import photo_folder
+
+SHARED = Path(__file__).parents[3] / "shared" / "weights" / "squeezenet1_0_imagenet.safetensors"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of small photos in three classes."""
+    return photo_folder(tmp_path_factory.mktemp("source") / "photos", 30)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with the weights of a tiny network, as if it had been trained elsewhere."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "elsewhere.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=1000).state_dict(), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def result(photos: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """Return a short `fit` that had these weights."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SACCADE_STATE", str(tmp_path_factory.mktemp("state")))
+        settings = FitSettings(budget=25, pretrained=f"timm/test_resnet={weights}")
+        return recipe.fit(photos, settings, out=tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_every_kind_of_candidate_is_told(result: Result) -> None:
+    told = {row["name"]: row for row in result.summary["candidates"]}
+    assert "linear on test_resnet" in told
+    assert any(row["name"] in told for row in result.summary["baselines"])
+    for row in told.values():
+        low, high = row["interval"]
+        assert low <= row["validation_accuracy"] <= high
+    best = max(row["score"] for row in told.values())
+    assert result.summary["ensemble"] or told[result.summary["chosen"]]["score"] == best
+    assert result.summary["chosen_by"] == "accuracy"
+
+
+def test_the_clock_was_kept_and_its_decisions_are_on_disk(result: Result) -> None:
+    assert result.summary["seconds"] < 30
+    decided = {row["what"] for row in json.loads((result.run.path / "plan.json").read_text())["decisions"]}
+    assert {"flip", "features", "megapixels a second", "size", "learning_rate", "trials", "refit"} <= decided
+
+
+def test_the_run_holds_what_a_finished_one_should_and_no_more(result: Result) -> None:
+    names = {path.name for path in result.run.path.iterdir()}
+    assert {"model", "summary.json", "report.html", "plan.json", "settings.yaml", "split.csv"} <= names
+    assert "candidates" not in names
+    report = (result.run.path / "report.html").read_text()
+    assert "linear on test_resnet" in report
+    assert "What to do next" in report
+
+
+def test_the_saved_model_predicts_as_the_one_that_was_evaluated(result: Result, photos: Path) -> None:
+    again = Model.load(result.run.model)
+    images = sorted(photos.rglob("*.jpg"))[:12] or sorted(photos.rglob("*.png"))[:12]
+    assert [p.label for p in again.predict(images)] == [p.label for p in result.model.predict(images)]
+
+
+def test_a_pretrained_network_is_trained_saved_and_loaded(photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(pretrained=str(weights), epochs=2, size=64, batch_size=16, device="cpu")
+    first = recipe.train(photos, settings, out=tmp_path / "first")
+    second = recipe.train(photos, settings, out=tmp_path / "second")
+    assert first.summary["network"]["name"] == "timm/test_resnet"
+    assert first.summary["network"]["settings"]["optimizer"] is None
+    files = [(result.run.model / "model.safetensors").read_bytes() for result in (first, second)]
+    assert files[0] == files[1]
+    classifier = Model.load(first.run.model).members[0].classifier
+    assert isinstance(classifier, NetworkClassifier)
+    trained = classifier.forward_.network.state_dict()
+    before = timm.create_model("test_resnet", num_classes=0)
+    before.load_state_dict(load_file(weights), strict=False)
+    moved = [
+        not torch.equal(trained[f"body.trunk.{name}"], value)
+        for name, value in before.state_dict().items()
+        if value.ndim == 4
+    ]
+    assert all(moved)
+    published = timm.get_pretrained_cfg("test_resnet")
+    assert published is not None
+    mean = published.mean
+    np.testing.assert_allclose(trained["standardize.mean_C"].numpy() / 255, mean, atol=1e-6)
+
+
+def test_a_transformer_is_used_at_the_one_side_it_takes(photos: Path, tmp_path: Path, ledger_folder: Path) -> None:
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit", num_classes=5).state_dict(), tmp_path / "vit.safetensors")
+    settings = FitSettings(budget=25, pretrained=f"timm/test_vit={tmp_path / 'vit.safetensors'}")
+    result = recipe.fit(photos, settings, out=tmp_path / "run")
+    decided = json.loads((result.run.path / "plan.json").read_text())["decisions"]
+    assert [each["value"]["side"] for each in decided if each["what"] == "features"] == [160]
+    assert "linear on test_vit" in {row["name"] for row in result.summary["candidates"]}
+
+
+def test_a_network_that_is_not_the_weights_is_refused(photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(model="convnet", pretrained=str(weights), epochs=1)
+    with pytest.raises(ModelError, match="weights are of timm/test_resnet, and model=convnet was given; leave"):
+        recipe.train(photos, settings, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_hold_no_numbers_are_refused_before_anything_is_written(
+    photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(weights)
+    tensors["conv1.0.weight"][0] = torch.nan
+    save_file(tensors, tmp_path / "broken.safetensors")
+    with pytest.raises(ModelError, match="holds values that are not numbers"):
+        recipe.fit(photos, FitSettings(pretrained=str(tmp_path / "broken.safetensors")), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_without_weights_to_be_had_train_nothing(photos: Path) -> None:
+    x_NHWC = torch.zeros(4, 64, 64, 3, dtype=torch.uint8)
+    settings = TrainSettings(model="timm/test_resnet", pretrained="none", size=64, batch_size=2, flip=False)
+    with pytest.raises(ModelError, match='There are no weights for "pretrained=none" here; give a NAME or a FILE'):
+        Session.start(settings, ArrayImages(x_NHWC, torch.zeros(4).long()), x_NHWC, classes=2, names=["a"] * 4)
+
+
+def test_weights_that_cannot_be_had_leave_nothing_behind(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "not.safetensors").write_bytes(b"weights")
+    for asked in (str(tmp_path / "not.safetensors"), str(tmp_path / "none.safetensors"), "resnet1800"):
+        with pytest.raises(InputError):
+            recipe.fit(photos, FitSettings(pretrained=asked), out=tmp_path / "run")
+        with pytest.raises(InputError):
+            recipe.train(photos, TrainSettings(pretrained=asked, epochs=1), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the SqueezeNet weights are not at hand (../shared)")
+def test_real_features_beat_pixels_on_few_photos(tmp_path: Path, ledger_folder: Path) -> None:
+    few = photo_folder(tmp_path / "few", 14)
+    result = recipe.fit(few, FitSettings(budget=25, pretrained=str(SHARED)), out=tmp_path / "run")
+    told = {row["name"]: row["validation_accuracy"] for row in result.summary["candidates"]}
+    classical = max(row["validation_accuracy"] for row in result.summary["baselines"])
+    assert told["linear on squeezenet1_0"] >= classical
