@@ -105,12 +105,12 @@ def test_a_pretrained_network_is_trained_saved_and_loaded(photos: Path, weights:
 
 def test_a_transformer_is_used_at_the_one_side_it_takes(photos: Path, tmp_path: Path, ledger_folder: Path) -> None:
     torch.manual_seed(0)
-    save_file(timm.create_model("test_vit", num_classes=5).state_dict(), tmp_path / "vit.safetensors")
-    settings = FitSettings(budget=25, pretrained=f"timm/test_vit={tmp_path / 'vit.safetensors'}")
+    save_file(timm.create_model("vit_tiny_patch16_224", num_classes=5).state_dict(), tmp_path / "vit.safetensors")
+    settings = FitSettings(budget=25, pretrained=f"timm/vit_tiny_patch16_224={tmp_path / 'vit.safetensors'}")
     result = recipe.fit(photos, settings, out=tmp_path / "run")
     decided = json.loads((result.run.path / "plan.json").read_text())["decisions"]
-    assert [each["value"]["side"] for each in decided if each["what"] == "features"] == [160]
-    assert "linear on test_vit" in {row["name"] for row in result.summary["candidates"]}
+    assert [each["value"]["side"] for each in decided if each["what"] == "features"] == [224]
+    assert "linear on vit_tiny_patch16_224" in {row["name"] for row in result.summary["candidates"]}
 
 
 def test_a_network_that_is_not_the_weights_is_refused(photos: Path, weights: Path, tmp_path: Path) -> None:

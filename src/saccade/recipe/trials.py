@@ -14,7 +14,7 @@ from saccade.optim import DEFAULTS
 from saccade.recipe.contest import Contest, Entry
 from saccade.recipe.network import Glance, start
 from saccade.settings import TrainSettings
-from saccade.study.search import Range, Trial, best_trial, draws, run_trial
+from saccade.study.search import TIME_UP, Range, Trial, best_trial, draws, run_trial
 from saccade.train.session import Session
 
 SHARE = 0.15
@@ -78,7 +78,7 @@ class _Race:
         self.trials: list[Trial] = []
 
     def best(self, count: int) -> Entry | None:
-        """Run so many trials; return the network with the settings of the one to follow, None where all failed."""
+        """Run so many trials; return the network with the settings of the best, None where every loss went astray."""
         small = self.entry.settings.model_copy(update={"size": self.entry.small})
         session = start(self.contest.parts.train, small, begin=self.entry.begin)
         glance = Glance.at(self.contest.parts.validation, session)
@@ -90,7 +90,7 @@ class _Race:
         why = _why(best, self.trials)
         self.contest.plan.decide(f"settings of {self.entry.name}", dict(best.settings) or "defaults", why)
         tuned = self.entry.settings.model_copy(update=dict(best.settings))
-        return None if best.stopped else _with(self.entry, tuned)
+        return None if best.stopped not in ("", TIME_UP) else _with(self.entry, tuned)
 
     def _run(self, session: Session, glance: Glance, drawn: Mapping[str, Any]) -> None:
         trial_session = replace(session.on_trial(), settings=session.settings.model_copy(update=dict(drawn)))

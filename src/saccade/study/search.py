@@ -18,6 +18,7 @@ EXPLODED = 3.0
 LOST = 1.25
 """And half-way, where its validation loss is more than this times the best trial's at that point."""
 HALF = 0.5
+TIME_UP = "its time was up"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def run_trial(
     try:
         for done, _, watch in session.run(Pace.fixed(steps)):
             if seconds() <= 0:
-                return Trial(settings, nothing, 0.0, half_loss, "its time was up")
+                return Trial(settings, nothing, 0.0, half_loss, TIME_UP)
             if first is None:
                 first = watch.latest
             elif watch.latest is not None and watch.latest > EXPLODED * first:

@@ -13,9 +13,21 @@ from saccade.train.loop import train
 from saccade.train.session import Session
 from saccade.train.watch import Watch
 
+FEW, LONG = 8, 1.5
+"""Images measured first, and the seconds that more of them may take, to be measured after these."""
+
 
 def image_seconds(session: Session, side: int, *, images: int = 128, steps: int = 4) -> float:
-    """Return the seconds that training on one image of this side takes: the shortest of a few steps, on a copy."""
+    """Return the seconds that training on one image of this side takes: the shortest of a few steps, on a copy.
+
+    Measured at `images` a step, or, where that would take long, at FEW.
+    """
+    roughly = _step_seconds(session, side, FEW, 1)
+    return roughly if roughly * images * steps > LONG else _step_seconds(session, side, images, steps)
+
+
+def _step_seconds(session: Session, side: int, images: int, steps: int) -> float:
+    """Return the seconds an image, of the shortest of `steps` steps; one more goes before them."""
     trial = replace(session.on_trial(), settings=session.settings.model_copy(update={"batch_size": images}))
     training = replace(trial.training(), prepare=lambda batch, _: trial.forward.to_input(batch.x_NHWC, side))
     times = []
@@ -25,16 +37,22 @@ def image_seconds(session: Session, side: int, *, images: int = 128, steps: int 
     return min(after - before for before, after in pairwise(times)) / trial.batch_size
 
 
-def prediction_seconds(session: Session, *, images: int = 256) -> float:
-    """Return the seconds that predicting one image takes, over its views, measured on blank images."""
+def prediction_seconds(session: Session, *, images: int = 256, times: int = 3) -> float:
+    """Return the seconds that predicting one image takes, over its views, measured on blank images.
+
+    Measured on `images`, or, where that would take long, on FEW.
+    """
     side = session.forward.side
-    x_NHWC = torch.zeros(images, side, side, 3, dtype=torch.uint8)
-    times = []
-    for _ in range(3):
+
+    def seconds(count: int) -> float:
+        x_NHWC = torch.zeros(count, side, side, 3, dtype=torch.uint8)
         begun = time.perf_counter()
         session.forward.log_probabilities(x_NHWC)
-        times.append(time.perf_counter() - begun)
-    return min(times) / images
+        return (time.perf_counter() - begun) / count
+
+    seconds(FEW)  # the first time is not like the others
+    roughly = seconds(FEW)
+    return roughly if roughly * images * times > LONG else min(seconds(images) for _ in range(times))
 
 
 def sides(session: Session, full: int | None = None) -> Counter[int]:
