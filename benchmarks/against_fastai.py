@@ -128,9 +128,10 @@ def draw(rows: list[Row]) -> None:
             bars = [[abs(r["test"]["interval"][end] - r["test"]["accuracy"]) for r in shown] for end in (0, 1)]
             if shown:
                 panel.errorbar(seconds, reached, bars, fmt="o", capsize=3, color=COLOURS[tool], label=tool)
-        panel.set(title=source, xlabel="wall time of the whole process (s)", ylabel="test accuracy", xlim=(0, None))
+        panel.set(title=source, xlabel="wall time of the whole process (s)", ylabel="test accuracy")
+        panel.set(xlim=(0, 1.08 * max(row["seconds"] for row in rows if row["source"] == source)))
         panel.grid(alpha=0.3)
-        panel.legend(loc="lower right")
+        panel.legend(loc="center left")
     RESULTS.mkdir(exist_ok=True)
     figure.savefig(RESULTS / "against_fastai.svg", metadata={"Date": None})
     figure.savefig(RESULTS / "against_fastai.png", dpi=150)
