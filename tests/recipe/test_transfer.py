@@ -9,12 +9,18 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from saccade import recipe
+from saccade import data, recipe
 from saccade.classifiers import Model, NetworkClassifier
 from saccade.data.batches import ArrayImages
 from saccade.errors import InputError, ModelError
+from saccade.nn import pretrained
+from saccade.recipe.candidates import Candidates, Judge
 from saccade.recipe.conclusion import Result
+from saccade.recipe.contest import Contest, Field, plan_field
+from saccade.recipe.plan import Plan
+from saccade.run import Run
 from saccade.settings import FitSettings, TrainSettings
+from saccade.train import Clock
 from saccade.train.session import Session
 from tests.photos import photo_folder
 
@@ -103,14 +109,21 @@ def test_a_pretrained_network_is_trained_saved_and_loaded(photos: Path, weights:
     np.testing.assert_allclose(trained["standardize.mean_C"].numpy() / 255, mean, atol=1e-6)
 
 
-def test_a_transformer_is_used_at_the_one_side_it_takes(photos: Path, tmp_path: Path, ledger_folder: Path) -> None:
+def test_a_transformer_is_planned_at_the_one_side_it_takes(photos: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    save_file(timm.create_model("vit_tiny_patch16_224", num_classes=5).state_dict(), tmp_path / "vit.safetensors")
-    settings = FitSettings(budget=25, pretrained=f"timm/vit_tiny_patch16_224={tmp_path / 'vit.safetensors'}")
-    result = recipe.fit(photos, settings, out=tmp_path / "run")
-    decided = json.loads((result.run.path / "plan.json").read_text())["decisions"]
-    assert [each["value"]["side"] for each in decided if each["what"] == "features"] == [224]
-    assert "linear on vit_tiny_patch16_224" in {row["name"] for row in result.summary["candidates"]}
+    file = tmp_path / "vit.safetensors"
+    save_file(timm.create_model("vit_tiny_patch16_224", num_classes=5).state_dict(), file)
+    settings = FitSettings(budget=600, pretrained=f"timm/vit_tiny_patch16_224={file}")
+    images = data.integrity(data.open(photos, settings))
+    parts = data.split(images, np.arange(len(images)), settings)
+    run = Run.create(tmp_path / "run", "photos")
+    judge = Judge.of(parts.train, parts.validation)
+    contest = Contest(parts, settings, Plan(run, Clock(600), 0), Candidates(run), judge)
+    field = plan_field(contest, pretrained.find(settings.pretrained))
+    assert field.tuned is not None
+    assert field.features is not None
+    assert (field.features.settings.size, field.tuned.settings.size, field.tuned.small) == (224, 224, 224)
+    assert Field.of(json.loads(json.dumps(field.plain()))) == field
 
 
 def test_a_network_that_is_not_the_weights_is_refused(photos: Path, weights: Path, tmp_path: Path) -> None:
