@@ -94,10 +94,15 @@ class Usage:
 
 
 def _busy_seconds() -> tuple[float, float]:
-    """Return the processor seconds used so far, on the cores this process may use: by everything, and by itself."""
+    """Return the processor seconds used so far, on the cores this process may use: by everything, and by itself.
+
+    What other programs do at low priority does not count: it gives way.
+    """
     each, own = psutil.cpu_times(percpu=True), os.times()
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(each))
-    busy = sum(times.user + times.system + getattr(times, "nice", 0.0) for n, times in enumerate(each) if n in allowed)
+    low = hasattr(os, "getpriority") and os.getpriority(os.PRIO_PROCESS, 0) > 0
+    kinds = ("user", "system", "nice") if low else ("user", "system")
+    busy = sum(getattr(times, kind, 0.0) for n, times in enumerate(each) if n in allowed for kind in kinds)
     return busy, own.user + own.system + own.children_user + own.children_system
 
 
