@@ -48,8 +48,8 @@ BOTH_SECONDS = 45.0
 class Entry:
     """A network that may be trained: resolved settings, what an image costs, and its update rule.
 
-    `small` is the side of the smallest images it is trained on; `begin` is the network whose weights it
-    begins with, None for new ones.
+    `small` is the side of the smallest images it is trained on, `smallest` of those it may be tried on;
+    `begin` is the network whose weights it begins with, None for new ones.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Entry:
     image_seconds: float
     rule: str
     small: int
+    smallest: int
     begin: nn.Module | None = None
 
 
@@ -160,7 +161,8 @@ def plan_own(contest: Contest, share: float) -> Entry:
     resolved = planning.resolve(open_settings, parts, plan, affordable=affordable)
     assert resolved.size is not None
     image_seconds = timing.mean_pixels(session, resolved.size) / pixels
-    return Entry(resolved.model, resolved, image_seconds, session.rule, session.side_at(0.0, resolved.size))
+    small, smallest = session.side_at(0.0, resolved.size), max(planning.SIDES[0], resolved.size // 2)
+    return Entry(resolved.model, resolved, image_seconds, session.rule, small, smallest)
 
 
 def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[Entry, Features] | None:
@@ -204,7 +206,8 @@ def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[
     chosen = {"size": size, "learning_rate": float(f"{rate:.2g}"), "lowest_rate": TRANSFER_LOWEST}
     settings = open_settings.model_copy(update=chosen)
     image_seconds = timing.mean_pixels(session, size) * training
-    return Entry(weights.model, settings, image_seconds, session.rule, session.side_at(0.0, size)), features
+    small, smallest = session.side_at(0.0, size), max(sides[0], size // 2)
+    return Entry(weights.model, settings, image_seconds, session.rule, small, smallest), features
 
 
 def probe_features(contest: Contest, features: Features) -> tuple[Candidate, Probe]:
