@@ -6,6 +6,7 @@ from saccade.cli.summary import result_text
 
 SUMMARY: dict[str, Any] = {
     "run": "r", "chosen": "mlp", "validation": {"accuracy": 0.5}, "seconds": 3.0, "warnings": ["one file left out"],
+    "split": {"validation": 40}, "classes": ["a", "b"],
 }  # fmt: skip
 
 

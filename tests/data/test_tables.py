@@ -95,6 +95,8 @@ def test_wrong_manifests_get_a_clear_sentence(folder: Path) -> None:
     )
     write_csv(path, [(a,)], "file")
     assert "lacks the columns path and label" in refusal(path)
+    path.write_bytes(bytes(range(128, 256)) + b"\x00\x01,\x02\n")
+    assert "list.csv is no table of text: give lines such as path,label and cats/1.jpg,cat" in refusal(path)
     write_csv(path, [(a, "cat"), ("./" + a, "dog")], "path,label")
     assert f'gives "{a}" two labels, "cat" and "dog"; saccade needs one label an image' in refusal(path)
     write_csv(path, [(a, "cat", "train"), (a, "cat", "test")], "path,label,split")

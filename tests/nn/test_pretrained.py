@@ -342,8 +342,13 @@ def test_damaged_files_are_refused_up_front(tmp_path: Path) -> None:
             file = tmp_path / f"noise{suffix}"
             file.write_bytes(draw.randbytes(length))
             assert message(lambda: find(str(file))).startswith(f'"{file}" is damaged or no ')  # noqa: B023
+    misnamed = tmp_path / "misnamed.safetensors"
+    torch.save({"weight": torch.zeros(2)}, misnamed)
+    assert message(lambda: find(str(misnamed))) == (
+        f'"{misnamed}" is no safetensors file but one of torch.save; name it .pth.'
+    )
     file.write_text("<!DOCTYPE html><title>404</title>")
-    assert message(lambda: find(str(file))).startswith(f'"{file}" is damaged or no file of weights (')
+    assert message(lambda: find(str(file))).startswith(f'"{file}" is damaged or no file of weights')
 
 
 class _Bomb:

@@ -155,8 +155,17 @@ def test_unbalanced_classes_are_said_to_be_chosen_by_macro_f1() -> None:
         "in which every class counts the same."
     )
     assert sentence in told(next_steps(known(unbalanced=True)), "classes")
-    assert told(next_steps(known(unbalanced=True, recalls=(1.0, 1.0, 1.0))), "classes") == sentence
+    alone = told(next_steps(known(unbalanced=True, recalls=(1.0, 1.0, 1.0))), "classes")
+    assert alone == f"Photos of “owl” would tell most: there are 40 to learn from. {sentence}"
     assert "macro F1" not in json.dumps(next_steps(known()))
+
+
+def test_certainty_that_is_always_there_is_no_sign_of_a_wrong_label() -> None:
+    sure = mistakes(0.99, 0.98)
+    assert told(next_steps(known(figures=sure)), "labels")
+    images = int(np.sum(sure["confusion"]))
+    boasting = {**sure, "calibration": [{"images": images, "confidence": 1.0, "accuracy": 0.6}]}
+    assert told(next_steps(known(figures=boasting)), "labels") == ""
 
 
 def mistakes(*probabilities: float) -> dict[str, Any]:
@@ -193,7 +202,7 @@ def test_pairs_are_the_largest_counts_beside_the_diagonal() -> None:
     ]
     assert confused_pairs([[3, 0], [0, 4]], ["a", "b"]) == []
     assert told(next_steps(known()), "confusion").startswith(
-        "“cat” was taken for “dog” 10 times in 100, and 4 times the other way round: 74 % of all mistakes."
+        "10 of 100 “cat” were taken for “dog”, and 4 the other way round: 74 % of all mistakes."
     )
 
 

@@ -4,13 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from saccade import recipe
+from saccade import data, recipe
 from saccade.classifiers import Model
 from saccade.errors import InputError, RunError, SourceError
+from saccade.events import Finding, listening
+from saccade.recipe.material import tell_small
 from saccade.run import Run
-from saccade.settings import FitSettings, TrainSettings
+from saccade.settings import DataSettings, FitSettings, TrainSettings
 from tests.photos import messy_folder, photo_folder
 
 
@@ -116,3 +119,20 @@ def test_one_image_instead_of_several_is_refused(run: Path, photos: Path) -> Non
     with pytest.raises(InputError, match=r"A single image given; expected several: predict\(\[image\]\)"):
         model.predict(str(photos / "disc" / "0000.jpg"))
     assert model.predict([None])[0].error  # type: ignore[list-item]
+
+
+def test_small_parts_are_told() -> None:
+    """Of thirty images in a hundred ten points are chance; of eight hundred they are not."""
+
+    def told(images: int) -> list[str]:
+        heard: list[object] = []
+        x_NHW = np.arange(images * 16).reshape(images, 4, 4)
+        arrays = data.from_arrays((x_NHW % 251).astype(np.uint8), [0, 1] * (images // 2), name="x")
+        parts = data.split(arrays, np.arange(images), DataSettings())
+        with listening(heard.append):
+            tell_small(parts)
+        return [event.detail for event in heard if isinstance(event, Finding) and event.kind == "small-part"]
+
+    asked = "part has 30 images: where 80 % of them are named correctly, anything from 63 to 90 % may be true"
+    assert told(200) == [f"the validation {asked}", f"the test {asked}"]
+    assert told(800) == []

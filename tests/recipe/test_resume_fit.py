@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from saccade import recipe
 from saccade.classifiers import Model
+from saccade.errors import RunError
 from saccade.events import Event, StageStarted, listening
 from saccade.run import Run
 from saccade.settings import FitSettings
@@ -62,6 +63,8 @@ def test_interrupted_at_every_stage_it_ends_and_looks_once(
     assert {"linear on test_resnet", "timm/test_resnet"} <= {row["name"] for row in result.summary["candidates"]}
     assert not (out / "candidates").exists()
     assert Model.load(out / "model").name == result.summary["chosen"]
+    with pytest.raises(RunError, match=r"is finished, and is of .*photos, not of digits; give --out another name"):
+        recipe.fit("digits", settings, out=out, resume=True)
     assert recipe.fit(photos, settings, out=out, resume=True).summary == json.loads((out / "summary.json").read_text())
 
 

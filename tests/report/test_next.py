@@ -74,7 +74,7 @@ def test_it_comes_first_and_the_page_stays_whole(made: tuple[Run, Page, str]) ->
     _, page, _ = made
     assert page.faults == []
     sections = [attributes["id"] for attributes in page.all("section")]
-    assert sections[:3] == ["verdict", "next", "baselines"]
+    assert sections[:3] == ["verdict", "next", "mistakes"]
     assert all(image.get("alt") for image in page.all("img"))
     assert len(page.all("caption")) == len(page.all("table"))
 

@@ -55,9 +55,13 @@ def test_a_classifier_no_better_than_the_commonest_class_is_not_praised() -> Non
     assert verdict(summary(GOOD)).convincing
 
 
-def test_overlapping_intervals_are_not_called_a_lead() -> None:
+def test_a_lead_that_may_be_chance_is_not_called_one() -> None:
     clear, unclear = summary(GOOD), summary(GOOD)
-    unclear["baselines"][1].update(validation_accuracy=0.93, interval=[0.88, 0.96])
+    unclear["baselines"][1].update(validation_accuracy=0.93)
+    clear["beside_simple"] = {"p": 0.01, "difference": 0.2, "first_alone": 9, "second_alone": 1}
+    unclear["beside_simple"] = {"p": 0.2, "difference": 0.1, "first_alone": 5, "second_alone": 1}
+    assert "It stands beside the best simple baseline (linear softmax on pixels" in said(summary(GOOD))
+    assert "it alone named 5 of the images correctly, the baseline 1, which may be chance" in said(unclear)
     assert "It is clearly ahead of the best simple baseline (linear softmax on pixels" in said(clear)
     assert "It is not clearly ahead of the best simple baseline (linear softmax on pixels, 93.0 %" in said(unclear)
 
@@ -102,11 +106,12 @@ def test_warnings_name_what_is_wrong() -> None:
         {"kind": "converted", "severity": "note", "paths": ["b"], "detail": "CMYK"},
     ]
     assert verdict(found, findings).warnings == (
+        "It is not clearly better than always giving the same answer, which would be right for 62.5\xa0%.",
+        "Never recognised: “dog”.",
         "stopped early",
         "The data check found unreadable files: see “What the data check found”.",
         "1 check before training failed: “initial loss”.",
         "With only 32 test images, the 95 % interval is wide (39.3 to 71.8\xa0%).",
-        "Never recognised: “dog”.",
     )
 
 

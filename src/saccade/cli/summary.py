@@ -12,6 +12,8 @@ SHOWN = 3
 
 def result_text(summary: Mapping[str, Any]) -> str:
     """Return what `fit` and `train` end with, from summary.json's content."""
+    from saccade.report import verdict
+
     run = str(summary["run"])
     took = seconds(summary["seconds"])
     if summary.get("budget_seconds"):
@@ -19,9 +21,9 @@ def result_text(summary: Mapping[str, Any]) -> str:
     test, baselines = summary.get("test"), summary.get("baselines")
     rows = [
         ("Test", _accuracy(test) if test else f"sealed until `saccade evaluate {quote(run)}`"),
-        ("Chosen", f"{summary['chosen']}, validation accuracy {percent(summary['validation']['accuracy'])}"),
+        ("Chosen", _chosen(summary)),
         ("Beside it", _baselines(baselines) if baselines else ""),
-        *[("Warning", warning) for warning in _first(summary["warnings"])],
+        *[("Warning", warning.replace("\u00a0", " ")) for warning in _first(verdict(summary).warnings)],
         *[("Next", step["text"]) for step in _advice(summary)],
         ("Took", took),
         ("Report", f"{run}/report.html"),
@@ -29,6 +31,14 @@ def result_text(summary: Mapping[str, Any]) -> str:
         ("Predict", f"saccade predict {quote(run)} PATH…"),
     ]
     return _aligned([row for row in rows if row[1]])
+
+
+def _chosen(summary: Mapping[str, Any]) -> str:
+    validation = summary["validation"]
+    told = f"{summary['chosen']}, validation accuracy {percent(validation['accuracy'])}"
+    if summary.get("chosen_by") == "macro F1":
+        told += f", chosen by macro F1 ({validation['macro_f1']:.3f}), in which every class counts the same"
+    return told
 
 
 def evaluation_text(test: Mapping[str, Any]) -> str:

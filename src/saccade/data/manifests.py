@@ -109,9 +109,11 @@ def _columns(found: Iterable[str], path: Path) -> dict[str, str]:
     """Return for each known column what the table calls it (letter case is free), or an empty string."""
     named = {name.strip().casefold(): name for name in found}
     missing = [name for name in _REQUIRED if name not in named]
+    if missing and not all(name.isprintable() for name in named):
+        raise SourceError(f"{path} is no table of text: give lines such as path,label and cats/1.jpg,cat, in UTF-8.")
     if missing:
         raise SourceError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {' and '.join(missing)}; expected path and "
-            f"label (and split and group if you like), found: {', '.join(named) or 'nothing'}."
+            f"label (and split and group if you like), found: {', '.join([*named][:10]) or 'nothing'}."
         )
     return {name: named.get(name, "") for name in _COLUMNS}

@@ -98,6 +98,8 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
+        if zipfile.is_zipfile(file):
+            raise ModelError(f'"{file}" is no safetensors file but one of torch.save; name it .pth.') from error
         raise ModelError(f'"{file}" is damaged or no safetensors file ({_first_line(error)}).') from error
 
 
@@ -109,7 +111,9 @@ def _pickled(file: Path) -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r"Unsupported (?:global|class)\W+(?:GLOBAL )?([\w.]+)", str(error))
         if found is None:
-            raise ModelError(f'"{file}" is damaged or no file of weights ({_first_line(error)}).') from error
+            raise ModelError(
+                f'"{file}" is damaged or no file of weights; give what torch.save(network.state_dict(), FILE) wrote.'
+            ) from error
         raise ModelError(
             f'"{file}" holds more than tensors ({found[1]}), which would run code and is never loaded; '
             "save only the weights, with torch.save(network.state_dict(), FILE)."

@@ -16,9 +16,11 @@ PAIRS, CLASSES = 4, 4
 HARDLY = 0.005
 """A gain in accuracy that nobody would notice: half a point."""
 GOOD_RECALL, CLASS_GAIN = 0.95, 0.02
+BOASTING = 0.1
+"""How much surer than right a classifier may be on average for its certainty to be taken for a sign."""
 FEW_EPOCHS, MANY_EPOCHS = 10, 40
 # What is worth trying although nobody measured it, in points of accuracy, to put it among what was measured.
-NO_NETWORK, CUT_SHORT = 0.05, 0.02
+NO_NETWORK, CUT_SHORT, SMALLEST = 0.05, 0.02, 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,13 @@ class Evidence:
         """How many of them were named wrongly."""
         table = self.figures.get("confusion")
         return self.looked_at - int(np.trace(table)) if table else 0
+
+    @property
+    def boast(self) -> float:
+        """How much higher its probabilities are, on average, than how often it is right."""
+        filled = [row for row in self.figures.get("calibration") or [] if row["images"]]
+        gap = sum(row["images"] * (row["confidence"] - row["accuracy"]) for row in filled)
+        return float(gap / max(self.looked_at, 1))
 
     @property
     def error(self) -> float:
@@ -204,7 +213,9 @@ def _of_classes(known: Evidence, weak: Sequence[Mapping[str, Any]]) -> Iterator[
             told += "How far more would help was not measured."
         yield Step("classes", f"{told} {unbalanced}" if known.unbalanced else told, _worth_of_classes(known, weak))
     elif known.unbalanced:
-        yield Step("classes", unbalanced, 0)
+        smallest = known.classes[list(known.counts).index(fewest)]
+        told = f"Photos of {listed([smallest])} would tell most: there are {fewest:,} to learn from. {unbalanced}"
+        yield Step("classes", told, min(SMALLEST, known.error))
 
 
 def _worth_of_classes(known: Evidence, weak: Sequence[Mapping[str, Any]]) -> float:
@@ -222,7 +233,7 @@ def _worth_of_classes(known: Evidence, weak: Sequence[Mapping[str, Any]]) -> flo
 def _labels(known: Evidence) -> Iterator[Step]:
     listed_mistakes = known.figures.get("mistakes") or []
     sure = sum(mistake["probability"] >= CONFIDENT for mistake in listed_mistakes)
-    if not sure:
+    if not sure or known.boast > BOASTING:  # its certainty tells nothing about labels
         return
     # Only the surest mistakes are kept: where all of them are sure, there may be more.
     least = "At least " if sure == len(listed_mistakes) < known.mistakes else ""
@@ -245,10 +256,11 @@ def _confusion(known: Evidence, pairs: Sequence[Mapping[str, Any]]) -> Iterator[
     both = pair["count"] + back
     share = both / max(known.mistakes, 1)
     true, predicted = listed([pair["true"]]), listed([pair["predicted"]])
-    told = f"{true} was taken for {predicted} {pair['count']:,} times in {pair['images']:,}"
-    told += f", and {back:,} times the other way round" if back else ""
+    told = f"{pair['count']:,} of {pair['images']:,} {true} were taken for {predicted}"
+    told += f", and {back:,} the other way round" if back else ""
     told += f": {percent(share, 0)} of all mistakes"
-    ask = "If you can tell them apart in the pictures, photos that show the difference help; if not, join the classes."
+    ask = "If you can tell them apart in the pictures, photos that show the difference help; "
+    ask += "if not, think of joining the classes."
     yield Step("confusion", f"{told}. {ask}", both / max(known.looked_at, 1) / 2)
 
 

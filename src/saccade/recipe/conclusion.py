@@ -17,6 +17,7 @@ from saccade.recipe.plan import Plan
 from saccade.recipe.rounds import Averaged, Found
 from saccade.recipe.summary import Diary
 from saccade.run import Run
+from saccade.study.compare import compare
 
 REPORT_SECONDS = 2.0
 """Kept for choosing, and for drawing and writing the report."""
@@ -69,6 +70,7 @@ def conclude(outcome: Outcome, material: Material, plan: Plan, diary: Diary) -> 
         "chosen": outcome.chosen.name,
         "chosen_by": "macro F1" if outcome.judge.unbalanced else "accuracy",
         "validation": validation,
+        "beside_simple": _beside_simple(outcome),
         **({"test": outcome.test} if outcome.test else {}),
         "next": _next(outcome, material, plan, validation),
         "reading": summaries.reading(_history(run, network)),
@@ -90,6 +92,17 @@ def conclude(outcome: Outcome, material: Material, plan: Plan, diary: Diary) -> 
 def _history(run: Run, network: Candidate | None) -> list[dict[str, Any]]:
     """Return the history's lines of one network."""
     return [line for line in run.history() if network and line["network"] == network.name]
+
+
+def _beside_simple(outcome: Outcome) -> dict[str, Any] | None:
+    """Return how the chosen classifier's answers to the validation images compare with the best simple one's."""
+    names = {row["name"] for row in outcome.baselines}
+    simple = next((each for each in outcome.candidates if each.name in names), None)
+    if simple is None or simple.name == outcome.chosen.name:
+        return None
+    labels_N = outcome.judge.labels_N
+    mine_N, its_N = (each.validation_NK.argmax(1) == labels_N for each in (outcome.chosen, simple))
+    return {"name": simple.name, **asdict(compare(mine_N, its_N))}
 
 
 def _row(candidate: Candidate, judge: Judge) -> dict[str, Any]:

@@ -10,12 +10,16 @@ from typing import TypeVar
 from saccade import audit, data
 from saccade.data import Parts
 from saccade.errors import InputError, RunError, SettingError
-from saccade.events import stage
+from saccade.events import Finding, emit, stage
 from saccade.files import write_atomic, write_csv
+from saccade.metrics import wilson_interval
+from saccade.report.words import plural
 from saccade.run import Run, refuse_place
 from saccade.settings import DataSettings
 
 AnySettings = TypeVar("AnySettings", bound=DataSettings)
+FEW_TO_JUDGE = 100
+"""Images of a part, below which an accuracy on it is known to some ten points at best."""
 SPLIT = ("image", "hash", "class", "part")
 
 
@@ -83,6 +87,8 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
     RunError before anything is written.
     """
     begun = Run.resume(out) if resume else None
+    if resume and begun is None:
+        emit(Finding(kind="resume", detail=f"There is no run in {out} yet: this begins one.", severity="warning"))
     with ExitStack() as kept:
         if begun is None:
             refuse_place(source, out, resume=resume)
@@ -110,9 +116,24 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
                 _refuse_changed(source, parts, run)
             sizes = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
             record.outcome = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
-        place = Path(source)
-        origin = str(place.absolute()) if place.exists() else images.source
-        yield Material(parts, run, origin, found, copied, begun is not None)
+            tell_small(parts)
+        yield Material(parts, run, origin(source), found, copied, begun is not None)
+
+
+def origin(source: str | Path) -> str:
+    """Return where a source is, as a run remembers it: the whole path, or a data set's name."""
+    place = Path(source)
+    return str(place.absolute()) if place.exists() else str(source)
+
+
+def tell_small(parts: Parts) -> None:
+    """Say how little figures of the validation and the test part tell where these are small."""
+    for name, part in (("validation", parts.validation), ("test", parts.test)):
+        if len(part) < FEW_TO_JUDGE:
+            low, high = wilson_interval(round(0.8 * len(part)), len(part))
+            few = f"the {name} part has {plural(len(part), 'image')}: where 80 % of them are named correctly, "
+            few += f"anything from {100 * low:.0f} to {100 * high:.0f} % may be true"
+            emit(Finding(kind="small-part", detail=few, severity="warning"))
 
 
 def _refuse_changed(source: str | Path, parts: Parts, run: Run) -> None:

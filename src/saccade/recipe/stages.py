@@ -7,7 +7,7 @@ import torch
 
 from saccade.classifiers import Model
 from saccade.device import Usage, resolve_device
-from saccade.errors import ModelError
+from saccade.errors import ModelError, RunError
 from saccade.events import Finding, emit, listening, stage
 from saccade.files import write_atomic
 from saccade.ledger import Ledger
@@ -17,7 +17,7 @@ from saccade.recipe.candidates import Candidates, Judge
 from saccade.recipe.conclusion import REPORT_SECONDS, Outcome, Result, conclude
 from saccade.recipe.contest import Contest
 from saccade.recipe.evaluation import keep, look_once
-from saccade.recipe.material import discarded_on_refusal, gather, in_force
+from saccade.recipe.material import discarded_on_refusal, gather, in_force, origin
 from saccade.recipe.network import train_network
 from saccade.recipe.plan import Plan
 from saccade.recipe.rounds import average, choose, classical, networks
@@ -48,7 +48,7 @@ def fit(
     """
     if resume:
         settings = in_force(settings, out)
-        if (result := finished(out)) is not None:
+        if (result := finished(out, source)) is not None:
             return result
     clock = Clock(settings.budget) if clock is None else replace(clock, budget=settings.budget)
     ledger = Ledger.default().ready()
@@ -102,7 +102,7 @@ def train(
     settings = _with_weights(settings)
     if resume:
         settings = in_force(settings, out)
-        if (result := finished(out)) is not None:
+        if (result := finished(out, source)) is not None:
             return result
     if settings.epochs is None and settings.budget is None:
         settings = settings.model_copy(update={"budget": FitSettings().budget})
@@ -125,13 +125,23 @@ def train(
         return conclude(Outcome("train", trained, [trained], judge), material, plan, diary)
 
 
-def finished(out: Path | None) -> Result | None:
-    """Return what the run in `out` came to; None where there is none, or work is left."""
+def finished(out: Path | None, source: str | Path) -> Result | None:
+    """Return what the run in `out` came to; None where there is none, or work is left.
+
+    Raises RunError where it was of another source.
+    """
     run = Run.resume(out)
     if run is None or not run.finished:
         return None
+    summary = run.read_summary()
+    if origin(source) != summary["source"]:
+        raise RunError(
+            f"The run in {run.path} is finished, and is of {summary['source']}, not of {source}; "
+            "give --out another name to begin one."
+        )
+    emit(Finding(kind="resume", detail=f"The run in {run.path} is finished: nothing was left to do."))
     Candidates(run).discard()
-    return Result(run, Model.load(run.model), run.read_summary())
+    return Result(run, Model.load(run.model), summary)
 
 
 def _with_weights(settings: TrainSettings) -> TrainSettings:

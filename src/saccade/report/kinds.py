@@ -11,6 +11,7 @@ KINDS: dict[str, tuple[str, str]] = {
         "What is not in a part cannot be learned, chosen by or tested there.",
     ),
     "small-class": ("Very small classes", "Too few images to learn from, choose by and test."),
+    "small-part": ("Few images to judge by", "Figures of a small part say little; more labelled photos tell more."),
     "imbalance": ("Unbalanced classes", "Some classes have many more images than others."),
     "duplicate": ("Duplicates", "The same picture more than once."),
     "near-duplicate": ("Near duplicates", "Almost the same picture more than once."),

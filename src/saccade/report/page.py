@@ -1,5 +1,6 @@
 """One self-contained HTML page from a run's folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from saccade.files import write_atomic
 from saccade.report import words
 from saccade.report.palette import PALETTE
-from saccade.report.sections import SECTIONS, Material, top
+from saccade.report.sections import SECTIONS, WORKINGS, Material, Section, top
 from saccade.run import Run
 
 
@@ -35,10 +36,15 @@ def render(run: Run) -> str:
         findings=words.clean(_optional(run, "findings", None)),
         settings="\n".join(words.clean(line) for line in settings.splitlines()),
     )
-    built = [(name, title, build(material)) for name, title, build in SECTIONS]
-    sections = [{"name": name, "title": title, "view": view} for name, title, view in built if view is not None]
-    context = {"summary": material.summary, "palette": PALETTE, "sections": sections, **top(material)}
+    groups = {"sections": _built(SECTIONS, material), "workings": _built(WORKINGS, material)}
+    context = {"summary": material.summary, "palette": PALETTE, **groups, **top(material)}
     return _environment().get_template("page.html.jinja").render(context)
+
+
+def _built(sections: Sequence[Section], material: Material) -> list[dict[str, Any]]:
+    """Return the sections for which there is something to show."""
+    built = [(name, title, build(material)) for name, title, build in sections]
+    return [{"name": name, "title": title, "view": view} for name, title, view in built if view is not None]
 
 
 def _environment() -> Environment:

@@ -23,6 +23,8 @@ _STEPS = {
     "budget": "More time",
 }
 LISTED, FULL_MATRIX = 200, 24
+FEW_ANSWERS = 60
+"""Below which nothing can be said of how often each probability is right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +257,8 @@ def calibration(material: Material) -> View | None:
     if not bins:
         return None
     images = sum(row["images"] for row in bins)
+    if images < FEW_ANSWERS:
+        return None
     gap = sum(row["images"] * (row["confidence"] - row["accuracy"]) for row in bins if row["images"]) / max(images, 1)
     return {"chart": charts.calibration(bins), "error": material.figures.get("calibration_error"), "gap": gap}
 
@@ -296,19 +300,24 @@ def record(material: Material) -> View:
     }
 
 
+Section = tuple[str, str, Callable[[Material], View | None]]
+
 # In the order of the page: template and id, heading, builder.
-SECTIONS: tuple[tuple[str, str, Callable[[Material], View | None]], ...] = (
+SECTIONS: tuple[Section, ...] = (
     ("next", "What to do next", next_steps),
-    ("baselines", "Beside the baselines", baselines),
+    ("mistakes", "The worst mistakes", mistakes),
     ("confusion", "What is taken for what", confusion),
     ("classes", "Class by class", classes),
-    ("mistakes", "The worst mistakes", mistakes),
-    ("calibration", "Can its probabilities be believed?", calibration),
     ("findings", "What the data check found", findings),
     ("split", "Classes and split", split),
+    ("baselines", "Beside the baselines", baselines),
+    ("calibration", "Can its probabilities be believed?", calibration),
     ("inputs", "Images as the classifier sees them", inputs),
+)
+WORKINGS: tuple[Section, ...] = (
     ("checks", "Checks before training", checks),
     ("training", "How training went", training),
     ("time", "Where the time went", time),
     ("record", "Settings and machine", record),
 )
+"""Sections for those who want to know how the classifier was made, folded away for the others."""

@@ -10,6 +10,9 @@ from saccade.report.words import interval, listed, percent, plural
 Summary = Mapping[str, Any]
 Findings = Sequence[Mapping[str, Any]]
 
+CLEAR = 0.05
+"""The probability of a lead by chance, below which it counts (McNemar's exact test)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -21,6 +24,7 @@ class Verdict:
 
     part: str
     classifier: str
+    described: str
     accuracy: float
     bounds: tuple[float, float] | None
     right: int
@@ -44,6 +48,7 @@ def verdict(summary: Summary, findings: Findings = ()) -> Verdict:
     return Verdict(
         part=part,
         classifier=summary["chosen"],
+        described=described(summary["chosen"], [row["name"] for row in summary.get("baselines") or []]),
         accuracy=figures["accuracy"],
         bounds=(bounds[0], bounds[1]) if bounds else None,
         right=round(figures["accuracy"] * images),
@@ -52,6 +57,23 @@ def verdict(summary: Summary, findings: Findings = ()) -> Verdict:
         sentences=tuple(_sentences(summary, part)),
         warnings=tuple(_warnings(summary, findings, part)),
     )
+
+
+def described(name: str, baselines: Sequence[str] = ()) -> str:
+    """Return what a classifier is, for someone who does not know its name.
+
+    >>> described("linear on resnet18")
+    'a simple classifier on what a network trained on other photos sees in yours (linear on resnet18)'
+    """
+    if " + " in name:
+        return "the average of " + ", and of ".join(described(each, baselines) for each in name.split(" + "))
+    if name in baselines:
+        return f"a simple classifier, not a network ({name})"
+    if name.startswith("linear on "):
+        return f"a simple classifier on what a network trained on other photos sees in yours ({name})"
+    if name.startswith(("torchvision/", "timm/")):
+        return f"a network trained on other photos, then on yours ({name})"
+    return f"a network trained on your images alone ({name})"
 
 
 def majority(summary: Summary, part: str) -> float | None:
@@ -118,13 +140,17 @@ def _beside_baselines(summary: Summary) -> Iterator[str]:
         beaten = f" It did better on validation than the network, {network['name']}." if network else ""
         yield f"The winner is a classical classifier, not a network: {reached}.{beaten}"
         return
-    mine = summary["validation"]
-    best_bounds, my_bounds = best.get("interval"), mine.get("interval")
-    against = f"the best simple baseline ({reached}, against {percent(mine['accuracy'])})"
-    if not best_bounds or not my_bounds or my_bounds[0] > best_bounds[1]:
+    against = f"the best simple baseline ({reached}, against {percent(summary['validation']['accuracy'])})"
+    paired = summary.get("beside_simple")
+    if paired is None:
+        yield f"It stands beside {against}."
+    elif paired["p"] < CLEAR and paired["difference"] > 0:
         yield f"It is clearly ahead of {against}."
     else:
-        yield f"It is not clearly ahead of {against}: their intervals overlap."
+        alone = (
+            f"it alone named {paired['first_alone']:,} of the images correctly, the baseline {paired['second_alone']:,}"
+        )
+        yield f"It is not clearly ahead of {against}: {alone}, which may be chance."
 
 
 def _beside_validation(summary: Summary) -> Iterator[str]:
@@ -149,6 +175,13 @@ def _looks(looks: int) -> str:
 
 
 def _warnings(summary: Summary, findings: Findings, part: str) -> Iterator[str]:
+    figures = summary[part]
+    bounds, share = figures.get("interval"), majority(summary, part)
+    if bounds and share is not None and bounds[0] <= share:
+        yield f"It is not clearly better than always giving the same answer, which would be right for {percent(share)}."
+    never = [row["class"] for row in figures.get("per_class") or [] if row["images"] and not row["recall"]]
+    if never:
+        yield f"Never recognised: {listed(never)}."
     told = tuple(finding["detail"] for finding in findings if finding.get("paths") or finding["kind"] == "check")
     yield from (warning for warning in summary.get("warnings") or [] if not warning.startswith(told))
     grave = {title(row["kind"]).lower(): None for row in findings if row.get("paths") and row.get("severity") != "note"}
@@ -157,14 +190,9 @@ def _warnings(summary: Summary, findings: Findings, part: str) -> Iterator[str]:
     failed = [check["name"] for check in summary.get("checks") or [] if not check["passed"]]
     if failed:
         yield f"{plural(len(failed), 'check')} before training failed: {listed(failed)}."
-    figures = summary[part]
-    bounds = figures.get("interval")
     if bounds and bounds[1] - bounds[0] > 0.1:
         images = figures.get("images") or summary["split"][part]
         yield f"With only {plural(images, f'{part} image')}, the 95 % interval is wide ({interval(bounds)})."
-    never = [row["class"] for row in figures.get("per_class") or [] if row["images"] and not row["recall"]]
-    if never:
-        yield f"Never recognised: {listed(never)}."
     absent = [row["class"] for row in figures.get("per_class") or [] if not row["images"]]
     if absent:
         yield f"Without {part} images, so not measured: {listed(absent)}."

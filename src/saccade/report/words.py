@@ -77,6 +77,8 @@ def plain(value: Any) -> str:
         return ", ".join(map(plain, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return number(value) if isinstance(value, int) else "–" if value is None else str(value)
 
 

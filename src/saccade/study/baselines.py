@@ -152,7 +152,7 @@ def _linear(train: Sample, validation: Sample, seconds: float) -> Baseline:
     models = LinearSoftmax(time_limit=limit).fit_path(train.x_NHWC, train.y_N, penalties)
     right = [int(np.sum(model.predict(validation.x_NHWC) == validation.y_N)) for model in models]
     best = int(np.argmax(right))
-    early = f"stopped by the clock after {models[best].n_iter_} steps" if models[best].stopped_ == "time" else ""
+    early = f"stopped by the clock at step {models[best].n_iter_}" if models[best].stopped_ == "time" else ""
     return _baseline("linear softmax", models[best], right[best], perf_counter() - begun, (train, validation), early)
 
 
