@@ -1,37 +1,48 @@
-"""Multinomial logistic regression on pixels or features: a softmax over s = W x + b."""
+"""Linear classifiers of pixels or features, s = W x + b, at the minimum of a loss and a penalty of one's choice."""
 
+import warnings
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import compute_class_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
-from saccade.classifiers.neighbors import flat
-from saccade.classifiers.objective import BLOCK, Objective, on_all_cores, through
+from saccade.classifiers.inputs import checked, checked_pair
+from saccade.classifiers.losses import loss_of
+from saccade.classifiers.objective import Objective
+from saccade.classifiers.penalties import Penalty
+from saccade.classifiers.solvers import SOLVERS, Found, Optimum, Solver, solve
+from saccade.classifiers.standardised import BLOCK, Standardised, on_all_cores
 from saccade.errors import InputError, SettingError
 
 Array = NDArray[Any]
 
 
-class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Softmax classifier (lectures 2 and 3) at the minimum of its mean cross-entropy plus `penalty` * sum W^2.
+class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Linear classifier (lectures 2 and 3) at the minimum of its mean loss plus `strength` times its penalty.
 
+    `loss` is "softmax" (cross-entropy), "hinge" (Weston and Watkins' multiclass SVM) or "squared_hinge", the
+    last two of a `margin`. `penalty` is "none", "l2" (sum W^2), "l1" (sum |W|) or "elastic_net"
+    (sum beta W^2 + |W|). `class_weight` multiplies the losses of a class: a dict by label, or "balanced".
     Each feature is standardised inside; W is that of standardised features, the bias is not penalised.
-    L-BFGS runs, in coordinates in which the data's covariance is round, until no derivative is larger than
-    `tolerance`, or `max_iterations` or `time_limit` seconds are over: `stopped_` says which. Computes in
-    float32 for uint8 and float32 input, else in float64.
+
+    `solver` says how: `Optimum()`, the default, goes to the minimum; `Descent(batch_size=…)` is on-line,
+    mini-batch or full-batch gradient descent. Each has a tolerance and a time limit; where neither stops it,
+    `fit` gives a ConvergenceWarning. Computes in float32 for uint8 and float32 input, else in float64.
 
     Attributes: `classes_`, `weights_` (K, D), `bias_` (K), `mean_` and `scale_` (D), `objective_`,
-    `gradient_` (its largest absolute derivative), `n_iter_`, `stopped_` ("tolerance", "time", "iterations",
-    or "precision": no further descent can be told from rounding), `image_shape_` (H, W, C) or None.
+    `gradient_` (its largest absolute derivative), `n_iter_`, `converged_`, `stopped_` ("tolerance", "time",
+    "iterations", or "precision": no further descent can be told from rounding), `image_shape_` or None.
 
     >>> x = np.array([[0.0], [1.0], [3.0], [4.0]])
-    >>> LinearSoftmax(penalty=0.01).fit(x, ["low", "low", "high", "high"]).predict([[0.5], [9.0]])
+    >>> LinearClassifier(strength=0.01).fit(x, ["low", "low", "high", "high"]).predict([[0.5], [9.0]])
     array(['low', 'high'], dtype='<U4')
     """
 
@@ -48,67 +59,89 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        penalty: float = 1e-3,
-        tolerance: float = 1e-4,
-        max_iterations: int = 1000,
-        time_limit: float | None = None,
+        loss: str = "softmax",
+        margin: float = 1.0,
+        penalty: str = "l2",
+        strength: float = 1e-3,
+        beta: float = 1.0,
+        class_weight: dict[Any, float] | str | None = None,
+        solver: Solver | None = None,
     ) -> None:
+        self.loss = loss
+        self.margin = margin
         self.penalty = penalty
-        self.tolerance = tolerance
-        self.max_iterations = max_iterations
-        self.time_limit = time_limit
+        self.strength = strength
+        self.beta = beta
+        self.class_weight = class_weight
+        self.solver = solver
 
     def fit(self, x: ArrayLike, y: ArrayLike) -> Self:
         """Find W and b from images (N, H, W, C) or a matrix (N, D), and their labels.
 
-        Raises SettingError for a penalty below 0, InputError for labels of one class only, and ValueError,
-        by scikit-learn's rules, for what is not a finite matrix with a label a row.
+        Raises SettingError for settings that cannot be, InputError for labels of one class only and for what
+        is not a finite matrix with a label a row, TrainingError where descent ran off to infinity.
         """
-        self.fit_path(x, y, [self.penalty])
+        self.fit_path(x, y, [self.strength])
+        if self.stopped_ in ("iterations", "precision"):
+            warnings.warn(
+                f"The minimum was not reached to the tolerance: the largest derivative is {self.gradient_:.2g} after "
+                f"{self.n_iter_} steps ({self.stopped_}); give more steps or a larger tolerance.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self
 
-    def fit_path(self, x: ArrayLike, y: ArrayLike, penalties: Sequence[float]) -> "list[LinearSoftmax]":
-        """Return one fitted classifier for each penalty, each started from the one before; fits itself to the last.
+    def fit_path(self, x: ArrayLike, y: ArrayLike, strengths: Sequence[float]) -> "list[LinearClassifier]":
+        """Return one fitted classifier for each strength, each started from the one before; fits itself to the last.
 
         Statistics of the data are taken once; the order from strong to weak is the fast one. The time limit
-        is for all together: penalties it leaves no time for are left out, but for the first.
+        is for all together: strengths it leaves no time for are left out, but for the first.
         """
-        end = perf_counter() + (np.inf if self.time_limit is None else self.time_limit)
-        for penalty in penalties:
-            if not penalty >= 0:
-                raise SettingError(f"The penalty cannot be {penalty}; give a number of at least 0.")
-        shape = x.shape[1:] if isinstance(x, np.ndarray) and x.ndim == 4 else None
-        x_ND, labels = validate_data(self, flat(x), y)
-        check_classification_targets(labels)
+        solver = self.solver or Optimum()
+        end = perf_counter() + (np.inf if solver.time_limit is None else solver.time_limit)
+        loss_of(self.loss, self.margin)
+        penalties = [Penalty.of(self.penalty, strength, self.beta) for strength in strengths]
+        x_ND, labels = checked_pair(self, x, y)
         classes, y_N = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise InputError(f'All labels are of one class, "{classes[0]}"; a classifier needs two or more.')
-        fitted: list[LinearSoftmax] = []
+        weight_N = _weights(self.class_weight, classes, labels)[y_N] if self.class_weight is not None else None
+        fitted: list[LinearClassifier] = []
         with on_all_cores() as pool:
-            data = Objective.of(x_ND, y_N, len(classes), pool)
-            start = np.zeros((len(classes), x_ND.shape[1] + 1))
-            for penalty in penalties:
+            data = Standardised.of(x_ND, pool)
+            start = np.zeros((len(classes), data.features + 1))
+            for strength, penalty in zip(strengths, penalties, strict=True):
                 if fitted and perf_counter() > end:
                     break
-                model = self if len(fitted) == len(penalties) - 1 else LinearSoftmax(**self.get_params())
-                model.set_params(penalty=penalty)
-                model.classes_, model.image_shape_, model.n_features_in_ = classes, shape, x_ND.shape[1]
-                start = model._minimise(data, start, end)
+                model = self if len(fitted) == len(strengths) - 1 else LinearClassifier(**self.get_params())
+                model.set_params(strength=strength)
+                model.classes_, model.image_shape_, model.n_features_in_ = classes, self.image_shape_, data.features
+                objective = Objective(data, y_N, len(classes), self.loss, self.margin, penalty, weight_N)
+                found = solve(objective, start, solver, end)
+                start = model._take(found, data)
                 fitted.append(model)
         return fitted
 
+    @property
+    def converged_(self) -> bool:
+        """Whether the minimum was reached to the solver's tolerance."""
+        return self.stopped_ == "tolerance"
+
+    def decision_function(self, x: ArrayLike) -> Array:
+        """Return the scores W z + b (N, K); of two classes the second's less the first's, (N,)."""
+        scores_NK = self._scores(x)
+        return np.asarray(scores_NK[:, 1] - scores_NK[:, 0]) if len(self.classes_) == 2 else scores_NK
+
     def predict(self, x: ArrayLike) -> Array:
         """Return the label of each image."""
-        check_is_fitted(self)
-        labels: Array = self.classes_[self._scores(x).argmax(1)]
+        best_N = self._scores(x).argmax(1)
+        labels: Array = self.classes_[best_N]
         return labels
 
+    @available_if(lambda self: self.loss == "softmax")  # type: ignore[untyped-decorator]
     def predict_proba(self, x: ArrayLike) -> Array:
-        """Return the probability of each class, (N, K), in float64: softmax of the scores."""
-        check_is_fitted(self)
-        scores_NK = self._scores(x).astype(np.float64)
-        powers_NK = np.exp(scores_NK - scores_NK.max(1, keepdims=True))
-        return np.asarray(powers_NK / powers_NK.sum(1, keepdims=True))
+        """Return the probability of each class, (N, K), in float64: softmax of the scores. Only of that loss."""
+        return np.asarray(softmax(self._scores(x).astype(np.float64), axis=1))
 
     def templates(self) -> Array:
         """Return the rows of W as pictures (K, H, W, C) uint8: grey is 0, each class scaled to its largest weight.
@@ -128,61 +161,61 @@ class LinearSoftmax(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the arrays and the plain values that `from_state` makes this classifier of."""
         check_is_fitted(self)
         tensors = {"weights": self.weights_, "bias": self.bias_, "mean": self.mean_, "scale": self.scale_}
+        params = {**self.get_params(), **_plain(self.solver), **_by_place(self.class_weight, self.classes_)}
         fitted = {"objective": self.objective_, "gradient": self.gradient_, "n_iter": self.n_iter_}
         shape = None if self.image_shape_ is None else list(self.image_shape_)
         more = {"stopped": self.stopped_, "image_shape": shape, "classes": self.classes_.tolist()}
-        return tensors, {"params": self.get_params(), **fitted, **more}
+        return tensors, {"params": params, **fitted, **more}
 
     @classmethod
     def from_state(cls, tensors: dict[str, Array], config: dict[str, Any]) -> Self:
         """Return the classifier that `to_state` described."""
-        model = cls(**config["params"])
+        classes, params = np.array(config["classes"]), config["params"]
+        solver, weights = params["solver"], params["class_weight"]
+        if solver is not None:
+            solver = SOLVERS[solver["kind"]](**solver["settings"])
+        if isinstance(weights, list):
+            weights = {label: weight for label, weight in zip(classes.tolist(), weights, strict=True) if weight}
+        model = cls(**{**params, "solver": solver, "class_weight": weights})
         model.weights_, model.bias_ = tensors["weights"], tensors["bias"]
         model.mean_, model.scale_ = tensors["mean"], tensors["scale"]
         model.objective_, model.gradient_, model.n_iter_ = config["objective"], config["gradient"], config["n_iter"]
-        model.stopped_, model.classes_ = config["stopped"], np.array(config["classes"])
+        model.stopped_, model.classes_ = config["stopped"], classes
         model.image_shape_ = None if config["image_shape"] is None else tuple(config["image_shape"])
         model.n_features_in_ = model.weights_.shape[1]
         return model
 
     def _scores(self, x: ArrayLike) -> Array:
-        x_ND = validate_data(self, flat(x), reset=False)
+        check_is_fitted(self)
+        x_ND = checked(self, x)
         weights_DK = (self.weights_ / self.scale_).T
         blocks = (x_ND[start : start + BLOCK] for start in range(0, len(x_ND), BLOCK))
         return np.concatenate([(block - self.mean_) @ weights_DK + self.bias_ for block in blocks])
 
-    def _minimise(self, data: Objective, start: Array, end: float) -> Array:
-        """Run L-BFGS from `start`, W and b side by side in columns, and return where it ended."""
-        root = data.root(self.penalty)
-        seen: dict[str, Any] = {}
-
-        def function(flat_v: Array) -> tuple[float, Array]:
-            point = flat_v.reshape(start.shape).astype(data.mean_D.dtype)
-            point[:, :-1] = through(root, point[:, :-1], transposed=True)
-            objective, slope = data(point, self.penalty)
-            seen.update(point=point, objective=objective, gradient=float(np.abs(slope).max()))
-            slope[:, :-1] = through(root, slope[:, :-1])
-            return objective, slope.astype(np.float64).ravel()
-
-        def callback(_: Array) -> None:
-            if seen["gradient"] <= self.tolerance or perf_counter() > end:
-                raise StopIteration
-
-        first = start.copy()
-        if root is not None:
-            first[:, :-1] = start[:, :-1] @ root
-        options = {"maxiter": self.max_iterations, "maxfun": 10 * self.max_iterations, "ftol": 0.0, "gtol": 0.0}
-        found = minimize(function, first.ravel(), jac=True, method="L-BFGS-B", callback=callback, options=options)
-        function(found.x)
-        self.objective_, self.gradient_, self.n_iter_ = seen["objective"], seen["gradient"], int(found.nit)
-        self.stopped_ = self._why(end)
-        self.weights_, self.bias_ = seen["point"][:, :-1].copy(), seen["point"][:, -1].copy()
+    def _take(self, found: Found, data: Standardised) -> Array:
+        """Keep what a solver found; return its point."""
+        self.weights_, self.bias_ = found.point_KD1[:, :-1].copy(), found.point_KD1[:, -1].copy()
         self.mean_, self.scale_ = data.mean_D, data.scale_D
-        return np.asarray(seen["point"], np.float64)
+        self.objective_, self.gradient_, self.n_iter_ = found.objective, found.gradient, found.steps
+        self.stopped_ = found.stopped
+        return found.point_KD1
 
-    def _why(self, end: float) -> str:
-        if self.gradient_ <= self.tolerance:
-            return "tolerance"
-        if perf_counter() > end:
-            return "time"
-        return "iterations" if self.n_iter_ >= self.max_iterations else "precision"
+
+def _weights(class_weight: dict[Any, float] | str | None, classes: Array, labels: Array) -> Array:
+    """Return the factor on the losses of each class."""
+    try:
+        return np.asarray(compute_class_weight(class_weight, classes=classes, y=labels))
+    except ValueError as error:
+        raise SettingError(f"The class weights {class_weight!r} cannot be used: {error}") from error
+
+
+def _plain(solver: Solver | None) -> dict[str, Any]:
+    kind = next((name for name, kind in SOLVERS.items() if isinstance(solver, kind)), None)
+    return {"solver": None if solver is None else {"kind": kind, "settings": solver.model_dump()}}
+
+
+def _by_place(class_weight: dict[Any, float] | str | None, classes: Array) -> dict[str, Any]:
+    """Return class weights without their labels as keys, which JSON would turn into text."""
+    if not isinstance(class_weight, dict):
+        return {}
+    return {"class_weight": [class_weight.get(label) for label in classes.tolist()]}

@@ -1,144 +1,98 @@
-"""The softmax objective over data that are standardised block by block, never as a whole."""
+"""What a linear classifier minimises: the mean loss of its scores plus a penalty on its weights (lecture 3)."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from saccade.device import cores
+from saccade.classifiers import losses
+from saccade.classifiers.losses import Loss, loss_of
+from saccade.classifiers.penalties import Penalty
+from saccade.classifiers.standardised import Standardised
 
 Array = NDArray[Any]
-T = TypeVar("T")
 
-BLOCK = 1024  # rows centred at a time
-CURVED = 4096  # most features for which X'X, D^2 numbers, is worth its time
-SAMPLED = 4  # rows a feature that X'X is estimated from
+_CURVATURE = {"softmax": lambda classes: 1 / classes, "hinge": lambda _: 1.0, "squared_hinge": lambda _: 1.0}
+"""About the second derivative of a row's loss by one score, of K classes."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """mean_n -log softmax(W z_n + b)[y_n] + penalty * sum W^2, of z = (x - mean) / scale, with its gradient.
+    """F(W, b) = mean_n c_n L(W z_n + b, y_n) + l2 sum W^2 + l1 sum |W| over standardised rows z.
 
-    Points are (K, D + 1): W and b side by side. Rows are shared out among the pool's threads; sums are
-    taken in a fixed order, so that results repeat. Work is done in the type of `mean_D`.
+    L is `loss`, of `margin`, its corner rounded by `rounding`; c is `weight_N`, or 1. Points are (K, D + 1):
+    W and b side by side.
     """
 
-    x_ND: Array
+    data: Standardised
     y_N: Array
     classes: int
-    mean_D: Array
-    scale_D: Array
-    pool: ThreadPoolExecutor
+    loss: losses.Name = "softmax"
+    margin: float = 1.0
+    penalty: Penalty = Penalty()
+    weight_N: Array | None = None
+    rounding: float = 0.0
 
-    @classmethod
-    def of(cls, x_ND: Array, y_N: Array, classes: int, pool: ThreadPoolExecutor) -> "Objective":
-        """Measure mean and standard deviation of each feature; a constant feature has scale 1."""
+    @property
+    def smooth(self) -> bool:
+        """Whether it has a gradient everywhere."""
+        return self.penalty.l1 == 0 and (self.loss != "hinge" or self.rounding > 0)
 
-        def moments(share: slice) -> tuple[Array, Array, int]:
-            return _moments(x_ND[share])
+    def rounded(self, rounding: float) -> "Objective":
+        """Return the same with the hinge's corner rounded."""
+        return replace(self, rounding=rounding)
 
-        mean, squares, count = np.zeros(x_ND.shape[1]), np.zeros(x_ND.shape[1]), 0
-        for other, others, n in pool.map(moments, _shares(len(x_ND))):
-            squares += others + (other - mean) ** 2 * (count * n / (count + n))
-            mean += (other - mean) * (n / (count + n))
-            count += n
-        scale = np.sqrt(squares / count)
-        scale[scale <= 1e-9 * np.abs(mean)] = 1.0
-        dtype = np.float32 if x_ND.dtype in (np.uint8, np.float32) else np.float64
-        return cls(x_ND, y_N, classes, mean.astype(dtype), scale.astype(dtype), pool)
+    def __call__(self, point_KD1: Array) -> tuple[float, Array]:
+        """Return F without its l1 term, and the gradient of that."""
+        function = loss_of(self.loss, self.margin, self.rounding)
+        value, slope = self.data.swept(point_KD1, lambda rows, scores_NK: self._visit(function, rows, scores_NK))
+        slope /= len(self.data)
+        slope[:, :-1] += 2 * self.penalty.l2 * point_KD1[:, :-1]
+        return value / len(self.data) + replace(self.penalty, l1=0.0)(point_KD1[:, :-1]), slope
 
-    def __call__(self, point_KD1: Array, penalty: float) -> tuple[float, Array]:
-        """Return the objective and its gradient at a point."""
-        weights_KD, bias_K = point_KD1[:, :-1], point_KD1[:, -1]
-        scaled_DK = (weights_KD / self.scale_D).T
+    def value(self, point_KD1: Array) -> float:
+        """Return F, the hinge's corner as sharp as it is."""
+        return self.rounded(0.0)(point_KD1)[0] + replace(self.penalty, l2=0.0)(point_KD1[:, :-1])
 
-        def part(share: slice) -> tuple[float, Array]:
-            slope, loss = np.zeros_like(point_KD1), 0.0
-            for rows, block in self._blocks(share):
-                scores_NK = block @ scaled_DK + bias_K
-                loss += softmax_loss(scores_NK, self.y_N[rows])
-                slope[:, :-1] += scores_NK.T @ block
-                slope[:, -1] += scores_NK.sum(0)
-            return loss, slope
+    def slope_at(self, point_KD1: Array, chosen: Array) -> Array:
+        """Return the gradient over some rows alone, without the l1 term: what a step of mini-batch descent takes."""
+        z_ND = self.data.rows(chosen)
+        gradient_NK = z_ND @ point_KD1[:, :-1].T + point_KD1[:, -1]
+        self._visit(loss_of(self.loss, self.margin, self.rounding), chosen, gradient_NK)
+        slope = np.empty_like(point_KD1)
+        slope[:, :-1] = gradient_NK.T @ z_ND / len(chosen) + 2 * self.penalty.l2 * point_KD1[:, :-1]
+        slope[:, -1] = gradient_NK.mean(0)
+        return slope
 
-        parts = self._shared(part)
-        slope = sum((s for _, s in parts), np.zeros_like(point_KD1)) / len(self.x_ND)
-        slope[:, :-1] = slope[:, :-1] / self.scale_D + 2 * penalty * weights_KD
-        loss = sum(loss for loss, _ in parts) / len(self.x_ND)
-        return loss + penalty * float(np.sum(weights_KD**2, dtype=np.float64)), slope
+    def steepest(self, point_KD1: Array, slope_KD1: Array) -> float:
+        """Return the largest absolute derivative of F at a point, of the gradient there; 0 at the minimum."""
+        weights = self.penalty.steepest(point_KD1[:, :-1], slope_KD1[:, :-1])
+        return float(max(np.abs(weights).max(), np.abs(slope_KD1[:, -1]).max()))
 
-    def root(self, penalty: float) -> Array | None:
-        """Return the Cholesky factor L of an estimate of the curvature, X'X / (K N) + 2 penalty.
+    def root(self) -> Array | None:
+        """Return the Cholesky factor L of an estimate of the curvature, Z'Z / N times the loss's own, plus 2 l2.
 
         L-BFGS on V = W L sees round valleys where pixels, which are all alike, made narrow ones. None
         where there are too many features for it.
         """
-        if self._gram_DD is None:
+        if self.data.gram_DD is None:
             return None
-        curvature = self._gram_DD / self.classes
-        curvature[np.diag_indices_from(curvature)] += 2 * penalty + 1e-3 / self.classes
-        root: Array = cholesky(curvature, lower=True, overwrite_a=True, check_finite=False).astype(self.mean_D.dtype)
+        own = _CURVATURE[self.loss](self.classes)
+        curvature = self.data.gram_DD * own
+        curvature[np.diag_indices_from(curvature)] += 2 * self.penalty.l2 + 1e-3 * own
+        root: Array = cholesky(curvature, lower=True, overwrite_a=True, check_finite=False).astype(
+            self.data.mean_D.dtype
+        )
         return root
 
-    @cached_property
-    def _gram_DD(self) -> Array | None:  # noqa: N802
-        count, features = self.x_ND.shape
-        if features > CURVED:
-            return None
-        step = max(1, count // (SAMPLED * features))
-
-        def part(share: slice) -> tuple[Array, int]:
-            gram, used = np.zeros((features, features), self.mean_D.dtype), 0
-            for _, block in self._blocks(slice(share.start, share.stop, step)):
-                scaled = block / self.scale_D
-                gram += scaled.T @ scaled
-                used += len(block)
-            return gram, used
-
-        parts = self._shared(part)
-        gram_DD: Array = sum((gram for gram, _ in parts), np.zeros((features, features)))
-        return gram_DD / sum(used for _, used in parts)
-
-    def _blocks(self, share: slice) -> Iterator[tuple[slice, Array]]:
-        step = share.step or 1
-        for start in range(share.start, share.stop, BLOCK * step):
-            rows = slice(start, min(start + BLOCK * step, share.stop), step)
-            yield rows, np.subtract(self.x_ND[rows], self.mean_D, dtype=self.mean_D.dtype)
-
-    def _shared(self, function: Callable[[slice], T]) -> list[T]:
-        return list(self.pool.map(function, _shares(len(self.x_ND))))
-
-
-@contextmanager
-def on_all_cores() -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool with a thread a processor, each with a BLAS of one thread: products here are too thin to share."""
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as pool:
-        yield pool
-
-
-def softmax_loss(scores_NK: Array, y_N: Array) -> float:
-    """Return the summed cross-entropy and turn `scores_NK` into its gradient, softmax - one-hot, in place.
-
-    >>> scores = np.zeros((1, 2))
-    >>> round(softmax_loss(scores, np.array([0])), 3), scores
-    (0.693, array([[-0.5,  0.5]]))
-    """
-    rows = np.arange(len(y_N))
-    scores_NK -= scores_NK.max(1, keepdims=True)
-    loss = -float(scores_NK[rows, y_N].sum(dtype=np.float64))
-    np.exp(scores_NK, out=scores_NK)
-    sums_N = scores_NK.sum(1)
-    loss += float(np.log(sums_N).sum(dtype=np.float64))
-    scores_NK /= sums_N[:, None]
-    scores_NK[rows, y_N] -= 1
-    return loss
+    def _visit(self, function: Loss, rows: Array | slice, scores_NK: Array) -> float:
+        losses_N = function(scores_NK, self.y_N[rows])
+        if self.weight_N is not None:
+            losses_N *= self.weight_N[rows]
+            scores_NK *= self.weight_N[rows, None]
+        return float(losses_N.sum(dtype=np.float64))
 
 
 def through(root: Array | None, rows_KD: Array, *, transposed: bool = False) -> Array:
@@ -148,20 +102,3 @@ def through(root: Array | None, rows_KD: Array, *, transposed: bool = False) -> 
     return np.asarray(
         solve_triangular(root, rows_KD.T, trans="T" if transposed else "N", lower=True, check_finite=False)
     ).T
-
-
-def _shares(count: int) -> list[slice]:
-    """Cut rows into one share a processor, in whole blocks."""
-    size = max(BLOCK, -(-count // (BLOCK * cores())) * BLOCK)
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def _moments(x_ND: Array) -> tuple[Array, Array, int]:
-    """Return mean, sum of squared deviations and number of rows, in two passes: nothing cancels."""
-    blocks = [x_ND[start : start + BLOCK] for start in range(0, len(x_ND), BLOCK)]
-    mean = sum((block.sum(0, dtype=np.float64) for block in blocks), np.zeros(x_ND.shape[1])) / len(x_ND)
-    squares = np.zeros_like(mean)
-    for block in blocks:
-        centred = np.subtract(block, mean, dtype=np.float64)
-        squares += np.einsum("nd,nd->d", centred, centred)
-    return mean, squares, len(x_ND)

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from saccade.classifiers.linear import LinearSoftmax
+from saccade.classifiers.linear import LinearClassifier
 from saccade.classifiers.neighbors import KNearestNeighbors
 from saccade.classifiers.network import NetworkClassifier
 from saccade.data import Part, decode, square
@@ -55,7 +55,7 @@ class Classifier(Protocol):
 
 KINDS: Mapping[str, type[Classifier]] = {
     "neighbors": KNearestNeighbors,
-    "linear": LinearSoftmax,
+    "linear": LinearClassifier,
     "network": NetworkClassifier,
 }
 

@@ -8,9 +8,11 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.classifiers.linear import LinearSoftmax
+from saccade.classifiers.linear import LinearClassifier
 from saccade.classifiers.neighbors import METRICS, KNearestNeighbors
-from saccade.classifiers.objective import Objective, on_all_cores
+from saccade.classifiers.objective import Objective
+from saccade.classifiers.solvers import Optimum
+from saccade.classifiers.standardised import Standardised, on_all_cores
 from saccade.data.parts import Part, Parts
 from saccade.device import derived_seed
 from saccade.events import Progress, emit
@@ -35,7 +37,7 @@ class Baseline:
 
     name: str
     model_size: int
-    classifier: KNearestNeighbors | LinearSoftmax
+    classifier: KNearestNeighbors | LinearClassifier
     validation_accuracy: float
     interval: tuple[float, float]
     seconds: float
@@ -149,7 +151,7 @@ def _linear(train: Sample, validation: Sample, seconds: float) -> Baseline:
             penalties = PENALTIES[1:2]
             train = train.first(max(int(planned / (cost * FEWEST_PASSES)), PROBE))
     limit = None if seconds == math.inf else max(0.0, SAFETY * (seconds - (perf_counter() - begun)))
-    models = LinearSoftmax(time_limit=limit).fit_path(train.x_NHWC, train.y_N, penalties)
+    models = LinearClassifier(solver=Optimum(time_limit=limit)).fit_path(train.x_NHWC, train.y_N, penalties)
     right = [int(np.sum(model.predict(validation.x_NHWC) == validation.y_N)) for model in models]
     best = int(np.argmax(right))
     early = f"stopped by the clock at step {models[best].n_iter_}" if models[best].stopped_ == "time" else ""
@@ -161,15 +163,15 @@ def _cost_of_pass(train: Sample) -> float:
     few = train.first(8 * PROBE)
     x_ND, classes = few.x_NHWC.reshape(len(few), -1), int(few.y_N.max()) + 1
     with on_all_cores() as pool:
-        objective = Objective.of(x_ND, few.y_N, classes, pool)
+        objective = Objective(Standardised.of(x_ND, pool), few.y_N, classes)
         begun = perf_counter()
-        objective(np.zeros((classes, x_ND.shape[1] + 1), np.float32), 0.0)
+        objective(np.zeros((classes, x_ND.shape[1] + 1), np.float32))
         return (perf_counter() - begun) / len(few)
 
 
 def _baseline(
     name: str,
-    model: KNearestNeighbors | LinearSoftmax,
+    model: KNearestNeighbors | LinearClassifier,
     right: int,
     seconds: float,
     samples: tuple[Sample, Sample],

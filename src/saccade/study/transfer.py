@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from saccade.classifiers.linear import LinearSoftmax
+from saccade.classifiers.linear import LinearClassifier
+from saccade.classifiers.solvers import Optimum
 from saccade.data.parts import Part
 from saccade.events import Progress, emit
 from saccade.nn import zoo
@@ -48,7 +49,7 @@ class Probe:
         y_N = self.y_N[indices]
         if len(np.unique(y_N)) < 2:
             return np.full(len(self.held_y_N), y_N[0])
-        model = LinearSoftmax(penalty=self.penalty).fit(*_stacked(self.x_VND[:, indices], y_N))
+        model = LinearClassifier(strength=self.penalty).fit(*_stacked(self.x_VND[:, indices], y_N))
         predicted_N: NDArray[np.int64] = model.predict(self.held_VND.mean(0))
         return predicted_N
 
@@ -58,7 +59,7 @@ class Probe:
         None where that would take more than so many seconds.
         """
         x_VND, y_N = np.concatenate([self.x_VND, self.held_VND], 1), np.concatenate([self.y_N, self.held_y_N])
-        model = LinearSoftmax(penalty=self.penalty, time_limit=seconds).fit(*_stacked(x_VND, y_N))
+        model = LinearClassifier(strength=self.penalty, solver=Optimum(time_limit=seconds)).fit(*_stacked(x_VND, y_N))
         return None if model.stopped_ == "time" else with_head(self.forward, model)
 
 
@@ -70,12 +71,12 @@ def probe(forward: Forward, train: Part, validation: Part, *, name: str, seconds
     """
     x_VND = features(forward, train, task="features")
     held_VND = features(forward, validation, task="features of validation")
-    heads = LinearSoftmax(time_limit=seconds).fit_path(*_stacked(x_VND, train.labels_N), PENALTIES)
+    heads = LinearClassifier(solver=Optimum(time_limit=seconds)).fit_path(*_stacked(x_VND, train.labels_N), PENALTIES)
     losses = [_log_loss(head, held_VND.mean(0), validation.labels_N) for head in heads]
     best = heads[int(np.argmin(losses))]
     tuned = with_head(forward, best)
     tuned = tuned.calibrated(log_probabilities(tuned, held_VND), validation.labels_N)
-    return Probe(name, tuned, x_VND, train.labels_N, held_VND, validation.labels_N, float(best.penalty))
+    return Probe(name, tuned, x_VND, train.labels_N, held_VND, validation.labels_N, float(best.strength))
 
 
 @torch.inference_mode()
@@ -98,7 +99,7 @@ def features(forward: Forward, part: Part, *, task: str) -> Features:
 
 
 @torch.no_grad()
-def with_head(forward: Forward, linear: LinearSoftmax) -> Forward:
+def with_head(forward: Forward, linear: LinearClassifier) -> Forward:
     """Return the same network, its trunk shared, under the head that a linear classifier of its features is.
 
     W of standardised features becomes W / scale, and b becomes b - (W / scale) mean. Labels are class indices.
@@ -134,7 +135,7 @@ def _stacked(x_VND: Features, y_N: NDArray[np.int64]) -> tuple[Features, NDArray
     return x_VND.reshape(-1, x_VND.shape[-1]), np.tile(y_N, len(x_VND))
 
 
-def _log_loss(head: LinearSoftmax, x_ND: Features, y_N: NDArray[np.int64]) -> float:
+def _log_loss(head: LinearClassifier, x_ND: Features, y_N: NDArray[np.int64]) -> float:
     places = np.searchsorted(head.classes_, y_N).clip(max=len(head.classes_) - 1)
     known_N = head.classes_[places] == y_N
     probabilities_N = head.predict_proba(x_ND)[np.arange(len(y_N)), places]
