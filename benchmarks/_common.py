@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,6 +47,26 @@ def fit(source: Path | str, budget: str, *, seed: int, pretrained: str) -> dict[
     summary = answer(done)
     figures = {name: summary["test"][name] for name in ("accuracy", "interval", "images", "looks")}
     return {**row, "chosen": summary["chosen"], "validation": summary["validation"]["accuracy"], "test": figures}
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """Yield a list of one number: the most MB that this process grew by within the block, once it has ended."""
+    process, done, peak = psutil.Process(), threading.Event(), [0.0]
+    before = process.memory_info().rss
+
+    def watch() -> None:
+        while not done.is_set():
+            peak[0] = max(peak[0], (process.memory_info().rss - before) / 2**20)
+            time.sleep(0.005)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
 
 
 def write(name: str, results: Mapping[str, Any]) -> None:

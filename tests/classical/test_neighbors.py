@@ -1,5 +1,6 @@
 """k nearest neighbours against int64 arithmetic and scikit-learn's brute force."""
 
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -18,7 +20,9 @@ RNG = np.random.default_rng(0)
 SKLEARN = {"l1": "manhattan", "l2": "euclidean"}
 
 
-@parametrize_with_checks([KNearestNeighbors(metric="l1"), KNearestNeighbors(metric="l2")])  # type: ignore[untyped-decorator]
+@parametrize_with_checks(  # type: ignore[untyped-decorator]
+    [KNearestNeighbors(metric="l1"), KNearestNeighbors(metric="l2"), KNearestNeighbors(weights="distance")]
+)
 def test_scikit_learn_conventions(estimator: KNearestNeighbors, check: object) -> None:
     check(estimator)  # type: ignore[operator]
 
@@ -70,6 +74,49 @@ def test_floats_agree_with_scikit_learn(metric: str, dtype: type[np.floating[Any
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2"])
+@pytest.mark.parametrize("k", [1, 6])
+def test_votes_by_distance_are_those_of_scikit_learn(metric: str, k: int) -> None:
+    x, q = RNG.normal(size=(400, 3)), RNG.normal(size=(100, 3))
+    x[::5], q[::10] = x[1::5], x[:50:5]  # some at distance 0, and two of them
+    y = RNG.integers(0, 4, 400)
+    ours = KNearestNeighbors(k, metric, "distance").fit(x, y)
+    theirs = KNeighborsClassifier(k, algorithm="brute", metric=SKLEARN[metric], weights="distance").fit(x, y)
+    untied = (np.sort(ours.kneighbors(q)[1]) == np.sort(theirs.kneighbors(q)[1])).all(1)
+    assert untied.mean() > 0.8  # of equals at the k-th place, each takes its own
+    q = q[untied]
+    probabilities = theirs.predict_proba(q)
+    np.testing.assert_allclose(ours.predict_proba(q), probabilities, atol=3e-6)
+    sure = np.sort(probabilities, axis=1)[:, -1] - np.sort(probabilities, axis=1)[:, -2] > 1e-9
+    np.testing.assert_array_equal(ours.predict(q)[sure], theirs.predict(q)[sure])
+    np.testing.assert_array_equal(ours.predict(q), ours.classes_[ours.predict_proba(q).argmax(1)])
+
+
+def test_the_nearer_outvotes_the_more() -> None:
+    x, y = np.array([[1], [10], [10]], np.uint8), ["near", "far", "far"]
+    nearest = np.zeros((1, 1), np.uint8)
+    assert KNearestNeighbors(3).fit(x, y).predict(nearest) == ["far"]
+    assert KNearestNeighbors(3, weights="distance").fit(x, y).predict(nearest) == ["near"]
+
+
+def test_neighbours_are_images_that_can_be_shown() -> None:
+    x = RNG.integers(0, 256, (50, 6, 6, 3), np.uint8)
+    model = KNearestNeighbors(k=3).fit(x, np.arange(50) % 2)
+    shown = model.images_[model.kneighbors(x[7:9])[1]]
+    assert shown.shape == (2, 3, 6, 6, 3)
+    np.testing.assert_array_equal(shown[:, 0], x[7:9])
+    assert np.shares_memory(model.images_, x)
+    assert KNearestNeighbors(k=1).fit(x.reshape(50, -1), np.arange(50) % 2).images_.shape == (50, 108)
+
+
+def test_a_grid_search_over_images_finds_k_metric_and_weights() -> None:
+    x, y = RNG.integers(0, 200, (90, 4, 4, 3), np.uint8), np.arange(90) % 3
+    x[np.arange(90), :, :, y] += 50
+    grid = {"k": [1, 5], "metric": ["l1", "l2"], "weights": ["uniform", "distance"]}
+    found = GridSearchCV(KNearestNeighbors(), grid, cv=3).fit(x, y)
+    assert found.best_score_ > 0.9
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2"])
 def test_images_have_the_neighbours_of_scikit_learn(metric: str) -> None:
     x, q = RNG.integers(0, 256, (500, 8, 8, 3), np.uint8), RNG.integers(0, 256, (40, 8, 8, 3), np.uint8)
     theirs = NearestNeighbors(algorithm="brute", metric=SKLEARN[metric]).fit(x.reshape(500, -1).astype(np.float64))
@@ -109,10 +156,12 @@ def test_memory_is_that_of_blocks() -> None:
 
 def test_state_makes_the_same_classifier() -> None:
     x, y = RNG.integers(0, 256, (30, 4, 4, 3), np.uint8), np.array(["cat", "dog", "eel"] * 10)
-    model = KNearestNeighbors(k=4, metric="l1").fit(x, y)
-    again = KNearestNeighbors.from_state(*model.to_state())
-    np.testing.assert_array_equal(model.predict_proba(x), again.predict_proba(x))
-    np.testing.assert_array_equal(model.predict(x), again.predict(x))
+    model = KNearestNeighbors(k=4, metric="l1", weights="distance").fit(x, y)
+    for again in (KNearestNeighbors.from_state(*model.to_state()), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(model.predict_proba(x), again.predict_proba(x))
+        np.testing.assert_array_equal(model.predict(x), again.predict(x))
+        assert again.get_params() == model.get_params()
+        assert again.images_.shape == x.shape
 
 
 def test_wrong_use_is_told() -> None:
@@ -127,8 +176,8 @@ def test_wrong_use_is_told() -> None:
         KNearestNeighbors(k=0).fit(x, y)
     with pytest.raises(SettingError, match='There is no metric "l3"; give l1 or l2'):
         KNearestNeighbors(k=1, metric="l3").fit(x, y)
-    with pytest.raises(ValueError, match="NaN"):
-        KNearestNeighbors(k=1).fit([[0.0], [np.nan]], [0, 1])
+    with pytest.raises(SettingError, match='There are no weights "distances"; give uniform or distance'):
+        KNearestNeighbors(k=1, weights="distances").fit(x, y)
 
 
 def test_searching_bytes_needs_neither_torch_nor_numba() -> None:

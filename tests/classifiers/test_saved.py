@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saccade import data
-from saccade.classifiers import KNearestNeighbors, LinearClassifier, Model, NetworkClassifier
+from saccade.classifiers import KNearestNeighbors, LinearClassifier, Model, NetworkClassifier, Optimum
 from saccade.classifiers.saved import KINDS, Member
 from saccade.data import square
 from saccade.errors import RunError
@@ -25,7 +25,7 @@ Y_N = np.arange(60) % 3
 SETTINGS = {"width": 0.25, "batch_size": 16, "device": "cpu"}
 UNFITTED: dict[str, list[Any]] = {
     "neighbors": [KNearestNeighbors(k=3, metric="l1"), KNearestNeighbors(k=5, metric="l2")],
-    "linear": [LinearClassifier(penalty=0.1, max_iterations=20)],
+    "linear": [LinearClassifier(strength=0.1, solver=Optimum(tolerance=0.1))],
     "network": [
         NetworkClassifier("convnet", 2, {**SETTINGS, "views": True}),
         NetworkClassifier("mlp", 2, {**SETTINGS, "precision": "float32"}),
@@ -48,7 +48,7 @@ def squares_of(x_NHWC: NDArray[np.uint8]) -> Callable[[int], NDArray[np.uint8]]:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    model_of(LinearClassifier(max_iterations=5)).save(tmp_path)
+    model_of(LinearClassifier(solver=Optimum(tolerance=0.1))).save(tmp_path)
     return tmp_path
 
 
@@ -87,7 +87,10 @@ def test_a_class_without_training_images_is_never_predicted(tmp_path: Path, kind
 
 def test_an_average_weighs_each_member_at_its_own_size(tmp_path: Path) -> None:
     small = np.stack([square(x_HWC, 8) for x_HWC in X_NHWC])
-    near, straight = KNearestNeighbors(k=5).fit(small, Y_N), LinearClassifier(max_iterations=20).fit(X_NHWC, Y_N)
+    near, straight = (
+        KNearestNeighbors(k=5).fit(small, Y_N),
+        LinearClassifier(solver=Optimum(tolerance=0.1)).fit(X_NHWC, Y_N),
+    )
     model = Model((Member("near", near, 8, 1.0), Member("straight", straight, SIZE, 3.0)), CLASSES, "stretch")
     expected_NK = 0.25 * near.predict_proba(small) + 0.75 * straight.predict_proba(X_NHWC)
     model.save(tmp_path)

@@ -91,7 +91,7 @@ def _byte_keys(run: Kernel, queries_QD: Array, rows_ND: Array, norms_NS: Array |
     |q - x|^2 = (|x|^2 - 2 q.(x - 128)) + (|q|^2 - 256 sum q); the first bracket lies within 0 and 65,280 D.
     """
     spans = _spans(queries_QD.shape[1])
-    queries = [_padded(queries_QD[:, span]) for span in spans]
+    queries = [padded(queries_QD[:, span]) for span in spans]
 
     def keys(start: int, stop: int) -> Array:
         parts = [part(n, start, stop)[: len(queries_QD), : stop - start] for n in range(len(spans))]
@@ -105,7 +105,7 @@ def _byte_keys(run: Kernel, queries_QD: Array, rows_ND: Array, norms_NS: Array |
         if norms_NS is not None:
             add[: stop - start] = norms_NS[start:stop, n]
         for first in range(0, stop - start, group):
-            rows = _padded(rows_ND[start + first : min(start + first + group, stop), spans[n]])
+            rows = padded(rows_ND[start + first : min(start + first + group, stop), spans[n]])
             at = queries[n].ctypes.data, count, rows.ctypes.data, len(rows), rows.strides[0], width
             scale = 1 if norms_NS is None else -2
             run(*at, add[first:].ctypes.data, scale, out[:, first:].ctypes.data, out.shape[1])
@@ -137,7 +137,7 @@ def _spans(features: int) -> list[slice]:
     return [slice(start, min(start + SPAN, features)) for start in range(0, features, SPAN)]
 
 
-def _padded(x_ND: Array) -> Array:
+def padded(x_ND: Array) -> Array:
     """Return `x_ND` where the kernel can read it in place, else a copy with zeros up to whole tiles."""
     count, features = -(-len(x_ND) // TILE) * TILE, -(-x_ND.shape[1] // REGISTER) * REGISTER
     if x_ND.shape == (count, features) and x_ND.strides[1] == 1 and x_ND.strides[0] > 0:

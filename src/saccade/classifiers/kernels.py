@@ -184,12 +184,20 @@ def _store(r: int, c: int, form: Form) -> str:
 
 
 @cache
+def native(metric: Metric) -> bool:
+    """Return whether this processor has an instruction for the sums of `metric`."""
+    import llvmlite.binding as llvm  # type: ignore[import-untyped]
+
+    return form(metric, llvm.get_host_cpu_features()) not in (_PORTABLE_L1, _PORTABLE_L2)
+
+
+@cache
 def kernel(metric: Metric, only: frozenset[str] | None = None) -> Kernel:
     """Return the compiled kernel of `assembly`, in the best form for this processor.
 
     `only` narrows the instructions it may use, by LLVM's names of features; none of them: the portable form.
     """
-    import llvmlite.binding as llvm  # type: ignore[import-untyped]
+    import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

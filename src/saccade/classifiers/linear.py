@@ -20,6 +20,7 @@ from saccade.classifiers.objective import Objective
 from saccade.classifiers.penalties import Penalty
 from saccade.classifiers.solvers import SOLVERS, Found, Optimum, Solver, solve
 from saccade.classifiers.standardised import BLOCK, Standardised, on_all_cores
+from saccade.classifiers.standardised_bytes import standardised
 from saccade.errors import InputError, SettingError
 
 Array = NDArray[Any]
@@ -108,7 +109,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight_N = _weights(self.class_weight, classes, labels)[y_N] if self.class_weight is not None else None
         fitted: list[LinearClassifier] = []
         with on_all_cores() as pool:
-            data = Standardised.of(x_ND, pool)
+            data = standardised(x_ND, pool)
             start = np.zeros((len(classes), data.features + 1))
             for strength, penalty in zip(strengths, penalties, strict=True):
                 if fitted and perf_counter() > end:

@@ -1,7 +1,7 @@
 """Losses of linear scores, row by row: softmax and the multiclass hinge, each with its gradient (lecture 3)."""
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from saccade.errors import SettingError, did_you_mean
 
 Array = NDArray[Any]
-Name = Literal["softmax", "hinge", "squared_hinge"]
-NAMES: tuple[Name, ...] = get_args(Name)
+NAMES = ("softmax", "hinge", "squared_hinge")
 Loss = Callable[[Array, Array], Array]  # (scores_NK, y_N) -> losses_N; the scores become the gradient
 
 
@@ -85,7 +84,7 @@ def _shortfall(scores_NK: Array, y_N: Array, margin: float) -> Array:
     rows = np.arange(len(y_N))
     short_NK = scores_NK - (scores_NK[rows, y_N] - scores_NK.dtype.type(margin))[:, None]
     short_NK[rows, y_N] = 0
-    return short_NK
+    return np.asarray(short_NK)
 
 
 def _balanced(losses_NK: Array, gradient_NK: Array, y_N: Array) -> Array:

@@ -7,15 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
-from saccade.classifiers import losses
 from saccade.classifiers.losses import Loss, loss_of
-from saccade.classifiers.penalties import Penalty
+from saccade.classifiers.penalties import NONE, Penalty
 from saccade.classifiers.standardised import Standardised
 
 Array = NDArray[Any]
-
-_CURVATURE = {"softmax": lambda classes: 1 / classes, "hinge": lambda _: 1.0, "squared_hinge": lambda _: 1.0}
-"""About the second derivative of a row's loss by one score, of K classes."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +25,9 @@ class Objective:
     data: Standardised
     y_N: Array
     classes: int
-    loss: losses.Name = "softmax"
+    loss: str = "softmax"
     margin: float = 1.0
-    penalty: Penalty = Penalty()
+    penalty: Penalty = NONE
     weight_N: Array | None = None
     rounding: float = 0.0
 
@@ -79,7 +75,7 @@ class Objective:
         """
         if self.data.gram_DD is None:
             return None
-        own = _CURVATURE[self.loss](self.classes)
+        own = 1 / self.classes if self.loss == "softmax" else 1.0  # of a row's loss by one score, about
         curvature = self.data.gram_DD * own
         curvature[np.diag_indices_from(curvature)] += 2 * self.penalty.l2 + 1e-3 * own
         root: Array = cholesky(curvature, lower=True, overwrite_a=True, check_finite=False).astype(

@@ -1,7 +1,7 @@
 """Penalties on weights, in the notes' form: L2, L1 and their sum (lecture 3)."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from saccade.errors import SettingError, did_you_mean
 
 Array = NDArray[Any]
-Name = Literal["none", "l2", "l1", "elastic_net"]
-NAMES: tuple[Name, ...] = get_args(Name)
+NAMES = ("none", "l2", "l1", "elastic_net")
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Penalty:
             if not 0 <= value < np.inf:
                 raise SettingError(f"The {what} cannot be {value}; give a number of at least 0.")
         known = {
-            "none": cls(),
+            "none": NONE,
             "l2": cls(l2=strength),
             "l1": cls(l1=strength),
             "elastic_net": cls(l2=beta * strength, l1=strength),
@@ -66,3 +65,6 @@ class Penalty:
             return slope_KD
         at_zero = np.sign(slope_KD) * np.maximum(np.abs(slope_KD) - self.l1, 0)
         return np.where(weights_KD == 0, at_zero, slope_KD + self.l1 * np.sign(weights_KD))
+
+
+NONE = Penalty()

@@ -151,7 +151,7 @@ def _proximal(objective: Objective, start: Array, solver: Optimum, end: float) -
     value, slope = objective(point)
     ahead_value, ahead_slope = value, slope
     steps, rounding = 0, 10 * float(np.finfo(start.dtype).eps)
-    for steps in range(1, solver.max_iterations + 1):  # noqa: B007
+    for steps in range(1, solver.max_iterations + 1):
         if objective.steepest(point, slope) <= solver.tolerance or perf_counter() > end:
             steps -= 1
             break
@@ -179,7 +179,7 @@ def _stepped(point: Array, slope: Array, step: float, objective: Objective) -> A
     """Return the point after a gradient step and the shrinking of its weights."""
     new = point - point.dtype.type(step) * slope
     new[:, :-1] = objective.penalty.shrunk(new[:, :-1], step)
-    return new
+    return np.asarray(new)
 
 
 def _descend(objective: Objective, start: Array, solver: Descent, end: float) -> Found:

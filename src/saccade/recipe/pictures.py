@@ -1,4 +1,4 @@
-"""The small pictures of a run's folder: inputs as the network sees them, mistakes, and confused pairs."""
+"""The small pictures of a run's folder: inputs as the network sees them, templates, mistakes, confused pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from saccade.classifiers import LinearClassifier
 from saccade.data import Part
 from saccade.device import derived_seed
 from saccade.run import Run
@@ -14,6 +15,7 @@ from saccade.run import Run
 SHEET_COLUMNS, SHEET_ROWS, SHEET_CELL = 8, 3, 96
 THUMBNAIL = 160
 PAIR_PICTURES = 4
+TEMPLATES = 40  # classes drawn at the most
 
 
 def draw_inputs(run: Run, train: Part, side: int, seed: int) -> str:
@@ -45,6 +47,18 @@ def draw_each(run: Run, part: Part, keys: Sequence[str], prefix: str) -> list[st
         factor = max(1, 64 // max(x_HWC.shape[:2]))
         names.append(save(run, f"{prefix}-{place:02}.png", x_HWC.repeat(factor, 0).repeat(factor, 1)))
     return names
+
+
+def draw_templates(run: Run, classifier: LinearClassifier, classes: Sequence[str]) -> list[dict[str, str]]:
+    """Save each class's row of W as a picture; return the first classes' names, each with its `picture`."""
+    drawn = []
+    for place, (label, x_HWC) in enumerate(zip(classifier.classes_, classifier.templates(), strict=True), 1):
+        if place > TEMPLATES:
+            break
+        factor = max(1, 64 // x_HWC.shape[0])
+        name = save(run, f"template-{place:02}.png", x_HWC.repeat(factor, 0).repeat(factor, 1))
+        drawn.append({"class": classes[label], "picture": name})
+    return drawn
 
 
 def save(run: Run, name: str, x_HWC: NDArray[np.uint8]) -> str:

@@ -19,8 +19,10 @@ from saccade.recipe import plan as planning
 from saccade.recipe.candidates import Candidate, test_time
 from saccade.recipe.contest import Contest, Entry
 from saccade.recipe.network import NO_TIME, WORTH_BEGINNING, train_network
+from saccade.recipe.pictures import draw_templates
 from saccade.recipe.summary import of_baseline
 from saccade.recipe.trials import try_all
+from saccade.study.baselines import Baseline
 from saccade.study.curves import LearningCurve
 from saccade.study.ensemble import Ensemble
 from saccade.study.transfer import Probe
@@ -73,9 +75,17 @@ def classical(contest: Contest) -> tuple[list[dict[str, Any]], Candidate]:
         _keep_time(contest, candidate)
         record.outcome = ", ".join(f"{each.name}: {each.validation_accuracy:.1%}" for each in found)
         record.validation_accuracy = best.validation_accuracy
-        rows = [of_baseline(baseline) for baseline in found]
+        rows = [_told(contest, baseline) for baseline in found]
         contest.candidates.note("baselines", rows)
         return rows, contest.keep("baseline", candidate)
+
+
+def _told(contest: Contest, baseline: Baseline) -> dict[str, Any]:
+    """Return what the summary says of a baseline; the rows of W as pictures where it has them."""
+    row, classifier = of_baseline(baseline), baseline.classifier
+    if isinstance(classifier, LinearClassifier):
+        row["templates"] = draw_templates(contest.candidates.run, classifier, contest.parts.classes)
+    return row
 
 
 def _keep_time(contest: Contest, simple: Candidate) -> None:

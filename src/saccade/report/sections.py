@@ -100,7 +100,14 @@ def baselines(material: Material) -> View | None:
     for row in rows:
         row["kind"] = "chosen" if row["name"] == summary["chosen"] else "other"
     rows.sort(key=lambda row: -row["accuracy"])
-    return {"rows": rows, "chart": charts.bars(rows), "images": summary["split"]["validation"]}
+    templates = [
+        {"class": each["class"], "picture": picture}
+        for row in rows
+        for each in row.get("templates") or ()
+        if (picture := pictures.embed(material.folder, each["picture"]))
+    ]
+    more = {"templates": templates, "classes": len(summary["classes"])}
+    return {"rows": rows, "chart": charts.bars(rows), "images": summary["split"]["validation"], **more}
 
 
 def _training_seconds(summary: Mapping[str, Any]) -> float | None:
