@@ -75,7 +75,8 @@ class StandardisedBytes(Standardised):
         squares_D = np.sum(list(pool.map(squares, _slices(count, STEP))), axis=0)
         scale_D: Array = np.asarray(np.sqrt((count * squares_D - sum_D**2) / count**2))
         scale_D[scale_D == 0] = 1.0
-        return cls(x_ND, (sum_D / count).astype(np.float32), scale_D.astype(np.float32), pool, chunks)
+        mean_D = np.asarray(sum_D / count, np.float32)
+        return cls(x_ND, mean_D, scale_D.astype(np.float32), pool, chunks)
 
     def swept(self, point_KD1: Array, visit: Visit) -> tuple[float, Array]:
         """Hand the scores W z + b of all rows to `visit`; return the summed loss and its gradient (K, D + 1)."""
