@@ -96,6 +96,25 @@ def test_overriding_is_a_checked_copy() -> None:
         settings.epochs = 3
 
 
+def test_several_values_give_a_copy_for_each_combination() -> None:
+    variants = TrainSettings(epochs=2).variants(["activation=relu, tanh", "learning_rate=1e-3,0.01", "model=mlp"])
+    assert list(variants) == [
+        "activation=relu learning_rate=1e-3",
+        "activation=relu learning_rate=0.01",
+        "activation=tanh learning_rate=1e-3",
+        "activation=tanh learning_rate=0.01",
+    ]
+    last = variants["activation=tanh learning_rate=0.01"]
+    assert last == TrainSettings(epochs=2, activation="tanh", learning_rate=0.01, model="mlp")
+    for one in (["model=mlp"], [], ["epochs="], ["activation=tanh,tanh"], ["replay='a,b.json'"]):
+        assert list(TrainSettings(epochs=2).variants(one)) == [""]
+    assert TrainSettings().variants(["replay='a,b.json'"])[""].replay == "a,b.json"
+    with pytest.raises(SettingError, match=r'^"epochs" is not a setting; expected key=value'):
+        TrainSettings().variants(["epochs"])
+    with pytest.raises(SettingError, match=r'^The setting activation cannot be "[[]' + "'relu'" + r"[]]"):
+        TrainSettings().variants(["activation=[relu]"])
+
+
 def test_settings_come_back_from_yaml(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     changed = TrainSettings(model="Füße/x", flip=True, epochs=2)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +13,8 @@ from saccade.errors import SettingError, did_you_mean
 
 _AMOUNT = r"(?:(\d+(?:\.\d+)?)\s*"
 _TIME = re.compile(rf"{_AMOUNT}h)?\s*{_AMOUNT}m)?\s*{_AMOUNT}s?)?")
+_NO_ASSIGNMENT = '"{}" is not a setting; expected key=value, such as epochs=5.'
+_BETWEEN_COMMAS = re.compile(r"""(?:"[^"]*"|'[^']*'|\[[^\]]*\]|\{[^}]*\}|[^,])+""")
 
 
 def parse_seconds(text: object) -> object:
@@ -52,9 +55,26 @@ class Settings(BaseModel):
         for assignment in assignments:
             key, separator, value = assignment.partition("=")
             if not separator:
-                raise SettingError(f'"{assignment}" is not a setting; expected key=value, such as epochs=5.')
+                raise SettingError(_NO_ASSIGNMENT.format(assignment))
             values[key.strip()] = _yaml(value, f"The value of {key.strip()}")
         return type(self)(**values)
+
+    def variants(self, assignments: Iterable[str]) -> dict[str, Self]:
+        """Return a copy for each combination of values that `key=value` texts give, by what it has of its own.
+
+        `key=a,b` gives two values; a value in quotes or brackets is one, whatever it holds. Where nothing
+        is given twice, the one copy is called "". Raises SettingError as `override` does.
+
+        >>> list(TrainSettings().variants(["activation=relu,tanh", "epochs=3", "depth=2,4"]))
+        ['activation=relu depth=2', 'activation=relu depth=4', 'activation=tanh depth=2', 'activation=tanh depth=4']
+        """
+        given = dict(_several(assignment) for assignment in assignments)
+        varied = [key for key, texts in given.items() if len(texts) > 1]
+        chosen = [dict(zip(given, texts, strict=True)) for texts in product(*given.values())]
+        return {
+            " ".join(f"{key}={texts[key]}" for key in varied): self.override(f"{k}={v}" for k, v in texts.items())
+            for texts in chosen
+        }
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -108,6 +128,24 @@ class TrainSettings(DataSettings):
     """Side in pixels of the square images the network sees; the default follows the images and the time."""
     width: float = Field(default=1.0, gt=0, le=16)
     """Factor on the number of channels of saccade's own networks."""
+    depth: int | None = Field(default=None, ge=1, le=200)
+    """Hidden layers of mlp (2 by default) or stages of convnet (3)."""
+    activation: Literal[
+        "sigmoid", "tanh", "relu", "leaky_relu", "prelu", "elu", "maxout", "gelu", "silu"
+    ] | None = None
+    """Activation of saccade's own networks; the default is silu in convnet, relu in others."""
+    norm: Literal["batch", "layer", "instance", "group", "none"] | None = None
+    """Normalisation of saccade's own networks; the default is batch."""
+    pool: Literal["max", "average", "fractional"] | None = None
+    """Pooling of saccade's own networks; the default is max."""
+    global_pool: Literal["max", "average"] | None = None
+    """What saccade's own networks take of each channel over the whole image; the default is max."""
+    init: Literal["small", "xavier", "glorot", "he", "orthogonal"] | None = None
+    """Initial weights of saccade's own networks; the default is the network's own."""
+    zero_last: bool = False
+    """Begin with the residual branches of convnet at zero."""
+    preprocess: Literal["standardize", "center", "scale", "none", "mean-image", "pca", "pca-whiten", "zca"] = "standardize"
+    """What is done to images first, as fitted to the training part; pca and pca-whiten are for mlp and linear."""
     batch_size: int | None = Field(default=None, ge=1)
     """Images a step; the default follows the size of the training part."""
     optimizer: Literal["muon", "sgd", "adam", "adamw"] | None = None
@@ -159,6 +197,15 @@ class FitSettings(DataSettings):
     """Weights to transfer from: NAME of a network, FILE, NAME=FILE, auto (what is on this machine) or none."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
+
+
+def _several(assignment: str) -> tuple[str, list[str]]:
+    """Return the key of `key=a,b`, and the texts between the commas that are in no quotes or brackets."""
+    key, separator, value = assignment.partition("=")
+    if not separator:
+        raise SettingError(_NO_ASSIGNMENT.format(assignment))
+    texts = [text.strip() for text in _BETWEEN_COMMAS.findall(value)]
+    return key.strip(), [text for text in dict.fromkeys(texts) if text] or [value]
 
 
 def _yaml(text: str, where: str) -> Any:

@@ -109,7 +109,7 @@ def rebuilt(settings: TrainSettings, classes: int) -> nn.Module:
     assert settings.size is not None
     if settings.pretrained is not None:
         return zoo.blank(settings.model, classes=classes, side=settings.size)
-    return zoo.build(settings.model, classes=classes, side=settings.size, width=settings.width)
+    return zoo.from_settings(settings, classes)
 
 
 def _tensor(x: NDArray[Any]) -> torch.Tensor:

@@ -20,6 +20,7 @@ COMMANDS = {
     "predict": ("predict:predict", "Label images, folders and archives with a run's classifier."),
     "report": ("results:report", "Write a run's HTML report again."),
     "compare": ("compare:compare", "Set runs side by side and test their differences on the same images."),
+    "volumes": ("volumes:volumes", "Show a network layer by layer: sizes, parameters, products, memory."),
     "models": ("lists:models", "List the networks that can be trained."),
     "datasets": ("lists:datasets", "List the data sets known by name."),
 }

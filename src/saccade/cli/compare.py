@@ -1,16 +1,14 @@
 """The command `compare`: runs side by side, differences tested on the same images."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from saccade.cli.options import Json
 from saccade.cli.output import answer, working
-from saccade.cli.text import count, percent, printable, seconds
+from saccade.cli.text import count, percent, printable, seconds, table
 
 NONE = "–"
-UNWRAPPED = 10_000
-"""Columns of a table that nobody reads on a terminal."""
 
 Values = Mapping[str, Any]
 
@@ -37,10 +35,10 @@ def comparison_text(compared: Values) -> str:
     shared = {name: values for name, values in compared["settings"].items() if len(values) > 1}
     partial = [name for name in compared["settings"] if name not in shared]
     sections = [
-        _table(["", *names], _figures(compared["runs"])),
+        table(["", *names], _figures(compared["runs"])),
         "\n".join(printable(pair["sentence"]) for pair in compared["pairs"]),
         _differences(tested, compared) if tested else "",
-        _table(["Settings that differ", *names], _differing(shared, names)) if shared else "",
+        table(["Settings that differ", *names], _differing(shared, names)) if shared else "",
         printable(f"Settings that only one of the runs has: {', '.join(partial)}") if partial else "",
         "\n".join(printable(f"Warning  {warning}") for warning in compared["warnings"]),
     ]
@@ -102,7 +100,7 @@ def _differences(pairs: Sequence[Values], compared: Values) -> str:
         )
     if any(run["test"] and run["test"]["images"] > run["test_pictures"] for run in compared["runs"]):
         notes.append("A picture that lies in a test part several times counts once here.")
-    return "\n".join([_table(header, rows), *notes])
+    return "\n".join([table(header, rows), *notes])
 
 
 def _difference(pair: Values) -> list[str]:
@@ -125,22 +123,3 @@ def _differing(settings: Mapping[str, Values], names: Sequence[str]) -> list[lis
         [setting, *(str(values[name]) if name in values else NONE for name in names)]
         for setting, values in settings.items()
     ]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return aligned columns, as wide as the terminal where there is one."""
-    from io import StringIO
-    from shutil import get_terminal_size
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="")
-    for name in header:
-        table.add_column(Text(printable(name)), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    stream = StringIO()
-    Console(file=stream, width=get_terminal_size((UNWRAPPED, 24)).columns, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

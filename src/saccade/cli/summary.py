@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import Any
 
-from saccade.cli.text import count, percent, printable, seconds
+from saccade.cli.text import count, percent, printable, seconds, table
 
 SHOWN = 3
 """Warnings, and steps to take next, told at the end; the report has them all."""
@@ -39,6 +39,25 @@ def _chosen(summary: Mapping[str, Any]) -> str:
     if summary.get("chosen_by") == "macro F1":
         told += f", chosen by macro F1 ({validation['macro_f1']:.3f}), in which every class counts the same"
     return told
+
+
+def variants_text(compared: Mapping[str, Any]) -> str:
+    """Return what `train` ends with where it trained a network with each of several settings."""
+    header = ["", "validation accuracy", "95 % interval", "loss", "epochs", "seconds"]
+    rows = [
+        [run["name"], *_told(run)] if run["error"] is None else [run["name"], "failed", "", "", "", ""]
+        for run in compared["runs"]
+    ]
+    failures = [f"{run['name']}: {run['error']}" for run in compared["runs"] if run["error"] is not None]
+    ends = [("Curves", compared["page"]), ("Runs", compared["folder"])]
+    return "\n\n".join(filter(None, [table(header, rows), "\n".join(map(printable, failures)), _aligned(ends)]))
+
+
+def _told(run: Mapping[str, Any]) -> list[str]:
+    low, high = run["interval"]
+    loss = "" if run["validation_loss"] is None else f"{run['validation_loss']:.3f}"
+    interval = f"{100 * low:.1f} to {percent(high)}"
+    return [percent(run["validation_accuracy"]), interval, loss, count(run["epochs"]), f"{run['seconds']:.1f}"]
 
 
 def evaluation_text(test: Mapping[str, Any]) -> str:

@@ -1,4 +1,11 @@
-"""Numbers and names as a terminal shows them."""
+"""Numbers, names and tables as a terminal shows them."""
+
+from collections.abc import Collection, Iterable, Sequence
+from io import StringIO
+from shutil import get_terminal_size
+
+UNWRAPPED = 10_000
+"""Columns of a table that nobody reads on a terminal."""
 
 
 def printable(text: str) -> str:
@@ -38,3 +45,19 @@ def seconds(amount: float) -> str:
         return f"{amount:.1f} s"
     minutes, rest = divmod(round(amount), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()) -> str:
+    """Return aligned columns, as wide as the terminal where there is one; those named in `right` end together."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="")
+    for name in header:
+        drawn.add_column(Text(printable(name)), overflow="fold", justify="right" if name in right else "left")
+    for row in rows:
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
+    stream = StringIO()
+    Console(file=stream, width=get_terminal_size((UNWRAPPED, 24)).columns, color_system=None).print(drawn)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

@@ -16,6 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from saccade.data.parts import Part
 from saccade.device import derived_seed
+from saccade.events import Progress, emit
+
+CHUNK = 1024
+"""Images that are looked at together where all are."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ class Images(Protocol):
         """Yield the batch of step `first`, `first` + 1, … without end."""
         ...
 
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield every image once, as x_NHWC, CHUNK at a time: what is fitted to all images holds few at once."""
+        ...
+
 
 class ArrayImages:
     """Images decoded once and held, on `device`, as one array: small data sets."""
@@ -79,6 +87,10 @@ class ArrayImages:
         for step in count(first):
             index_N, epoch_N = (part.to(self.y_N.device) for part in order(step))
             yield Batch(self.x_NHWC[index_N], self.y_N[index_N], index_N, epoch_N)
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield views on the array."""
+        yield from self.x_NHWC.split(CHUNK)
 
 
 class StoredImages:
@@ -100,6 +112,12 @@ class StoredImages:
             return Batch(x_NHWC, self.y_N[index_N], index_N, epoch_N)
 
         yield from _ahead(load, self.workers, first)
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield images decoded for the purpose; emits Progress."""
+        for place_N in torch.arange(len(self)).split(CHUNK):
+            yield torch.from_numpy(self.part.select(place_N.numpy()).squares(self.side))
+            emit(Progress(task="preprocess", done=int(place_N[-1]) + 1, total=len(self), unit="images"))
 
 
 class DatasetImages:
@@ -133,6 +151,13 @@ class DatasetImages:
         )
         for x, y_N, index_N, epoch_N in loader:
             yield Batch(x, y_N, index_N, epoch_N)
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield images as the data set gives them in its first epoch."""
+        for first in range(0, len(self), CHUNK):
+            items = _SeededItems(self.dataset, seed=0)
+            requests = [(index, 0) for index in range(first, min(first + CHUNK, len(self)))]
+            yield torch.stack([torch.as_tensor(items[request][0]) for request in requests])
 
 
 class _Requests:

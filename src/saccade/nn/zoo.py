@@ -1,23 +1,27 @@
 """Networks by name: saccade's own, torchvision's and timm's."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from saccade.errors import ModelError, did_you_mean
 from saccade.nn import transfer
+from saccade.nn.blocks import Blocks
 from saccade.nn.convnets import ConvNet, convnet, linear, mlp
+from saccade.nn.described import described, is_description, parse
 from saccade.nn.layers import Standardize
+from saccade.nn.preprocess import PREPROCESSING, Preprocess, keeps_places
 from saccade.nn.transfer import Transfer
-from saccade.nn.trunks import trunk
+from saccade.nn.trunks import Weightless, trunk
+from saccade.settings import TrainSettings
 
 GROWTH = ((0.4, 5 / 7), (0.7, 6 / 7))
 """Until which progress a network is trained on which share of the full side."""
 SMALLEST = 16
 
-OWN: dict[str, Callable[[int, int, float], nn.Module]] = {"convnet": convnet, "linear": linear, "mlp": mlp}
+OWN: dict[str, Callable[[int, int, float, Blocks], nn.Module]] = {"convnet": convnet, "linear": linear, "mlp": mlp}
 
 
 def names() -> dict[str, list[str]]:
@@ -26,15 +30,41 @@ def names() -> dict[str, list[str]]:
     return {"saccade": list(OWN), **others}
 
 
-def build(name: str, *, classes: int, side: int, width: float = 1.0) -> nn.Module:
+def build(
+    name: str, *, classes: int, side: int, width: float = 1.0, blocks: Blocks = Blocks(), preprocess: str = "standardize"
+) -> nn.Module:
     """Return the network called `name` with new weights: images (N, 3, side, side) in 0…255 → scores (N, classes).
 
-    Its first module, `standardize`, and a ConvNet's whitening are identities until `fit_to` sets them.
-    Raises ModelError when the name is unknown or the network cannot take images of this side.
+    `blocks` are what one of saccade's own is made of. The first module, which preprocesses, and a ConvNet's
+    whitening are identities until `fit_to` sets them. Raises ModelError when the name is unknown, the network
+    cannot take images of this side, or a choice has no meaning for it.
     """
-    network = _standardized(_body(name, classes, side, width))
+    network = _preprocessed(_body(name, classes, side, width, blocks), PREPROCESSING[preprocess](side))
+    if not keeps_places(network[0]) and any(isinstance(module, nn.Conv2d) for module in network[1].modules()):
+        raise ModelError(
+            f'preprocess={preprocess} leaves no image to the convolutions of "{name}"; '
+            "give zca, or a network that has none, such as mlp."
+        )
     check_takes(network, name, side)
     return network
+
+
+def new(name: str, *, classes: int, side: int, width: float = 1.0, blocks: Blocks = Blocks()) -> nn.Module:
+    """Return the network called `name` alone, of preprocessed images; raises ModelError as `build` does."""
+    return _body(name, classes, side, width, blocks)
+
+
+def from_settings(settings: TrainSettings, classes: int) -> nn.Module:
+    """Return the network, with new weights, that resolved settings describe; raises ModelError as `build` does."""
+    assert settings.size is not None
+    return build(
+        settings.model,
+        classes=classes,
+        side=settings.size,
+        width=settings.width,
+        blocks=Blocks.of(settings),
+        preprocess=settings.preprocess,
+    )
 
 
 def transferred(trunk: nn.Module, *, classes: int, side: int) -> nn.Module:
@@ -42,7 +72,7 @@ def transferred(trunk: nn.Module, *, classes: int, side: int) -> nn.Module:
 
     Raises ModelError where it takes no images of this side.
     """
-    return _standardized(Transfer(trunk, classes, side))
+    return _preprocessed(Transfer(trunk, classes, side), Standardize())
 
 
 def blank(name: str, *, classes: int, side: int) -> nn.Module:
@@ -53,45 +83,56 @@ def blank(name: str, *, classes: int, side: int) -> nn.Module:
 def standardize_by(network: nn.Module, mean: Sequence[float], sd: Sequence[float]) -> None:
     """Set the mean and the standard deviation, of images in 0…1, that a network's input is standardised by."""
     standardize = _parts(network)[0]
+    assert isinstance(standardize, Standardize)
     standardize.mean_C.copy_(255 * torch.tensor(mean))
     standardize.sd_C.copy_(255 * torch.tensor(sd))
 
 
 def body(network: nn.Module) -> nn.Module:
-    """Return a network without the standardisation that `build` put before it."""
-    return network[-1] if isinstance(network, nn.Sequential) and isinstance(network[0], Standardize) else network
+    """Return a network without the preprocessing that `build` put before it."""
+    return network[-1] if isinstance(network, nn.Sequential) and isinstance(network[0], Preprocess) else network
 
 
 def with_body(network: nn.Module, body: nn.Module) -> nn.Module:
-    """Return a network of the same standardisation, shared, before another body."""
-    return _standardized(body, _parts(network)[0])
+    """Return a network of the same preprocessing, shared, before another body."""
+    return _preprocessed(body, _parts(network)[0])
 
 
-def _parts(network: nn.Module) -> tuple[Standardize, nn.Module]:
+def _parts(network: nn.Module) -> tuple[Preprocess, nn.Module]:
     assert isinstance(network, nn.Sequential)
-    standardize, body = network
-    assert isinstance(standardize, Standardize)
-    return standardize, body
+    preprocess, body = network
+    assert isinstance(preprocess, Preprocess)
+    return preprocess, body
 
 
-def _standardized(body: nn.Module, standardize: Standardize | None = None) -> nn.Sequential:
+def _preprocessed(body: nn.Module, preprocess: Preprocess) -> nn.Sequential:
     network = nn.Sequential()
-    network.add_module("standardize", standardize or Standardize())
+    network.add_module("standardize", preprocess)
     network.add_module("body", body)
     return network
 
 
-def fit_to(network: nn.Module, x_NHWC: Tensor) -> None:
-    """Fit what a network learns from images without labels: the mean, the scale, the whitened patches."""
-    standardize, own = _parts(network)
-    standardize.fit(x_NHWC)
+def fit_to(network: nn.Module, x_NHWC: Tensor, every: Iterable[Tensor] | None = None) -> None:
+    """Fit what a network learns from images without labels: its preprocessing, the whitened patches.
+
+    `x_NHWC` is a sample of the training images. What needs all of them to be exact, every preprocessing but one
+    a channel, takes them from `every`, some at a time.
+    """
+    preprocess, own = _parts(network)
+    if isinstance(preprocess, Standardize):
+        preprocess.fit(x_NHWC)
+    else:
+        preprocess.fit(x_NHWC.split(256) if every is None else every)
     if isinstance(own, ConvNet):
-        own.whitening.fit(standardize(x_NHWC[:5000].to(standardize.mean_C.device).permute(0, 3, 1, 2).float()))
+        device = next(preprocess.buffers()).device
+        own.whitening.fit(preprocess(x_NHWC[:5000].to(device).permute(0, 3, 1, 2).float()))
 
 
 def side_at(network: nn.Module, side: int, progress: float) -> int:
     """Return the side to train on at a progress: below `side` at first where the network takes any, else `side`."""
     own = body(network)
+    if own is not network and not _parts(network)[0].any_side:
+        return side
     if isinstance(own, ConvNet):
         smallest = SMALLEST
     elif isinstance(own, Transfer) and own.any_side:
@@ -105,10 +146,12 @@ def side_at(network: nn.Module, side: int, progress: float) -> int:
 def optimizer_for(network: nn.Module) -> str:
     """Return the optimizer that suits a network: Muon where every kernel is normalised, else Adam (lecture 7).
 
+    Muon would take no notice of how large the kernels of an initialisation are, so where one is named it is Adam.
+
     Pretrained networks get AdamW: their kernels are to change little, whether normalised or not.
     """
     own = body(network)
-    return "muon" if isinstance(own, ConvNet) else "adamw" if isinstance(own, Transfer) else "adam"
+    return "muon" if isinstance(own, ConvNet) and own.fixed_norm else "adamw" if isinstance(own, Transfer) else "adam"
 
 
 def check_trains(network: nn.Module, name: str, side: int, batch_size: int) -> None:
@@ -122,9 +165,29 @@ def check_trains(network: nn.Module, name: str, side: int, batch_size: int) -> N
         ) from error
 
 
+def check_choices(settings: TrainSettings) -> None:
+    """Raise ModelError where settings name a choice that has no meaning for their network, whatever the images.
+
+    A pretrained network is what its weights were trained for.
+    """
+    blocks, name = Blocks.of(settings), settings.model
+    if settings.pretrained is not None:
+        plain = settings.preprocess == TrainSettings.model_fields["preprocess"].default
+        if others := [*blocks.chosen, *([] if plain else ["preprocess"])]:
+            raise ModelError(f"A pretrained network is as it was trained: leave {others[0]} out, or pretrained.")
+    elif name in OWN:
+        with Weightless():
+            OWN[name](2, 16, 0.05, blocks)
+    elif not is_description(name):
+        blocks.refuse_others(name)
+
+
 def check_known(name: str) -> None:
     """Raise ModelError, with what may have been meant, where there is no network called `name`."""
     if name in OWN:
+        return
+    if is_description(name):
+        parse(name)
         return
     family, _, network = name.partition("/")
     if family in _LISTS and network in _LISTS[family]():
@@ -135,10 +198,13 @@ def check_known(name: str) -> None:
     raise ModelError(f'There is no network "{name}".{hint} `saccade models` lists them.')
 
 
-def _body(name: str, classes: int, side: int, width: float) -> nn.Module:
+def _body(name: str, classes: int, side: int, width: float, blocks: Blocks) -> nn.Module:
     check_known(name)
     if name in OWN:
-        return OWN[name](classes, side, width)
+        return OWN[name](classes, side, width, blocks)
+    if is_description(name):
+        return described(name, classes, side, width, blocks)
+    blocks.refuse_others(name)
     family, _, network = name.partition("/")
     return {"torchvision": _torchvision, "timm": _timm}[family](network, classes, side)
 

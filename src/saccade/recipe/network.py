@@ -2,10 +2,11 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from saccade.errors import TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.files import write_atomic
 from saccade.metrics import wilson_interval
+from saccade.recipe.activities import Activities
 from saccade.recipe.candidates import Candidate, test_time
 from saccade.recipe.plan import Plan, recorded_pace
 from saccade.recipe.record import Record
@@ -71,7 +73,8 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan, *, begin: n
         write_atomic(plan.run.network(settings.model), session.settings.to_yaml())
         if pace.steps == 0:
             raise TrainingError(NO_TIME)
-        done = run(session, pace, validation, plan, record, verdict)
+        activities = Activities.of(session, validation, kept)
+        done = run(session, pace, validation, plan, record, settled(session, verdict, activities))
         training.outcome = f"{done} steps, {done * session.batch_size / len(session.images):.1f} epochs"
     with stage("validate") as validating:
         model, validation_NK = calibrated_model(session, validation)
@@ -88,6 +91,7 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan, *, begin: n
         "validation_accuracy": accuracy,
         "interval": list(wilson_interval(round(accuracy * len(validation)), len(validation))),
         "settings": session.settings.model_dump(mode="json"),
+        "activations": activities.told(session),
     }
     # Of a few images what happens once would count too much: no more than three times what was measured before.
     planned = plan.kept.get(test_time(settings.model), math.inf) / max(1, len(parts.test))
@@ -175,14 +179,22 @@ def paced(session: Session, parts: Parts, plan: Plan, kept: Checkpoint | None = 
     return session, pace
 
 
+def settled(session: Session, verdict: Sequence[study.Check], activities: Activities) -> dict[str, Any]:
+    """Return what each checkpoint says of what was before the first step."""
+    return {
+        "settings": session.settings.model_dump(mode="json"),
+        "checks": [asdict(check) for check in verdict],
+        "activations": activities.start,
+    }
+
+
 def run(
-    session: Session, pace: Pace, validation: Part, plan: Plan, record: Record, verdict: Sequence[study.Check]
+    session: Session, pace: Pace, validation: Part, plan: Plan, record: Record, settled: Mapping[str, Any]
 ) -> int:
     """Train; once an epoch look at some of the validation part and write the history; return the steps done."""
     glance = Glance.at(validation, session)
     course = session.course(pace, record.kept)
     begun, each_epoch = plan.clock.elapsed() - record.seconds, session.steps(1.0)
-    settled = {"settings": session.settings.model_dump(mode="json"), "checks": [asdict(each) for each in verdict]}
     seen = ""
     for done, progress in course:
         record.seconds = plan.clock.elapsed() - begun

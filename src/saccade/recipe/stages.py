@@ -100,6 +100,7 @@ def train(
     settings or `out` cannot be used; TrainingError where the loss stops being a number.
     """
     settings = _with_weights(settings)
+    zoo.check_choices(settings)
     if resume:
         settings = in_force(settings, out)
         if (result := finished(out, source)) is not None:

@@ -1,6 +1,7 @@
 """The report: one self-contained HTML file from a run's folder."""
 
+from saccade.report.comparison import render_comparison, write_comparison
 from saccade.report.page import render, write
 from saccade.report.verdict import Verdict, verdict
 
-__all__ = ["Verdict", "render", "verdict", "write"]
+__all__ = ["Verdict", "render", "render_comparison", "verdict", "write", "write_comparison"]

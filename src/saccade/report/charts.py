@@ -20,6 +20,8 @@ from saccade.report.words import interval, percent, plural, short
 WIDTH = 460
 FONT = 13
 
+_DASHES = {"dashed": (0, (6, 3)), "dotted": (0, (2, 2))}
+
 Points = Sequence[tuple[float, float]]
 
 
@@ -52,7 +54,7 @@ def lines(
 ) -> Markup:
     """Draw curves over `axis`, from 0 to `end`; a series is (colour of the palette, style, points).
 
-    The style is "faint" (single steps), "line" or "marked" (one dot a point); `kind` is "number",
+    The style is "faint" (single steps), "line", "dashed", "dotted" or "marked" (one dot a point); `kind` is "number",
     "percent", or "log" for a logarithmic scale.
     """
     figure, axes = _axes(250, left=52, right=20, top=10, bottom=44)
@@ -76,7 +78,7 @@ def lines(
         xs, ys = zip(*points, strict=True)
         axes.plot(
             xs, ys, color=LIGHT[colour], linewidth=1 if faint else 2, alpha=0.35 if faint else 1.0,
-            marker=marker, markersize=5, markeredgewidth=0,
+            marker=marker, markersize=5, markeredgewidth=0, linestyle=_DASHES.get(style, "-"),
         )  # fmt: skip
     return to_svg(figure, description)
 

@@ -38,7 +38,7 @@ def render(run: Run) -> str:
     )
     groups = {"sections": _built(SECTIONS, material), "workings": _built(WORKINGS, material)}
     context = {"summary": material.summary, "palette": PALETTE, **groups, **top(material)}
-    return _environment().get_template("page.html.jinja").render(context)
+    return environment().get_template("page.html.jinja").render(context)
 
 
 def _built(sections: Sequence[Section], material: Material) -> list[dict[str, Any]]:
@@ -47,7 +47,8 @@ def _built(sections: Sequence[Section], material: Material) -> list[dict[str, An
     return [{"name": name, "title": title, "view": view} for name, title, view in built if view is not None]
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates, with what they write numbers and names by."""
     environment = Environment(
         loader=PackageLoader("saccade.report"),
         autoescape=True,

@@ -187,6 +187,40 @@ def training(material: Material) -> View | None:
             "network": material.summary.get("network") or {}}  # fmt: skip
 
 
+def activations(material: Material) -> View | None:
+    """What each activation of the network does, before and after training, by depth."""
+    network = material.summary.get("network") or {}
+    found = network.get("activations") or {}
+    start, end = found.get("start") or [], found.get("end") or []
+    if not end:
+        return None
+    drawn = [
+        _by_depth("Spread of outputs", start, end, "sd", "number"),
+        _by_depth("Saturated values", start, end, "saturated", "percent"),
+        _by_depth("Dead units", start, end, "dead", "percent"),
+    ]
+    same = len(start) == len(end)
+    rows = [{"after": after, "before": before} for after, before in zip(end, start if same else end, strict=True)]
+    return {"charts": [each for each in drawn if each], "rows": rows, "images": found["images"], "same": same,
+            "faults": found.get("faults") or []}  # fmt: skip
+
+
+def _by_depth(title: str, start: History, end: History, name: str, kind: str) -> View | None:
+    series: list[tuple[str, str, list[tuple[float, float]]]] = [
+        (colour, "marked", [(float(depth), float(each[name])) for depth, each in enumerate(rows, 1)])
+        for colour, rows in (("quiet", start), ("right", end))
+        if len(rows) > 1
+    ]
+    values = [value for _, _, points in series for _, value in points]
+    if not series or (name != "sd" and not any(values)):
+        return None
+    if kind == "number" and min(values) > 0 and max(values) > 30 * min(values):
+        kind = "log"
+    words = f"{title} by depth, after training: {', '.join(f'{value:.3g}' for _, value in series[-1][2])}."
+    chart = charts.lines(series, description=words, axis="depth", end=float(len(end)), kind=kind)
+    return _chart(title, chart, [("quiet", "before"), ("right", "after training")][-len(series) :])
+
+
 def _loss(history: History, axis: str, end: float) -> list[View]:
     loss = curves.thinned(curves.points(history, "loss", axis))
     held = curves.thinned(curves.points(history, "validation_loss", axis))
@@ -324,6 +358,7 @@ SECTIONS: tuple[Section, ...] = (
 WORKINGS: tuple[Section, ...] = (
     ("checks", "Checks before training", checks),
     ("training", "How training went", training),
+    ("activations", "What the activations do", activations),
     ("time", "Where the time went", time),
     ("record", "Settings and machine", record),
 )

@@ -47,7 +47,7 @@ class Session:
         assert settings.size is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(settings.seed, "weights"))
-            network = _network(settings, classes, sample_NHWC)
+            network = _network(settings, classes, images, sample_NHWC)
         if min(settings.batch_size or 1, len(images)) == 1:
             zoo.check_trains(network, settings.model, settings.size, 1)
         return cls(Forward.of(network, settings), images, names, settings)
@@ -136,8 +136,8 @@ class Session:
         return replace(self, forward=replace(self.forward, network=copy.deepcopy(self.network)))
 
 
-def _network(settings: TrainSettings, classes: int, sample_NHWC: Tensor) -> nn.Module:
-    """Return the network that settings describe: pretrained, or new and fitted to a sample of the images."""
+def _network(settings: TrainSettings, classes: int, images: Images, sample_NHWC: Tensor) -> nn.Module:
+    """Return the network that settings describe: pretrained, or new and fitted to the images, or a sample of them."""
     assert settings.size is not None
     if settings.pretrained is not None:
         weights = pretrained.find(settings.pretrained)
@@ -148,8 +148,8 @@ def _network(settings: TrainSettings, classes: int, sample_NHWC: Tensor) -> nn.M
         network = zoo.transferred(pretrained.load(weights), classes=classes, side=settings.size)
         zoo.standardize_by(network, weights.mean, weights.sd)
         return network
-    network = zoo.build(settings.model, classes=classes, side=settings.size, width=settings.width)
-    zoo.fit_to(network, sample_NHWC)
+    network = zoo.from_settings(settings, classes)
+    zoo.fit_to(network, sample_NHWC, images.chunks())
     return network
 
 

@@ -1,0 +1,137 @@
+"""The command `volumes`: a network layer by layer."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from saccade.cli.options import Json
+from saccade.cli.output import answer, working
+from saccade.cli.text import count, printable, table
+from saccade.errors import SettingError
+from saccade.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from saccade.nn.volumes import Volume, Volumes
+
+HEADER = ("Layer", "Kind", "Output", "Parameters", "Multiply-adds", "Training", "Prediction", "Sees", "Drops")
+NUMBERS = HEADER[2:8]
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def volumes(
+    model: str,
+    /,
+    *,
+    size: Annotated[int, Parameter(help="Side in pixels of the square images.")] = 224,
+    classes: Annotated[int, Parameter(help="Classes to tell apart.")] = 1000,
+    batch_size: Annotated[int, Parameter(help="Images whose activations are counted together.")] = 1,
+    assignments: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set", consume_multiple=(1, None), negative=(), show_default=False,
+            help="Settings of saccade's own networks as key=value …, such as width=0.5 norm=none.",
+        ),
+    ] = (),
+    json: Json = False,
+) -> None:
+    """Show a network layer by layer: sizes, parameters, products, memory, what each place sees.
+
+    Nothing is trained, no weights are loaded. Output is channels x height x width; multiply-adds are those of one
+    image; training is what a layer keeps for the backward pass, prediction all that is alive while it works, in
+    float32; a layer sees so many pixels of the image; drops are rows and columns that no window reaches.
+
+    Parameters
+    ----------
+    model
+        A network's name (see `saccade models`), or its layers, such as "conv32f5 pool conv64 pool fc128".
+    """
+    for name, value in (("--size", size), ("--classes", classes), ("--batch-size", batch_size)):
+        if value < 1:
+            raise SettingError(f"{name} is {value}; expected 1 or more.")
+    settings = TrainSettings(model=model).override(assignments)
+    with working():
+        from saccade.nn import volumes as nn_volumes
+        from saccade.nn.blocks import Blocks
+
+        blocks = Blocks.of(settings)
+        found = nn_volumes.named(settings.model, size, classes=classes, width=settings.width, blocks=blocks)
+    answer(_plain(settings.model, found, batch_size), _text(found, batch_size), json=json)
+
+
+def _plain(model: str, found: "Volumes", images: int) -> dict[str, Any]:
+    totals = {
+        "parameters": found.parameters,
+        "weight_bytes": found.weight_bytes,
+        "multiply_adds": found.multiply_adds,
+        "training_bytes": images * found.training_bytes,
+        "prediction_bytes": images * found.prediction_bytes,
+    }
+    layers = [
+        {
+            **asdict(layer),
+            "training_bytes": images * layer.training_bytes,
+            "prediction_bytes": images * layer.prediction_bytes,
+        }
+        for layer in found.layers
+    ]
+    return {"model": model, "size": found.side, "batch_size": images, "layers": layers, "totals": totals}
+
+
+def _text(found: "Volumes", images: int) -> str:
+    rows = [_row(layer, images) for layer in found.layers]
+    total = [
+        "Total", "", "", count(found.parameters), _millions(found.multiply_adds),
+        _bytes(images * found.training_bytes), f"{_bytes(images * found.prediction_bytes)} at once", "", "",
+    ]  # fmt: skip
+    notes = [f"The parameters take {_bytes(found.weight_bytes)} in float32."]
+    if any(layer.dropped_inputs for layer in found.layers):
+        notes.append("Drops: rows and columns at the right and lower border that no window reaches.")
+    return "\n".join([table(HEADER, [*rows, total], right=NUMBERS), "", *notes])
+
+
+def _row(layer: "Volume", images: int) -> list[str]:
+    sees = "all" if layer.field is None else _area(layer.field)
+    return [
+        printable(layer.layer),
+        layer.kind,
+        " x ".join(map(str, layer.output)),
+        count(layer.parameters) if layer.parameters else "",
+        _millions(layer.multiply_adds),
+        _bytes(images * layer.training_bytes) if layer.training_bytes else "",
+        _bytes(images * layer.prediction_bytes),
+        sees,
+        _dropped(layer),
+    ]
+
+
+def _area(field: tuple[int, int]) -> str:
+    return str(field[0]) if field[0] == field[1] else f"{field[0]} x {field[1]}"
+
+
+def _dropped(layer: "Volume") -> str:
+    if layer.dropped_inputs:
+        return count(layer.dropped_inputs)
+    return f"{layer.dropped} of padding" if layer.dropped else ""
+
+
+def _millions(products: int) -> str:
+    """Return a number of products, in millions.
+
+    >>> _millions(105_415_200), _millions(0), _millions(4_000)
+    ('105.4 M', '', '0.004 M')
+    """
+    millions = products / 1e6
+    return "" if not products else f"{millions:,.1f} M" if millions >= 1 else f"{millions:.2g} M"
+
+
+def _bytes(amount: float) -> str:
+    """Return an amount of memory, in the powers of 1,000 that people read.
+
+    >>> _bytes(91_171_328), _bytes(12)
+    ('91.2 MB', '12 B')
+    """
+    place = 0
+    while amount >= 1000 and place < len(UNITS) - 1:
+        amount, place = amount / 1000, place + 1
+    return f"{amount:.1f} {UNITS[place]}" if place else f"{amount:.0f} B"

@@ -1,0 +1,92 @@
+"""One network trained with each of several settings, on the same images for the same time, and their curves together."""
+
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from saccade import report
+from saccade.errors import InputError, TrainingError
+from saccade.events import Finding, emit, stage
+from saccade.files import slug, write_json
+from saccade.nn import zoo
+from saccade.recipe.conclusion import Result
+from saccade.recipe.stages import train
+from saccade.run import RUNS, Run, refuse_place
+from saccade.settings import TrainSettings
+
+HISTORY = ("step", "epoch", "seconds", "loss", "validation_loss", "validation_accuracy")
+
+
+def train_each(
+    source: str | Path, variants: Mapping[str, TrainSettings], *, out: Path | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Train one network with each of `variants`, settings by name; return what they came to, as plain values.
+
+    Each is a run of its own in a folder of `out`, on the same split and with the whole budget or number of
+    epochs. One whose loss stops being a number is recorded with its error, the others go on. `comparison.json`
+    and `comparison.html` lie beside them. With `resume` those that are finished stay as they are. Raises
+    InputError, before anything is written, where source, settings or `out` cannot be used; TrainingError where
+    none of the trainings came to an end.
+    """
+    for settings in variants.values():
+        zoo.check_known(settings.model)
+        zoo.check_choices(settings)
+    if not (resume and out is not None and (out / "comparison.json").exists()):
+        refuse_place(source, out, resume=resume and _holds_only(out, variants))
+    folder = out or RUNS / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{slug(Path(source).name)[:50]}-each"
+    rows = []
+    for place, (name, settings) in enumerate(variants.items()):
+        with stage(f"{place + 1} of {len(variants)}: {name}") as record:
+            row = _row(name, source, settings, folder / slug(name), resume=resume, first=place == 0)
+            failed = row["error"] is not None
+            record.outcome = "failed" if failed else f"validation accuracy {row['validation_accuracy']:.1%}"
+            rows.append(row)
+    if all(row["error"] is not None for row in rows):
+        raise TrainingError(f"None of the {len(rows)} trainings came to an end. {rows[0]['name']}: {rows[0]['error']}")
+    compared = {"schema": 1, "source": str(source), "folder": str(folder), "runs": rows}
+    compared["page"] = str(report.write_comparison(folder, compared))
+    write_json(folder / "comparison.json", compared)
+    return compared
+
+
+def _row(
+    name: str, source: str | Path, settings: TrainSettings, out: Path, *, resume: bool, first: bool
+) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": name, "run": str(out), "error": None}
+    try:
+        result = train(source, settings, out=out, resume=resume)
+    except TrainingError as error:
+        emit(Finding(kind="training", severity="warning", detail=f"{name}: {error}"))
+        return {**told, "error": str(error), "history": _history(Run(out))}
+    except InputError:
+        if first and out.parent.is_dir() and not any(out.parent.iterdir()):
+            shutil.rmtree(out.parent)  # nothing was trained, so nothing is left
+        raise
+    return {**told, **_figures(result)}
+
+
+def _figures(result: Result) -> dict[str, Any]:
+    network, validation = result.summary["network"], result.summary["validation"]
+    history = _history(result.run)
+    return {
+        "validation_accuracy": validation["accuracy"],
+        "interval": validation["interval"],
+        "validation_loss": history[-1]["validation_loss"] if history else None,
+        "parameters": network["parameters"],
+        "epochs": network["epochs"],
+        "seconds": network["seconds"],
+        "history": history,
+        "activations": network.get("activations"),
+    }
+
+
+def _history(run: Run) -> list[dict[str, Any]]:
+    return [{name: line.get(name) for name in HISTORY} for line in run.history()]
+
+
+def _holds_only(out: Path | None, variants: Mapping[str, TrainSettings]) -> bool:
+    """Return whether a folder is new, or holds nothing but runs of these variants."""
+    names = {slug(name) for name in variants}
+    return out is None or not out.is_dir() or all(path.name in names for path in out.iterdir())

@@ -1,0 +1,85 @@
+"""One network with each of several settings: a run each, equal to one trained alone, and a page of all."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from saccade import recipe
+from saccade.errors import ModelError, RunError, TrainingError
+from saccade.settings import TrainSettings
+from tests.conftest import Saccade
+from tests.photos import photo_folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of photos in three classes."""
+    return photo_folder(tmp_path_factory.mktemp("source") / "photos", 24)
+
+
+SETTINGS = TrainSettings(model="mlp", epochs=2, size=16, width=0.05, batch_size=8)
+
+
+def test_each_is_the_run_it_would_be_alone_and_one_that_fails_does_not_end_the_others(
+    photos: Path, tmp_path: Path
+) -> None:
+    variants = SETTINGS.variants(["activation=tanh,relu", "learning_rate=1e-3,1e30"])
+    compared = recipe.train_each(photos, variants, out=tmp_path / "each")
+    names = [f"activation={a} learning_rate={rate}" for a in ("tanh", "relu") for rate in ("1e-3", "1e30")]
+    assert [run["name"] for run in compared["runs"]] == names
+    first, failed, *_ = compared["runs"]
+    alone = recipe.train(photos, variants[names[0]], out=tmp_path / "alone")
+    weights = [Path(run, "model", "model.safetensors").read_bytes() for run in (first["run"], alone.run.path)]
+    assert weights[0] == weights[1]
+    assert first["validation_accuracy"] == alone.summary["validation"]["accuracy"]
+    assert [each["kind"] for each in first["activations"]["start"]] == ["Tanh", "Tanh"]
+    assert "The loss became" in failed["error"]
+    page = Path(compared["page"]).read_text()
+    assert page.count("<svg") >= 3
+    assert all(name in page for name in names)
+    assert "http" not in page
+    assert json.loads((tmp_path / "each" / "comparison.json").read_text()) == compared
+    again = recipe.train_each(photos, variants, out=tmp_path / "each", resume=True)
+    assert [run.get("seconds") for run in again["runs"]] == [run.get("seconds") for run in compared["runs"]]
+    with pytest.raises(RunError, match="already exists"):
+        recipe.train_each(photos, variants, out=tmp_path / "each")
+
+
+def test_nothing_is_written_where_one_of_them_cannot_be(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r'The setting pool has no meaning for the network "mlp"'):
+        recipe.train_each(photos, SETTINGS.variants(["pool=max,average"]), out=tmp_path / "each")
+    with pytest.raises(ModelError, match="does not tile its input of 16 x 16"):
+        recipe.train_each(photos, SETTINGS.variants(["model=conv4 pool3s2,conv5 pool3s2"]), out=tmp_path / "each")
+    assert not (tmp_path / "each").exists()
+
+
+def test_where_none_comes_to_an_end_that_is_an_error(photos: Path, tmp_path: Path) -> None:
+    variants = SETTINGS.override(["optimizer=sgd", "norm=none"]).variants(["learning_rate=1e30,1e35"])
+    with pytest.raises(TrainingError, match=r"^None of the 2 trainings came to an end\. learning_rate=1e30: The loss"):
+        recipe.train_each(photos, variants, out=tmp_path / "each")
+
+
+def test_the_command_trains_each_and_says_where_the_curves_are(saccade: Saccade, photos: Path, tmp_path: Path) -> None:
+    done = saccade(
+        "train", photos, "--model", "mlp", "--epochs", "1", "--size", "16", "--set", "norm=batch,none", "width=0.05",
+        "--out", tmp_path / "each",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "norm=batch" in done.stdout
+    assert str(tmp_path / "each" / "comparison.html") in done.stdout
+    shown = saccade("volumes", "conv8f5 pool global", "--size", "16", "--set", "norm=none", "--batch-size", "4", "--json")
+    told = json.loads(shown.stdout)
+    assert told["layers"][0]["output"] == [8, 16, 16]
+    assert told["totals"]["parameters"] == 75 * 8 + 8 + 8 * 1000 + 1000
+    assert told["layers"][0]["training_bytes"] == 4 * 4 * 3 * 16 * 16
+    text = saccade("volumes", "timm/resnet10t", "--size", "64").stdout
+    assert "Total" in text
+    assert "5,435,488" in text
+    for arguments, sentence in (
+        (("volumes", "convnet", "--size", "0"), "--size is 0; expected 1 or more."),
+        (("volumes", "resnt18"), 'There is no network "resnt18".'),
+    ):
+        refused = saccade(*arguments)
+        assert refused.returncode == 2
+        assert sentence in refused.stderr
