@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from saccade import recipe
-from saccade.errors import ModelError, RunError, TrainingError
+from saccade.errors import ModelError, RunError, SettingError, TrainingError
 from saccade.settings import TrainSettings
 from tests.conftest import Saccade
 from tests.photos import photo_folder
@@ -44,6 +44,8 @@ def test_each_is_the_run_it_would_be_alone_and_one_that_fails_does_not_end_the_o
     assert [run.get("seconds") for run in again["runs"]] == [run.get("seconds") for run in compared["runs"]]
     with pytest.raises(RunError, match="already exists"):
         recipe.train_each(photos, variants, out=tmp_path / "each")
+    with pytest.raises(SettingError, match=r"name its folder with --out DIR"):
+        recipe.train_each(photos, variants, resume=True)
 
 
 def test_nothing_is_written_where_one_of_them_cannot_be(photos: Path, tmp_path: Path) -> None:

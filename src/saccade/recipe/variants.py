@@ -33,8 +33,10 @@ def train_each(
     for settings in variants.values():
         zoo.check_known(settings.model)
         zoo.check_choices(settings)
-    if not (resume and out is not None and (out / "comparison.json").exists()):
-        refuse_place(source, out, resume=resume and _holds_only(out, variants))
+    if resume and out is None:
+        Run.resume(out)  # says that the folder is to be named
+    if not (resume and _begun(out, variants)):
+        refuse_place(source, out)
     folder = out or RUNS / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{slug(Path(source).name)[:50]}-each"
     rows = []
     for place, (name, settings) in enumerate(variants.items()):
@@ -86,7 +88,7 @@ def _history(run: Run) -> list[dict[str, Any]]:
     return [{name: line.get(name) for name in HISTORY} for line in run.history()]
 
 
-def _holds_only(out: Path | None, variants: Mapping[str, TrainSettings]) -> bool:
-    """Return whether a folder is new, or holds nothing but runs of these variants."""
-    names = {slug(name) for name in variants}
-    return out is None or not out.is_dir() or all(path.name in names for path in out.iterdir())
+def _begun(out: Path | None, variants: Mapping[str, TrainSettings]) -> bool:
+    """Return whether a folder holds nothing but what training each of these variants leaves."""
+    names = {*map(slug, variants), "comparison.json", "comparison.html"}
+    return out is not None and out.is_dir() and all(path.name in names for path in out.iterdir())

@@ -35,6 +35,7 @@ def render_comparison(compared: Mapping[str, Any]) -> str:
         _chart("Validation loss", runs, lambda run: _curve(run, "validation_loss"), "epoch", "number"),
         _chart("Training loss", runs, lambda run: _curve(run, "loss"), "epoch", "number"),
         _chart("Spread of activations, before training", runs, lambda run: _depths(run, "sd"), "depth", "number"),
+        _chart("Mean of activations, before training", runs, lambda run: _depths(run, "mean"), "depth", "number"),
         _chart("Saturated values, before training", runs, lambda run: _depths(run, "saturated"), "depth", "percent"),
         _chart("Dead units, after training", runs, lambda run: _depths(run, "dead", "end"), "depth", "percent"),
     ]
