@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from saccade.errors import ModelError
 from saccade.nn import zoo
+from saccade.nn.blocks import Blocks
 from saccade.nn.convnets import ConvNet
 from saccade.nn.layers import Standardize
+from saccade.settings import TrainSettings
 
 Floats = NDArray[np.float64]
 
@@ -165,3 +167,42 @@ def test_every_listed_name_is_known() -> None:
     for family in listed.values():
         for name in (family[0], family[-1]):
             zoo.check_known(name)
+
+
+def test_choices_that_have_no_meaning_are_refused_before_anything_is_built() -> None:
+    for settings, sentence in (
+        ({"model": "timm/resnet18", "norm": "none"}, 'norm has no meaning for the network "timm/resnet18"'),
+        ({"model": "conv3 pool", "depth": 2}, 'depth has no meaning for the network "conv3 pool": it takes activation'),
+        ({"model": "mlp", "pool": "max"}, 'pool has no meaning for the network "mlp": it takes depth'),
+        ({"model": "mlp", "norm": "instance"}, "norm=instance normalises over an image's places"),
+    ):
+        with pytest.raises(ModelError) as caught:
+            zoo.check_choices(TrainSettings.model_validate(settings))
+        assert sentence in str(caught.value)
+    for name in ("convnet", "mlp", "linear"):
+        zoo.check_choices(TrainSettings(model=name, init="orthogonal"))
+    zoo.check_choices(TrainSettings(model="mlp", activation="prelu", init="he"))
+
+
+def test_the_default_convnet_is_the_same_to_the_bit() -> None:
+    """Its weights' and scores' sums, of what docs/convnet.md measured."""
+    torch.manual_seed(0)
+    network = zoo.build("convnet", classes=10, side=32)
+    x = torch.rand(4, 3, 32, 32) * 255
+    assert float(network(x).detach().double().sum()) == pytest.approx(-5.045451208949089, rel=1e-5)
+    assert zoo.optimizer_for(network) == "muon"
+    for blocks in (Blocks(norm="none"), Blocks(init="he")):
+        assert zoo.optimizer_for(zoo.build("convnet", classes=2, side=16, blocks=blocks)) == "adam"
+
+
+@pytest.mark.parametrize("activation", ["relu", "maxout", "prelu"])
+@pytest.mark.parametrize("norm", ["batch", "layer", "instance", "group", "none"])
+def test_a_convnet_of_other_blocks_runs_and_every_parameter_gets_a_gradient(activation: str, norm: str) -> None:
+    for pool in ("max", "average", "fractional"):
+        blocks = Blocks(
+            activation=activation, norm=norm, pool=pool, depth=2, init="he", global_pool="average", zero_last=True
+        )
+        network = zoo.build("convnet", classes=3, side=20, width=0.2, blocks=blocks)
+        network(torch.rand(4, 3, 20, 20)).square().sum().backward()
+        for name, parameter in network.named_parameters():
+            assert not parameter.requires_grad or parameter.grad is not None, name

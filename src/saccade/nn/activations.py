@@ -66,5 +66,6 @@ def gain(name: str) -> float:
     density = np.exp(-np.square(z) / 2) / np.sqrt(2 * np.pi) * step
     if name == "maxout":  # of two independent pieces: half of the squares of each, E[max²] = 1
         return 1.0
-    values = activation(name).double()(torch.from_numpy(z)).numpy()
+    module = nn.LeakyReLU(0.25) if name == "prelu" else activation(name)  # as it begins, without a parameter
+    values = module(torch.from_numpy(z)).numpy()
     return float((np.square(values) * density).sum() ** -0.5)

@@ -46,7 +46,8 @@ def activity(network: nn.Module, x: Tensor) -> list[Activity]:
     >>> activity(network, torch.rand(8, 2))[0].dead
     1.0
     """
-    network, found = copy.deepcopy(network).train(), []
+    found: list[Activity] = []
+    network = copy.deepcopy(network).train()
     for name, module in network.named_modules():
         if isinstance(module, KINDS):
 

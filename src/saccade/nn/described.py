@@ -26,6 +26,8 @@ _LAYER = re.compile(r"(conv|fc)([1-9]\d*)(?:f(\d+))?(?:s(\d+))?(?:p(\d+))?|(pool
 _LIKELY = re.compile(r"(conv|pool|fc)\d|.*\s|global$")
 DEFAULTS = Blocks(activation="relu", norm="batch", pool="max", global_pool="max", init="he")
 """What the lecture advises."""
+CHOICES = ("activation", "norm", "pool", "global_pool", "init")
+"""What settings say of a described network; the rest is in its description."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def described(description: str, classes: int, side: int, width: float, blocks: B
     Raises ModelError where the description is wrong, or where a layer's windows do not tile its input: F, S and P
     must make (W - F + 2P) / S a whole number.
     """
-    blocks.refuse_others("described", "activation", "norm", "pool", "global_pool", "init")
+    blocks.refuse_others(description, *CHOICES)
     blocks = blocks.or_else(DEFAULTS)
     scaled = [replace(layer, units=max(1, round(width * layer.units))) for layer in parse(description)]
     network = nn.Sequential()

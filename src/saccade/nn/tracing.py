@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 from saccade.nn.sight import Sight, after, dropped, joined, multiply_adds
 
@@ -55,7 +56,7 @@ class Trace:
     @contextmanager
     def of(self, network: nn.Module) -> Iterator[None]:
         """Follow the calls of a network's modules within the block."""
-        handles = []
+        handles: list[RemovableHandle] = []
         for name, module in network.named_modules():
 
             def enter(module: nn.Module, _: Any, name: str = name) -> None:

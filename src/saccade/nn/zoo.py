@@ -10,7 +10,7 @@ from saccade.errors import ModelError, did_you_mean
 from saccade.nn import transfer
 from saccade.nn.blocks import Blocks
 from saccade.nn.convnets import ConvNet, convnet, linear, mlp
-from saccade.nn.described import described, is_description, parse
+from saccade.nn.described import CHOICES, described, is_description, parse
 from saccade.nn.layers import Standardize
 from saccade.nn.preprocess import PREPROCESSING, Preprocess, keeps_places
 from saccade.nn.transfer import Transfer
@@ -178,8 +178,8 @@ def check_choices(settings: TrainSettings) -> None:
     elif name in OWN:
         with Weightless():
             OWN[name](2, 16, 0.05, blocks)
-    elif not is_description(name):
-        blocks.refuse_others(name)
+    else:
+        blocks.refuse_others(name, *(CHOICES if is_description(name) else ()))
 
 
 def check_known(name: str) -> None:

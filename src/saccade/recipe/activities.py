@@ -1,5 +1,6 @@
 """What a network's activations do before and after training, for the report; a network that is dead is told at once."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,4 +46,8 @@ class Activities:
 
 
 def _measured(session: Session, x_NHWC: torch.Tensor) -> list[Activity]:
-    return activity(session.network, session.forward.to_input(x_NHWC)) if len(x_NHWC) > 1 else []
+    """Return what the activations do; nothing of a single image, which batch norm refuses, or where numbers overflow."""
+    if len(x_NHWC) < 2:
+        return []
+    found = activity(session.network, session.forward.to_input(x_NHWC))
+    return found if all(math.isfinite(each.sd) for each in found) else []

@@ -68,7 +68,7 @@ def lines(
     else:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
         axes.set_ylim(*_limits(y, pad=0.06, ceiling=1.0 if kind == "percent" else None))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=end >= 4, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=end >= 4 or axis == "depth", steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(_plain_tick))
     axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick if kind == "percent" else _plain_tick))
     axes.grid(axis="y", color=LIGHT["line"], linewidth=1)
