@@ -130,9 +130,7 @@ class TrainSettings(DataSettings):
     """Factor on the number of channels of saccade's own networks."""
     depth: int | None = Field(default=None, ge=1, le=200)
     """Hidden layers of mlp (2 by default) or stages of convnet (3)."""
-    activation: Literal[
-        "sigmoid", "tanh", "relu", "leaky_relu", "prelu", "elu", "maxout", "gelu", "silu"
-    ] | None = None
+    activation: Literal["sigmoid", "tanh", "relu", "leaky_relu", "prelu", "elu", "maxout", "gelu", "silu"] | None = None
     """Activation of saccade's own networks; the default is silu in convnet, relu in others."""
     norm: Literal["batch", "layer", "instance", "group", "none"] | None = None
     """Normalisation of saccade's own networks; the default is batch."""
@@ -144,7 +142,9 @@ class TrainSettings(DataSettings):
     """Initial weights of saccade's own networks; the default is the network's own."""
     zero_last: bool = False
     """Begin with the residual branches of convnet at zero."""
-    preprocess: Literal["standardize", "center", "scale", "none", "mean-image", "pca", "pca-whiten", "zca"] = "standardize"
+    preprocess: Literal["standardize", "center", "scale", "none", "mean-image", "pca", "pca-whiten", "zca"] = (
+        "standardize"
+    )
     """What is done to images first, as fitted to the training part; pca and pca-whiten are for mlp and linear."""
     batch_size: int | None = Field(default=None, ge=1)
     """Images a step; the default follows the size of the training part."""

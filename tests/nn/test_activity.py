@@ -52,12 +52,16 @@ def test_a_planted_dead_network_and_a_saturated_one_are_named() -> None:
             nn.init.constant_(module.bias, -100.0)
     [sentence] = readings(activity(dead, x))
     assert sentence.startswith("100% of the units of 2 (ReLU) and 3 more give no gradient on any image")
-    saturated = zoo.new("mlp", classes=3, side=16, width=0.5, blocks=Blocks(depth=20, norm="none", activation="sigmoid"))
+    saturated = zoo.new(
+        "mlp", classes=3, side=16, width=0.5, blocks=Blocks(depth=20, norm="none", activation="sigmoid")
+    )
     for module in saturated.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=10.0)
     assert any("they are saturated; smaller initial weights" in each for each in readings(activity(saturated, x)))
-    vanishing = zoo.new("mlp", classes=3, side=16, blocks=Blocks(depth=20, norm="none", activation="tanh", init="small"))
+    vanishing = zoo.new(
+        "mlp", classes=3, side=16, blocks=Blocks(depth=20, norm="none", activation="tanh", init="small")
+    )
     [sentence] = readings(activity(vanishing, x))
     assert "what comes in is lost on the way; larger initial weights (init=he)" in sentence
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from saccade.nn.layers import FractionalMaxPool
 from saccade.settings import TrainSettings
 
 Floats = NDArray[np.float64]
-Pair = tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]
+Pair = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 
 
 def choices(name: str) -> set[str]:
@@ -151,8 +152,8 @@ def test_a_normalisation_is_its_formula(name: str) -> None:
     assert {each: len(value) for each, value in parameters.items()} == expected
     if name in ("batch", "layer", "group", "none"):
         flat, rows = norm_1d(name, 6).double(), x[:, :, 0, 0]
-        expected = normalised(rows[:, :, None, None], name)[:, :, 0, 0]
-        np.testing.assert_allclose(flat(torch.from_numpy(rows)).detach().numpy(), expected, atol=1e-12)
+        by_formula = normalised(rows[:, :, None, None], name)[:, :, 0, 0]
+        np.testing.assert_allclose(flat(torch.from_numpy(rows)).detach().numpy(), by_formula, atol=1e-12)
 
 
 def test_batch_norm_predicts_by_its_running_mean_and_variance() -> None:

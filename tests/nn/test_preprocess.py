@@ -90,7 +90,9 @@ def test_damping_holds_back_weak_components() -> None:
     np.testing.assert_allclose(np.diag(whitened)[60:], 0, atol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "mean", "sd"), [("center", True, False), ("scale", False, True), ("none", False, False)])
+@pytest.mark.parametrize(
+    ("name", "mean", "sd"), [("center", True, False), ("scale", False, True), ("none", False, False)]
+)
 def test_centring_and_scaling_each_alone(name: str, mean: bool, sd: bool) -> None:
     x_NHWC, network = images(80), zoo.build("linear", classes=2, side=6, preprocess=name)
     zoo.fit_to(network, x_NHWC)

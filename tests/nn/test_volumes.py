@@ -174,7 +174,9 @@ def test_large_networks_take_no_memory_and_little_time() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ModelError, match=r'^The network "torchvision/vit_b_16" cannot take images of 32 x 32 pixels \('):
+    with pytest.raises(
+        ModelError, match=r'^The network "torchvision/vit_b_16" cannot take images of 32 x 32 pixels \('
+    ):
         named("torchvision/vit_b_16", 32)
     with pytest.raises(ModelError, match=r'^There is no network "resnet19"'):
         named("resnet19")

@@ -70,7 +70,9 @@ def test_the_command_trains_each_and_says_where_the_curves_are(saccade: Saccade,
     assert done.returncode == 0, done.stderr
     assert "norm=batch" in done.stdout
     assert str(tmp_path / "each" / "comparison.html") in done.stdout
-    shown = saccade("volumes", "conv8f5 pool global", "--size", "16", "--set", "norm=none", "--batch-size", "4", "--json")
+    shown = saccade(
+        "volumes", "conv8f5 pool global", "--size", "16", "--set", "norm=none", "--batch-size", "4", "--json"
+    )
     told = json.loads(shown.stdout)
     assert told["layers"][0]["output"] == [8, 16, 16]
     assert told["totals"]["parameters"] == 75 * 8 + 8 + 8 * 1000 + 1000

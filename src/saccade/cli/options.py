@@ -19,7 +19,10 @@ Config = Annotated[Path | None, Parameter(help="A file of settings, such as an e
 Assignments = Annotated[
     tuple[str, ...],
     Parameter(
-        name="--set", consume_multiple=(1, None), negative=(), show_default=False,
+        name="--set",
+        consume_multiple=(1, None),
+        negative=(),
+        show_default=False,
         help="Settings as key=value …; key=a,b trains one network with each value and compares them.",
     ),
 ]

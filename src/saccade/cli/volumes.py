@@ -29,7 +29,10 @@ def volumes(
     assignments: Annotated[
         tuple[str, ...],
         Parameter(
-            name="--set", consume_multiple=(1, None), negative=(), show_default=False,
+            name="--set",
+            consume_multiple=(1, None),
+            negative=(),
+            show_default=False,
             help="Settings of saccade's own networks as key=value …, such as width=0.5 norm=none.",
         ),
     ] = (),

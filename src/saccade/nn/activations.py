@@ -21,7 +21,8 @@ class Maxout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the larger piece of each unit."""
-        return x.unflatten(1, (PIECES, -1)).amax(1)
+        larger: Tensor = x.unflatten(1, (PIECES, -1)).amax(1)
+        return larger
 
 
 PIECES = 2

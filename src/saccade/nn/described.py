@@ -2,7 +2,7 @@
 
 | written | is |
 |---|---|
-| `conv64f5s2p2` | 64 filters of 5x5 pixels at every 2nd pixel, 2 pixels of zeros around; f3, s1 and p(f-1)/2 if left out |
+| `conv64f5s2p2` | 64 filters of 5x5 pixels at every 2nd pixel, 2 zeros around; f3, s1, p(f-1)/2 if left out |
 | `pool3s2p0` | windows of 3x3 pixels at every 2nd, by the setting `pool`; 2, s as large as the window, p0 if left out |
 | `global` | each channel's maximum or average, by `global_pool` |
 | `fc128` | a fully connected layer of 128 units |
@@ -30,6 +30,9 @@ CHOICES = ("activation", "norm", "pool", "global_pool", "init")
 """What settings say of a described network; the rest is in its description."""
 
 
+ONE = Window(1)
+
+
 @dataclass(frozen=True)
 class Layer:
     """One layer as it was written: its kind, the filters or units it has, its window."""
@@ -37,7 +40,7 @@ class Layer:
     text: str
     kind: str
     units: int = 0
-    window: Window = Window(1)
+    window: Window = ONE
 
 
 def is_description(name: str) -> bool:
@@ -111,7 +114,9 @@ def _modules(layers: list[Layer], classes: int, side: int, blocks: Blocks) -> It
 def _layer(word: str) -> Layer:
     found = _LAYER.fullmatch(word)
     if found is None or (found[1] == "fc" and any(found.groups()[2:])):
-        raise ModelError(f'"{word}" is no layer; expected such as conv32, conv64f5s2p2, pool, pool3s2, global or fc128.')
+        raise ModelError(
+            f'"{word}" is no layer; expected such as conv32, conv64f5s2p2, pool, pool3s2, global or fc128.'
+        )
     if found[1] == "fc":
         return Layer(word, "fc", int(found[2]))
     if found[1] == "conv":
@@ -126,7 +131,5 @@ def _layer(word: str) -> Layer:
 def _window(word: str, kernel: int, stride: str | int, padding: str | int) -> Window:
     window = Window(kernel, int(stride), int(padding))
     if not (window.kernel and window.stride) or 2 * window.padding > window.kernel:
-        raise ModelError(
-            f'The layer "{word}" cannot be: F and S are 1 or more, and P is at most half of F.'
-        )
+        raise ModelError(f'The layer "{word}" cannot be: F and S are 1 or more, and P is at most half of F.')
     return window

@@ -71,8 +71,8 @@ class Decorrelate(nn.Module):
         values = 3 * side**2
         if values > MOST_VALUES:
             raise ModelError(
-                f"preprocess={kind} of images of {side} x {side} pixels would need a matrix of {values:,} x {values:,}; "
-                f"give a size of {int((MOST_VALUES / 3) ** 0.5)} or less, or preprocess=mean-image."
+                f"preprocess={kind} of images of {side} x {side} pixels would need a matrix of {values:,} x "
+                f"{values:,}; give a size of {int((MOST_VALUES / 3) ** 0.5)} or less, or preprocess=mean-image."
             )
         self.kind, self.damping = kind, damping
         self.register_buffer("mean_D", torch.zeros(values))

@@ -133,7 +133,7 @@ class _Operations(TorchDispatchMode):
     """Adds to the innermost call what each operation costs, and follows what each activation has seen."""
 
     def __init__(self, trace: Trace, network: nn.Module, x_NCHW: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = trace
         self.weights = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
         self.held: dict[int, _Held] = {}
@@ -165,8 +165,8 @@ class _Operations(TorchDispatchMode):
         call.sight = seen or call.sight
         self.held = {key: held for key, held in self.held.items() if not held.storage.expired()}
         live = sum(held.bytes for held in self.held.values())
-        for each in self.trace.stack:
-            each.live = max(each.live, live)
+        for working in self.trace.stack:
+            working.live = max(working.live, live)
 
     def _hold(self, tensor: Tensor, sight: Sight) -> None:
         key = _storage(tensor)

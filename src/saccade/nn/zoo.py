@@ -31,7 +31,13 @@ def names() -> dict[str, list[str]]:
 
 
 def build(
-    name: str, *, classes: int, side: int, width: float = 1.0, blocks: Blocks = Blocks(), preprocess: str = "standardize"
+    name: str,
+    *,
+    classes: int,
+    side: int,
+    width: float = 1.0,
+    blocks: Blocks = Blocks(),
+    preprocess: str = "standardize",
 ) -> nn.Module:
     """Return the network called `name` with new weights: images (N, 3, side, side) in 0…255 → scores (N, classes).
 

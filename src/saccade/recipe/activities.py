@@ -46,7 +46,7 @@ class Activities:
 
 
 def _measured(session: Session, x_NHWC: torch.Tensor) -> list[Activity]:
-    """Return what the activations do; nothing of a single image, which batch norm refuses, or where numbers overflow."""
+    """Return what the activations do; nothing of one image, which batch norm refuses, or where numbers overflow."""
     if len(x_NHWC) < 2:
         return []
     found = activity(session.network, session.forward.to_input(x_NHWC))

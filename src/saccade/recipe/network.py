@@ -188,9 +188,7 @@ def settled(session: Session, verdict: Sequence[study.Check], activities: Activi
     }
 
 
-def run(
-    session: Session, pace: Pace, validation: Part, plan: Plan, record: Record, settled: Mapping[str, Any]
-) -> int:
+def run(session: Session, pace: Pace, validation: Part, plan: Plan, record: Record, settled: Mapping[str, Any]) -> int:
     """Train; once an epoch look at some of the validation part and write the history; return the steps done."""
     glance = Glance.at(validation, session)
     course = session.course(pace, record.kept)

@@ -1,4 +1,4 @@
-"""One network trained with each of several settings, on the same images for the same time, and their curves together."""
+"""One network trained with each of several settings, on the same images for the same time; their curves together."""
 
 import shutil
 from collections.abc import Mapping
