@@ -143,7 +143,7 @@ def test_it_is_kept_with_the_weights_and_decides_what_is_trained() -> None:
 
 def refusal(**choices: object) -> str:
     with pytest.raises(ModelError) as caught:
-        zoo.from_settings(TrainSettings(**choices), 2)
+        zoo.from_settings(TrainSettings.model_validate(choices), 2)
     return str(caught.value)
 
 
@@ -159,7 +159,8 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ModelError, match=r"^preprocess=pca needs two training images or more, and 1 given\.$"):
         Decorrelate(6, "pca").fit([images(1)])
     for choice in ({"preprocess": "zca"}, {"norm": "none"}):
-        settings = TrainSettings(pretrained="resnet18", model="torchvision/resnet18", **choice)
+        given = {"pretrained": "resnet18", "model": "torchvision/resnet18", **choice}
+        settings = TrainSettings.model_validate(given)
         with pytest.raises(ModelError) as caught:
             zoo.check_choices(settings)
         assert str(caught.value) == (

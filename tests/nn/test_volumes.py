@@ -236,7 +236,7 @@ def test_a_description_that_is_wrong_says_where(description: str, sentence: str)
 
 def test_a_description_is_the_network_it_draws() -> None:
     network = zoo.new("conv8f5 pool3s2 conv6 global fc7", classes=4, side=17, blocks=Blocks(activation="tanh"))
-    names = [type(module).__name__ for module in network]  # type: ignore[union-attr]
+    names = [type(module).__name__ for module in network.children()]
     assert names == [
         "Conv2d", "BatchNorm2d", "Tanh", "MaxPool2d", "Conv2d", "BatchNorm2d", "Tanh", "GlobalMaxPool",
         "Linear", "BatchNorm1d", "Tanh", "Linear",
