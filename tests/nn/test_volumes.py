@@ -113,7 +113,7 @@ def reach(network: nn.Module, layer: str, side: int) -> int:
     [
         ("timm/resnet10t", 160, ["conv1.6", "maxpool", "layer1.0.conv2", "layer2.0.conv2", "layer3.0.conv2"]),
         ("convnet", 40, ["whitening", "stages.0.change", "stages.0.refine", "stages.1.refine"]),
-        ("conv4f5 pool3s2 conv4f3s2 conv4f7", 65, ["0", "3", "4", "7"]),
+        ("conv4f5 pool3s2 conv4f3s2 conv4f7", 63, ["0", "3", "4", "7"]),
     ],
 )
 def test_a_receptive_field_is_as_far_as_gradients_reach(name: str, side: int, layers: list[str]) -> None:

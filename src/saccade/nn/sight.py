@@ -80,7 +80,7 @@ def multiply_adds(name: str, args: Sequence[Any], outputs: Sequence[Tensor]) -> 
     """Return how many products an operation sums up: of convolutions, matrix products and attention; else 0."""
     if name == "convolution":
         source = args[0] if args[6] else outputs[0]
-        return int(source.numel()) * math.prod(args[1].shape[1:])
+        return int(source.numel()) * int(math.prod(args[1].shape[1:]))
     if name in ("mm", "bmm"):
         return outputs[0].numel() * int(args[0].shape[-1])
     if name in ("addmm", "baddbmm"):
