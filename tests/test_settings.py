@@ -46,7 +46,10 @@ def test_other_times_are_refused(text: Any) -> None:
         (
             TrainSettings,
             {"schedule": "stairs"},
-            "The setting schedule cannot be \"stairs\": input should be 'linear', 'cosine' or 'constant'.",
+            (
+                "The setting schedule cannot be \"stairs\": input should be 'linear', 'cosine', 'constant', 'step', "
+                "'exponential', 'inverse' or 'one_cycle'."
+            ),
         ),
         (
             TrainSettings,

@@ -36,6 +36,24 @@ def refuse_place(source: str | Path, out: Path | None, *, resume: bool = False) 
         _refuse_taken(out, resume=resume)
 
 
+def make_folder(out: Path | None, source: str, *, resume: bool = False) -> Path:
+    """Make the folder `out`, or `runs/<time>-<source>` where None is given, and return it.
+
+    Raises RunError when it exists with content, or cannot be written. Where a run is to be resumed,
+    it may hold what a run leaves that was ended before it had settings.
+    """
+    if out is None:
+        name = re.sub(r"[^\w.-]+", "-", Path(source).name).strip("-.")[:50] or "images"
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        out = _unused(RUNS / f"{stamp}-{name}")
+    _refuse_taken(out, resume=resume)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"The output folder {out} cannot be made: {error.strerror}.") from error
+    return out
+
+
 def _refuse_taken(out: Path, *, resume: bool = False) -> None:
     try:
         taken = out.exists() and (not out.is_dir() or any(out.iterdir())) and not (resume and _hardly_begun(out))
@@ -111,18 +129,12 @@ class Run(Places):
         Raises RunError when it exists with content, or cannot be written. Where a run is to be
         resumed, it may hold what a run leaves that was ended before it had settings.
         """
-        if out is None:
-            name = re.sub(r"[^\w.-]+", "-", Path(source).name).strip("-.")[:50] or "images"
-            stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-            out = _unused(RUNS / f"{stamp}-{name}")
-        _refuse_taken(out, resume=resume)
+        run = cls(make_folder(out, source, resume=resume))
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            run = cls(out)
             for folder in (run.model, run.pictures):
                 folder.mkdir(exist_ok=resume)
         except OSError as error:
-            raise RunError(f"The output folder {out} cannot be made: {error.strerror}.") from error
+            raise RunError(f"The output folder {run.path} cannot be made: {error.strerror}.") from error
         return run
 
     @classmethod

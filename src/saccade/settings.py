@@ -33,6 +33,8 @@ def parse_seconds(text: object) -> object:
 
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+OptimizerName = Literal["muon", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lbfgs"]
+ScheduleName = Literal["linear", "cosine", "constant", "step", "exponential", "inverse", "one_cycle"]
 
 
 class Settings(BaseModel):
@@ -147,21 +149,31 @@ class TrainSettings(DataSettings):
     )
     """What is done to images first, as fitted to the training part; pca and pca-whiten are for mlp and linear."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Images a step; the default follows the size of the training part."""
-    optimizer: Literal["muon", "sgd", "adam", "adamw"] | None = None
-    """Update rule; the default is muon for convnet, adamw for pretrained networks, adam for others."""
+    """Images a step; the default follows the size of the training part. Of lbfgs: images in memory at once."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts a batch is run through in, one after another: as many times less memory; batch norm sees each alone."""
+    optimizer: OptimizerName | None = None
+    """Update rule; the default is muon for convnet, adamw for pretrained networks, adam for others.
+
+    lbfgs takes all images at every step, with every source of noise off, for small sources and networks."""
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Highest learning rate; the default is the optimizer's own."""
     weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """Weight decay of kernels and matrices, never of biases and norm scales; the default is the optimizer's own."""
     lowest_rate: float = Field(default=1.0, gt=0, le=1)
     """Learning rate of a pretrained network's lowest layer, as a share of the last one's."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls after the warm-up."""
+    schedule: ScheduleName = "linear"
+    """How the learning rate falls after the warm-up, over the steps or the time there is."""
     warmup: float | None = Field(default=None, ge=0, lt=1)
     """Share of the training over which the learning rate rises; the default is the optimizer's own."""
     label_smoothing: Fraction = 0.2
     """Share of the target spread evenly over all classes."""
+    balance: Literal["none", "weights", "sampling"] = "none"
+    """Let every class count the same, by weights on the losses, or by drawing images of rare ones more often."""
+    clip: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Length that the gradient of all parameters is shortened to where it is longer."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay a step of a moving average of the weights, such as 0.99, which then predicts; 0 keeps none."""
     flip: bool | None = None
     """Mirror training images left to right; the default is measured: only where mirrored images keep their class."""
     views: bool | None = None
@@ -185,6 +197,17 @@ class TrainSettings(DataSettings):
     def _epochs_or_budget(self) -> Self:
         if self.epochs is not None and self.budget is not None:
             raise ValueError("epochs and budget exclude each other: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _full_batch(self) -> Self:
+        plain = {"learning_rate": None, "warmup": None, "accumulate": 1, "clip": None, "ema": 0.0}
+        given = [name for name, value in plain.items() if getattr(self, name) != value]
+        given += ["balance=sampling"] if self.balance == "sampling" else []
+        if self.optimizer == "lbfgs" and given:
+            raise ValueError(
+                f"lbfgs sees all images at once and finds the length of each step itself: leave out {', '.join(given)}"
+            )
         return self
 
 

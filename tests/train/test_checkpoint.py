@@ -68,8 +68,12 @@ def check_same(one: tuple[dict[str, Tensor], float], other: tuple[dict[str, Tens
     [
         settings("convnet"),
         settings("convnet", precision="bfloat16", size=20),
-        settings("mlp", optimizer="sgd", schedule="cosine"),
+        settings("mlp", optimizer="nesterov", schedule="cosine"),
         settings("mlp", optimizer="adamw"),
+        settings("mlp", optimizer="adagrad", ema=0.9, accumulate=3, clip=0.5, balance="sampling"),
+        settings("mlp", optimizer="rmsprop", schedule="one_cycle", balance="weights"),
+        settings("mlp", optimizer="lbfgs"),
+        settings("convnet", precision="bfloat16", ema=0.9, accumulate=2, clip=0.5),
         settings("torchvision/squeezenet1_1", size=32),  # dropout draws from PyTorch's global generator
     ],
     ids=lambda chosen: f"{chosen.model}-{chosen.optimizer}-{chosen.precision}",

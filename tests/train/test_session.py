@@ -81,7 +81,7 @@ def by_hand(chosen: TrainSettings, steps: int) -> dict[str, Tensor]:
     return network.state_dict()
 
 
-@pytest.mark.parametrize(("model", "optimizer"), [("mlp", "sgd"), ("convnet", None)])
+@pytest.mark.parametrize(("model", "optimizer"), [("mlp", "nesterov"), ("convnet", None)])
 def test_training_is_bit_for_bit_the_loop_written_by_hand(model: str, optimizer: str | None) -> None:
     chosen = settings(model, optimizer=optimizer)
     expected = by_hand(chosen, 12)
@@ -188,7 +188,7 @@ class OwnData(Dataset[Any]):
         return x_CHW, index % 2
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "sgd", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["muon", "nesterov", "adam", "adamw", "adagrad", "rmsprop", "momentum"])
 def test_a_users_own_network_and_data_set_are_trained(optimizer: Any) -> None:
     chosen = TrainSettings(size=9, batch_size=8, optimizer=optimizer, learning_rate=0.05, label_smoothing=0.0)
 
@@ -207,7 +207,7 @@ def test_a_users_own_network_and_data_set_are_trained(optimizer: Any) -> None:
     losses, state = outcome(0)
     assert len(losses) == 30
     assert losses[-1] < losses[0] / 2
-    if optimizer == "sgd":
+    if optimizer == "nesterov":
         losses_2, state_2 = outcome(2)
         assert losses_2 == losses
         assert all(torch.equal(value, state_2[name]) for name, value in state.items())

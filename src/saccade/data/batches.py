@@ -53,6 +53,62 @@ class Order:
         return shuffled[epoch_N - first, place_N], epoch_N
 
 
+@dataclass(frozen=True)
+class InTurn(Order):
+    """Every pass over the images in their own order, in parts of at most `batch_size`, as even as can be.
+
+    >>> [InTurn(images=5, batch_size=2, seed=0)(step)[0].tolist() for step in range(4)]
+    [[0, 1], [2, 3], [4], [0, 1]]
+    """
+
+    @property
+    def parts(self) -> int:
+        """Batches a pass."""
+        return -(-self.images // self.batch_size)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return `index_N` and `epoch_N` of the batch of one step."""
+        epoch, part = divmod(step, self.parts)
+        index_N = torch.arange(self.images).tensor_split(self.parts)[part]
+        return index_N, torch.full_like(index_N, epoch)
+
+
+@dataclass(frozen=True, eq=False)
+class Balanced(Order):
+    """Every class as often as any other, whatever its number of images: rare ones are drawn again and again.
+
+    An epoch has as many draws as there are images; of one class, each image is drawn as often as any other,
+    give or take one. `labels_N` are the classes of the images.
+
+    >>> order = Balanced(images=4, batch_size=4, seed=0, labels_N=torch.tensor([0, 0, 0, 1]))
+    >>> sorted(order(0)[0].tolist())[-2:]  # the last image, alone in its class, is half of the epoch
+    [3, 3]
+    """
+
+    labels_N: Tensor
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return `index_N` and `epoch_N` of the batch of one step."""
+        place_N, epoch_N = super().__call__(step)
+        first, last = int(epoch_N[0]), int(epoch_N[-1])
+        drawn = torch.stack([_balanced_draws(self, epoch) for epoch in range(first, last + 1)])
+        return drawn[epoch_N - first, place_N], epoch_N
+
+
+@lru_cache(maxsize=4)
+def _balanced_draws(order: Balanced, epoch: int) -> Tensor:
+    rng = np.random.default_rng(derived_seed(order.seed, "balance", epoch))
+    labels_N = order.labels_N.cpu().numpy()
+    classes = np.unique(labels_N)
+    share, rest = divmod(len(labels_N), len(classes))
+    draws: list[int] = []
+    for label, wanted in zip(classes, share + (rng.permutation(len(classes)) < rest), strict=True):
+        own = np.flatnonzero(labels_N == label)
+        rounds = [rng.permutation(own) for _ in range(-(-wanted // len(own)))]
+        draws += np.concatenate([own[:0], *rounds])[:wanted].tolist()
+    return torch.tensor(draws)
+
+
 @lru_cache(maxsize=4)
 def _permutation(images: int, seed: int, epoch: int) -> Tensor:
     rng = np.random.default_rng(derived_seed(seed, "order", epoch))
@@ -63,6 +119,11 @@ class Images(Protocol):
     """Something batches can be drawn from."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def y_N(self) -> Tensor | None:  # noqa: N802 (the suffix is its shape)
+        """Every image's label, where they are known before the images are read."""
+        ...
 
     def batches(self, order: Order, first: int = 0) -> Iterator[Batch]:
         """Yield the batch of step `first`, `first` + 1, … without end."""
@@ -129,7 +190,7 @@ class DatasetImages:
     """
 
     def __init__(self, dataset: Dataset[Any], workers: int = 0) -> None:
-        self.dataset, self.workers = dataset, workers
+        self.dataset, self.workers, self.y_N = dataset, workers, None
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]

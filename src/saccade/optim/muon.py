@@ -17,7 +17,12 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, kernels: Iterable[nn.Parameter], *, lr: float = 0.24, momentum: float = 0.6, iterations: int = 3
+        self,
+        kernels: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        *,
+        lr: float = 0.24,
+        momentum: float = 0.6,
+        iterations: int = 3,
     ) -> None:
         super().__init__(kernels, {"lr": lr, "momentum": momentum, "iterations": iterations})
 

@@ -1,7 +1,8 @@
 """Optimizers by name, with the parameters grouped: kernels decay, biases and norm scales do not (lecture 7)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -24,9 +25,30 @@ class Defaults:
 DEFAULTS: dict[str, Defaults] = {
     "muon": Defaults(0.24, 0.0, 0.0),
     "sgd": Defaults(0.1, 5e-4, 0.1),
+    "momentum": Defaults(0.1, 5e-4, 0.1),
+    "nesterov": Defaults(0.1, 5e-4, 0.1),
+    "adagrad": Defaults(1e-2, 0.0, 0.1),
+    "rmsprop": Defaults(1e-3, 0.0, 0.1),
     "adam": Defaults(1e-3, 0.0, 0.1),
     "adamw": Defaults(1e-3, 0.05, 0.1),
+    "lbfgs": Defaults(1.0, 5e-4, 0.0),
 }
+
+Groups = list[dict[str, Any]]
+RULES: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+    "nesterov": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+"""PyTorch's rules, of groups of parameters; `muon` and `lbfgs` are built apart.
+
+Momentum is as the notes have it, v ← ρv + g, x ← x - αv. Nesterov's x is the notes' point of the next
+gradient, x + ρv, with their v times -α: at a constant rate the same path, and the gradient is taken at x.
+"""
 
 
 ADAM_BESIDE_MUON = 0.2
@@ -68,42 +90,44 @@ def build_optimizer(
     network: nn.Module,
     learning_rate: float | None = None,
     weight_decay: float | None = None,
-    factors: Mapping[nn.Parameter, float] | None = None,
+    factors: Mapping[nn.Parameter, float] = MappingProxyType({}),
 ) -> Optimizer:
     """Return the optimizer called `name` over the network's trainable parameters; None takes its defaults.
 
     `factors` are on the learning rates of some parameters, for those of a pretrained network's lower layers.
 
-    `muon` updates the kernels of convolutions by Muon and everything else by Adam. Weight decay is
-    decoupled from the gradient (Loshchilov and Hutter, 2019), save in `sgd` and `adam`, where it is
-    an L2 penalty. Raises SettingError where `muon` has nothing to update.
+    `muon` updates the kernels of convolutions by Muon and everything else by Adam. Weight decay is an L2
+    penalty, save in `adamw`, where it is decoupled from the gradient (Loshchilov and Hutter, 2019). Raises
+    SettingError where `muon` has nothing to update.
     """
     rate = DEFAULTS[name].learning_rate if learning_rate is None else learning_rate
     decay = DEFAULTS[name].weight_decay if weight_decay is None else weight_decay
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    kernels = [parameter for parameter in trainable if parameter.ndim == 4]
-    others = [parameter for parameter in trainable if parameter.ndim != 4]
     if name == "muon":
-        if not kernels:
-            raise SettingError("The optimizer muon updates convolutions, and this network has none; give adam or sgd.")
-        muon = Muon(kernels, lr=rate)
-        if not others:
-            return Optimizer(muon)
-        adam = torch.optim.Adam(_groups(others, decay, rate * ADAM_BESIDE_MUON), betas=(0.85, 0.95))
-        return Optimizer(muon, adam)
-    groups = _groups(trainable, decay, rate, factors or {})
-    if name == "sgd":
-        return Optimizer(torch.optim.SGD(groups, momentum=0.9, nesterov=True))
-    rule = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return Optimizer(rule(groups))
+        return _muon(trainable, decay, rate, factors)
+    groups = _groups(trainable, decay, rate, factors)
+    return Optimizer(RULES[name](groups))
+
+
+def _muon(
+    parameters: Sequence[nn.Parameter], decay: float, rate: float, factors: Mapping[nn.Parameter, float]
+) -> Optimizer:
+    """Return Muon on kernels, which have no use for decay, beside Adam on the rest; PyTorch's takes matrices alone."""
+    kernels = [parameter for parameter in parameters if parameter.ndim == 4]
+    others = [parameter for parameter in parameters if parameter.ndim != 4]
+    if not kernels:
+        raise SettingError("The optimizer muon updates convolutions, and this network has none; give adam or sgd.")
+    undecayed = [{"params": group["params"], "lr": group["lr"]} for group in _groups(kernels, 0.0, rate, factors)]
+    muon = Muon(undecayed)
+    if not others:
+        return Optimizer(muon)
+    adam = torch.optim.Adam(_groups(others, decay, rate * ADAM_BESIDE_MUON, factors), betas=(0.85, 0.95))
+    return Optimizer(muon, adam)
 
 
 def _groups(
-    parameters: Sequence[nn.Parameter],
-    decay: float,
-    rate: float,
-    factors: Mapping[nn.Parameter, float] = MappingProxyType({}),
-) -> list[dict[str, Any]]:
+    parameters: Sequence[nn.Parameter], decay: float, rate: float, factors: Mapping[nn.Parameter, float]
+) -> Groups:
     """Return the parameters by learning rate, and by whether they decay: matrices and kernels do, vectors do not."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in parameters:

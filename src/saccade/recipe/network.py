@@ -198,7 +198,8 @@ def run(session: Session, pace: Pace, validation: Part, plan: Plan, record: Reco
         record.seconds = plan.clock.elapsed() - begun
         epoch = done * session.batch_size / len(session.images)
         if done % each_epoch == 0 or done == pace.steps:
-            figures = glance(session)
+            with course.averaged():
+                figures = glance(session)
             if not math.isfinite(figures["validation_loss"]):
                 raise TrainingError(
                     f"The loss became infinite at step {done}, on some of {len(glance.labels_N)} validation images; "

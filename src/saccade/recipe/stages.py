@@ -99,8 +99,8 @@ def train(
     finished is returned as it is. Raises InputError, before anything is written, where source,
     settings or `out` cannot be used; TrainingError where the loss stops being a number.
     """
-    settings = _with_weights(settings)
     zoo.check_choices(settings)
+    settings = with_weights(settings)
     if resume:
         settings = in_force(settings, out)
         if (result := finished(out, source)) is not None:
@@ -145,7 +145,7 @@ def finished(out: Path | None, source: str | Path) -> Result | None:
     return Result(run, Model.load(run.model), summary)
 
 
-def _with_weights(settings: TrainSettings) -> TrainSettings:
+def with_weights(settings: TrainSettings) -> TrainSettings:
     """Return the settings with the network that pretrained weights are of.
 
     Raises ModelError where the network or its weights are not known, or the two named are not the same.

@@ -124,6 +124,38 @@ def learning(curve: Mapping[str, Any]) -> Markup:
     return to_svg(figure, f"Learning curve. Measured: {'; '.join(spoken)}. Expected: {'; '.join(ahead)}.")
 
 
+def spectrum(values: Sequence[float], shares: Sequence[float], *, bins: int = 61) -> Markup:
+    """Draw how eigenvalues are spread: each bar a share of them, those below 0 in another colour.
+
+    Both scales are logarithmic, that of the eigenvalues linear within a ten-thousandth of the largest size.
+    """
+    values_M, shares_M = np.array(values, np.float64), np.array(shares, np.float64)
+    near = 1e-4 * (float(np.abs(values_M).max()) or 1.0)
+    figure, axes = _axes(270, left=60, right=20, top=10, bottom=44)
+    placed_M = np.arcsinh(values_M / near)
+    edges = np.linspace(min(float(placed_M.min()), -1.0) - 0.3, max(float(placed_M.max()), 1.0) + 0.3, bins + 1)
+    heights, _ = np.histogram(placed_M, edges, weights=shares_M)
+    floor = 10.0 ** math.floor(math.log10(max(float(heights[heights > 0].min()), 1e-8)))
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(floor, 1.5))
+    axes.set_yscale("log")
+    for left, right, height in zip(edges, edges[1:], heights, strict=False):
+        if height > floor:
+            colour = LIGHT["wrong"] if right < 0 else LIGHT["right"] if left > 0 else LIGHT["quiet"]
+            axes.bar(left, height - floor, right - left, bottom=floor, align="edge", color=colour, linewidth=0)
+    decades = near * 10.0 ** np.arange(1, 5)
+    ticks = [tick for tick in (*-decades[::-1], 0.0, *decades) if edges[0] < math.asinh(tick / near) < edges[-1]]
+    axes.xaxis.set_major_locator(FixedLocator([math.asinh(tick / near) for tick in ticks]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{near * math.sinh(place):.2g}"))
+    axes.yaxis.set_major_locator(LogLocator(numticks=6))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick))
+    axes.grid(axis="y", color=LIGHT["line"], linewidth=1)
+    axes.set_xlabel("eigenvalue", color=LIGHT["quiet"], fontsize=FONT, labelpad=6)
+    below = percent(float(shares_M[values_M < 0].sum()))
+    words = f"Eigenvalues of the Hessian, from {values_M.min():.3g} to {values_M.max():.3g}, {below} of them below 0."
+    return to_svg(figure, words)
+
+
 def confusion(counts_KK: NDArray[np.int64], classes: Sequence[str]) -> Markup:
     """Draw a confusion matrix (row = true class, column = predicted) with its counts, for up to 24 classes.
 

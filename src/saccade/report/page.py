@@ -1,13 +1,13 @@
 """One self-contained HTML page from a run's folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saccade.files import write_atomic
-from saccade.report import words
+from saccade.report import charts, words
 from saccade.report.palette import PALETTE
 from saccade.report.sections import SECTIONS, WORKINGS, Material, Section, top
 from saccade.run import Run
@@ -45,6 +45,13 @@ def _built(sections: Sequence[Section], material: Material) -> list[dict[str, An
     """Return the sections for which there is something to show."""
     built = [(name, title, build(material)) for name, title, build in sections]
     return [{"name": name, "title": title, "view": view} for name, title, view in built if view is not None]
+
+
+def curvature_page(told: Mapping[str, Any]) -> str:
+    """Return what `saccade curvature --json` tells as an HTML page of its own, drawn."""
+    clean = words.clean(dict(told))
+    chart = charts.spectrum(clean["density"]["values"], clean["density"]["shares"])
+    return environment().get_template("curvature.html.jinja").render(told=clean, chart=chart, palette=PALETTE)
 
 
 def environment() -> Environment:

@@ -90,6 +90,10 @@ class Pace:
             self._advance()
             self._revise()
 
+    def end(self) -> None:
+        """Let the step yielded last be the last."""
+        self.steps = self.step + 1
+
     def state_dict(self) -> dict[str, Any]:
         """Return plain values from which to go on after the step yielded last."""
         decisions = [asdict(decision) for decision in self.decisions]
@@ -111,7 +115,7 @@ class Pace:
 
     def _revise(self) -> None:
         for decision in self.decisions[1:]:
-            if decision.step == self.step:
+            if decision.step == self.step < self.steps:
                 self.steps = decision.steps
 
 

@@ -1,6 +1,7 @@
 """A training under way, whose state can be taken between any two steps and put back, to the bit."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +26,21 @@ class Course:
     def __iter__(self) -> Iterator[tuple[int, float]]:
         return train(self.training, self.pace, self.watch)
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Return a context in which the network has the weights that predictions are to be made with."""
+        average = self.training.average
+        return nullcontext() if average is None else average.installed()
+
     def checkpoint(self, **plain: Any) -> Checkpoint:
         """Return the state after the step yielded last, with `plain` values added; raises as `Watch.read` does."""
         tensors, numbers = _optimizer_state(self.training.optimizer)
         network = self.training.forward.network.state_dict()
         tensors.update({f"network/{name}": value for name, value in network.items()})
         tensors.update({f"generator/{name}": value for name, value in _generators(self.training).items()})
-        state = {"pace": self.pace.state_dict(), "watch": self.watch.state_dict(), "optimizer": numbers}
+        state: dict[str, Any] = {"pace": self.pace.state_dict(), "watch": self.watch.state_dict(), "optimizer": numbers}
+        if (average := self.training.average) is not None:
+            tensors.update({f"average/{name}": value for name, value in average.values.items()})
+            state["averaged"] = average.steps
         return Checkpoint({**state, "threads": torch.get_num_threads(), **plain}, tensors)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -42,6 +51,8 @@ class Course:
         self.training.forward.network.load_state_dict(_below("network/", checkpoint.tensors))
         state = {**checkpoint.plain["optimizer"], **_below("optimizer/", checkpoint.tensors)}
         _restore_optimizer(self.training.optimizer, state)
+        if (average := self.training.average) is not None:
+            average.load(_below("average/", checkpoint.tensors), checkpoint.plain["averaged"])
         _restore_generators(self.training, _below("generator/", checkpoint.tensors))
 
 

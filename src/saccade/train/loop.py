@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from torch import Generator, Tensor
+import torch
+from torch import Generator, Tensor, nn
 
 from saccade.data.batches import Batch
 from saccade.optim import Optimizer
+from saccade.optim.average import Average
 from saccade.optim.schedules import Schedule
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
+from saccade.train.full_batch import FullBatch, descend
 from saccade.train.watch import Watch
 
 
@@ -18,7 +21,10 @@ class Training:
     """What a network is trained with.
 
     `prepare(batch, progress)` gives the network's input, augmented by `draws` and on its device;
-    `loss(scores_NK, y_N)` gives one loss an image; `rate(progress)` scales every learning rate.
+    `loss(scores_NK, y_N)` gives one loss an image; `rate(progress)` scales every learning rate. A batch
+    is run through in `accumulate` parts, one after another; gradients longer than `clip` are shortened
+    to it; an `average` of the weights is kept, and is what the network has in the end. Where `full` is
+    given, every step is of all images, by its own rule, and none of the rest holds.
     """
 
     forward: Forward
@@ -28,6 +34,10 @@ class Training:
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
     rate: Schedule
+    accumulate: int = 1
+    clip: float | None = None
+    average: Average | None = None
+    full: FullBatch | None = None
 
 
 def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, float]]:
@@ -35,16 +45,29 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
 
     Raises TrainingError, through `watch`, when a loss is not a finite number.
     """
-    network, optimizer = training.forward.network, training.optimizer
+    if training.full is not None:
+        yield from descend(training.full, pace, watch)
+        return
+    network, optimizer, average = training.forward.network, training.optimizer, training.average
     for step, progress in pace:
         network.train()
         batch = next(training.batches)
-        with training.forward.computing():
-            scores_NK = network(training.prepare(batch, progress))
-        loss_N = training.loss(scores_NK.float(), batch.y_N.to(scores_NK.device))
-        loss_N.mean().backward()
+        x, y_N = training.prepare(batch, progress), batch.y_N.to(training.forward.device)
+        losses = []
+        for part, y in zip(x.chunk(training.accumulate), y_N.chunk(training.accumulate), strict=True):
+            with training.forward.computing():
+                scores = network(part)
+            loss = training.loss(scores.float(), y)
+            (loss.sum() / len(y_N)).backward()
+            losses.append(loss.detach())
+        if training.clip is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), training.clip)
         optimizer.step(training.rate(progress))
         optimizer.zero_grad()
-        watch(step, loss_N, batch.index_N)
+        if average is not None:
+            average.update()
+        watch(step, torch.cat(losses), batch.index_N)
         yield step + 1, progress
     watch.read()
+    if average is not None:
+        average.install()

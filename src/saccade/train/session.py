@@ -3,23 +3,25 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saccade import augment
-from saccade.data.batches import Batch, Images, Order
+from saccade.data.batches import Batch, Images
 from saccade.device import derived_seed, generator
 from saccade.errors import ModelError
 from saccade.nn import pretrained, zoo
 from saccade.nn.transfer import Transfer
-from saccade.optim import DEFAULTS, Schedule, build_optimizer, schedule
+from saccade.optim import DEFAULTS, LBFGS, Average, Optimizer, Schedule, build_optimizer, schedule
 from saccade.settings import TrainSettings
+from saccade.train.balance import Loss, loss_of, order_of
 from saccade.train.budget import Pace
 from saccade.train.checkpoint import Checkpoint
 from saccade.train.course import Course
 from saccade.train.forward import Forward
+from saccade.train.full_batch import FullBatch, without_noise
 from saccade.train.loop import Training
 from saccade.train.watch import Watch
 
@@ -45,6 +47,7 @@ class Session:
         Raises ModelError when the network is unknown or cannot take images of this size.
         """
         assert settings.size is not None
+        settings = without_noise(settings) if settings.optimizer == "lbfgs" else settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(settings.seed, "weights"))
             network = _network(settings, classes, images, sample_NHWC)
@@ -59,9 +62,9 @@ class Session:
 
     @property
     def batch_size(self) -> int:
-        """Images a step, at most as many as there are."""
+        """Images a step, at most as many as there are; all of them where the rule is lbfgs."""
         assert self.settings.batch_size is not None
-        return min(self.settings.batch_size, len(self.images))
+        return len(self.images) if self.rule == "lbfgs" else min(self.settings.batch_size, len(self.images))
 
     def steps(self, epochs: float) -> int:
         """Steps in so many passes over the images, at least one."""
@@ -70,21 +73,25 @@ class Session:
     def training(self, first: int = 0) -> Training:
         """Return the ingredients of the training loop, from the batch of the step `first` on."""
         settings, draws = self.settings, generator(self.settings.seed, "augment")
+        full = full_batch(self) if self.rule == "lbfgs" else None
         return Training(
             forward=self.forward,
-            batches=self.images.batches(Order(len(self.images), self.batch_size, settings.seed), first),
+            batches=self.images.batches(order_of(settings, self.images, self.batch_size), first),
             prepare=_preparing(self, draws),
             draws=draws,
             loss=self.loss,
-            optimizer=build_optimizer(
-                self.rule, self.network, self.highest_rate, settings.weight_decay, _rate_factors(self)
-            ),
+            optimizer=Optimizer(full.rule) if full else _optimizer(self),
             rate=self.schedule,
+            accumulate=settings.accumulate,
+            clip=settings.clip,
+            average=Average(self.network, settings.ema) if settings.ema else None,
+            full=full,
         )
 
-    def loss(self, scores_NK: Tensor, y_N: Tensor) -> Tensor:
-        """Return the cross-entropy with smoothed labels, one value an image (lecture 3)."""
-        return F.cross_entropy(scores_NK, y_N, reduction="none", label_smoothing=self.settings.label_smoothing)
+    @cached_property
+    def loss(self) -> Loss:
+        """The loss of scores (N, K) and labels (N,), one value an image."""
+        return loss_of(self.settings, self.images)
 
     @property
     def rule(self) -> str:
@@ -93,9 +100,10 @@ class Session:
 
     @property
     def schedule(self) -> Schedule:
-        """The factor on every learning rate, by progress."""
-        warmup = self.settings.warmup
-        return schedule(self.settings.schedule, DEFAULTS[self.rule].warmup if warmup is None else warmup)
+        """The factor on every learning rate, by progress; one_cycle is its own warm-up, a line search its own rate."""
+        name = "constant" if self.rule == "lbfgs" else self.settings.schedule
+        default = 0.0 if name == "one_cycle" else DEFAULTS[self.rule].warmup
+        return schedule(name, default if self.settings.warmup is None else self.settings.warmup)
 
     def learning_rate(self, progress: float) -> float:
         """Return the learning rate at a progress, for the record."""
@@ -134,6 +142,15 @@ class Session:
     def on_trial(self) -> "Session":
         """Return the same session around a copy of the network, to be thrown away."""
         return replace(self, forward=replace(self.forward, network=copy.deepcopy(self.network)))
+
+
+def full_batch(session: Session) -> FullBatch:
+    """Return the loss over all of a session's images and the rule L-BFGS, both without any noise."""
+    settings = session.settings
+    assert settings.batch_size is not None
+    trainable = [parameter for parameter in session.network.parameters() if parameter.requires_grad]
+    decay = DEFAULTS["lbfgs"].weight_decay if settings.weight_decay is None else settings.weight_decay
+    return FullBatch(session.forward, session.images, session.loss, settings.batch_size, decay, LBFGS(trainable))
 
 
 def _network(settings: TrainSettings, classes: int, images: Images, sample_NHWC: Tensor) -> nn.Module:
@@ -179,6 +196,8 @@ def _preparing(session: Session, draws: torch.Generator) -> Callable[[Batch, flo
     return prepare
 
 
-def _rate_factors(session: Session) -> dict[nn.Parameter, float]:
-    body = zoo.body(session.network)
-    return body.depth_factors(session.settings.lowest_rate) if isinstance(body, Transfer) else {}
+def _optimizer(session: Session) -> Optimizer:
+    """Return the update rule; the lower layers of a pretrained network go slower where the settings say so."""
+    body, settings = zoo.body(session.network), session.settings
+    factors = body.depth_factors(settings.lowest_rate) if isinstance(body, Transfer) else {}
+    return build_optimizer(session.rule, session.network, session.highest_rate, settings.weight_decay, factors)

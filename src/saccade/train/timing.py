@@ -28,7 +28,9 @@ def image_seconds(session: Session, side: int, *, images: int = 128, steps: int 
 
 def _step_seconds(session: Session, side: int, images: int, steps: int) -> float:
     """Return the seconds an image, of the shortest of `steps` steps; one more goes before them."""
-    trial = replace(session.on_trial(), settings=session.settings.model_copy(update={"batch_size": images}))
+    # A step of L-BFGS is of all images; each costs what it costs under a rule of small batches.
+    plain = {"batch_size": images, **({"optimizer": "sgd"} if session.rule == "lbfgs" else {})}
+    trial = replace(session.on_trial(), settings=session.settings.model_copy(update=plain))
     training = replace(trial.training(), prepare=lambda batch, _: trial.forward.to_input(batch.x_NHWC, side))
     times = []
     for _ in train(training, Pace.fixed(steps + 1), Watch()):

@@ -1,0 +1,152 @@
+"""`saccade curvature`: what it tells and draws, exactly and by samples, and what it refuses."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from saccade.cli.curvature import text
+from saccade.data.batches import ArrayImages
+from saccade.errors import RunError, SettingError
+from saccade.recipe.curvature import measure_curvature
+from saccade.report import charts, curvature_page
+from saccade.settings import TrainSettings
+from saccade.study.curvature import curvature_of
+from tests.conftest import Saccade
+from tests.train.test_session import CLASSES, X_NHWC, Y_N, session, settings
+
+
+def test_it_tells_the_condition_number_of_a_linear_classifier(saccade: Saccade, tmp_path: Path) -> None:
+    out = tmp_path / "curvature"
+    chosen = ("--model", "linear", "--size", "4", "--weight-decay", "0.1", "--label-smoothing", "0")
+    done = saccade("curvature", "digits", *chosen, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["method"] == "exact"
+    assert told["parameters"] == 490 == len(told["density"]["values"])
+    assert told == json.loads((out / "curvature.json").read_text())
+    assert told["smallest"] > -1e-5
+    curved = [value for value in told["density"]["values"] if value > 1e-6 * told["largest"]]
+    assert told["condition"] == pytest.approx(max(curved) / min(curved))
+    assert told["leading"][0] == told["largest"] > told["leading"][1]
+    assert told["noise_scale"] > 0
+    page = (out / "curvature.html").read_text()
+    assert "The condition number is" in page
+    assert "<svg" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_curvature_of_a_linear_classifier_is_that_of_its_formula() -> None:
+    """H = mean of (diag p - pp') x xx', x with a 1 for the bias, and the penalty on the weights; in float64."""
+    start = session(settings("linear", optimizer="sgd", size=4, weight_decay=0.02))
+    measured = curvature_of(start, probes=1, steps=1)
+    assert measured.exact
+    x_NCHW = start.forward.to_input(X_NHWC)
+    scores_NK = start.network(x_NCHW).detach().double()
+    x_ND = start.network[0](x_NCHW).flatten(1).double()  # type: ignore[index]
+    x_ND = torch.cat([x_ND, torch.ones(len(x_ND), 1)], 1)
+    p_NK = scores_NK.softmax(1)
+    s_NKK = torch.diag_embed(p_NK) - p_NK[:, :, None] * p_NK[:, None]
+    whole = torch.einsum("nij,na,nb->iajb", s_NKK, x_ND, x_ND) / len(x_ND)
+    hessian = whole.reshape(CLASSES * x_ND.shape[1], -1)
+    penalised = torch.ones(CLASSES, x_ND.shape[1])
+    penalised[:, -1] = 0
+    values = torch.linalg.eigvalsh(hessian + 0.02 * torch.diag(penalised.flatten().double())).numpy()
+    np.testing.assert_allclose(measured.spectrum.values_M, values, atol=1e-5 * values.max())
+    curved = values[values > 1e-6 * values.max()]
+    assert measured.condition == pytest.approx(curved.max() / curved.min(), rel=0.01)
+
+
+def test_samples_agree_with_the_whole_hessian(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = session(settings("linear", optimizer="sgd", flip=False, weight_decay=0.0))
+    before = {name: value.clone() for name, value in start.network.state_dict().items()}
+    monkeypatch.setattr("saccade.study.curvature.EXACT", 10**4)
+    whole = curvature_of(start, probes=1, steps=1)
+    monkeypatch.setattr("saccade.study.curvature.EXACT", 0)
+    sampled = curvature_of(start, probes=2, steps=40)
+    assert (whole.exact, sampled.exact) == (True, False)
+    assert sampled.leading[:5] == pytest.approx(whole.leading[:5], rel=0.01)
+    assert sampled.spectrum.mean == pytest.approx(whole.spectrum.mean, rel=0.5)
+    assert sampled.noise_scale == whole.noise_scale
+    assert sampled.loss == whole.loss
+    assert all(torch.equal(value, before[name]) for name, value in start.network.state_dict().items())
+
+
+def test_the_noise_of_a_linear_classifier_is_that_of_its_images_gradients() -> None:
+    """tr(Σ) / |g|² from the gradient of every image by itself: softmax - y, times the image."""
+    start = session(settings("linear", optimizer="sgd", flip=False, label_smoothing=0.0))
+    many = session(settings("linear", optimizer="sgd", flip=False, label_smoothing=0.0, batch_size=2))
+    x_NCHW = start.forward.to_input(X_NHWC)
+    x_ND = start.network[0](x_NCHW).flatten(1)  # type: ignore[index]
+    errors_NK = start.network(x_NCHW).softmax(1) - torch.eye(CLASSES)[Y_N]
+    each_ND = torch.cat([(errors_NK[:, :, None] * x_ND[:, None]).flatten(1), errors_NK], 1).detach().double()
+    mean_D = each_ND.mean(0)
+    variance = float((each_ND - mean_D).square().sum()) / (len(each_ND) - 1)
+    truth = variance / (float(mean_D.square().sum()) - variance / len(each_ND))
+    measured = curvature_of(many, probes=1, steps=1).noise_scale
+    assert measured == pytest.approx(truth, rel=0.25)
+
+
+def test_one_image_has_no_noise() -> None:
+    start = session(settings("linear", optimizer="sgd", batch_size=1))
+    alone = replace(start, images=ArrayImages(X_NHWC[:1], Y_N[:1]))
+    assert curvature_of(alone, probes=1, steps=2).noise_scale is None
+
+
+def test_a_convnet_is_sampled_after_training(tmp_path: Path) -> None:
+    chosen = TrainSettings(model="convnet", width=0.25, size=8, epochs=0.5, flip=False)
+    told = measure_curvature("digits", chosen, images=64, products=12, out=tmp_path / "out")
+    assert told["method"] == "lanczos"
+    assert (told["epochs"], told["images"], told["condition"]) == (0.5, 64, None)
+    assert sum(told["density"]["shares"]) == pytest.approx(1)
+    assert len(told["density"]["values"]) == 12
+    lines = text(told)
+    assert "after 0.5 epochs" in lines
+    assert "condition" not in lines
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"largest": -0.5}, "curves up nowhere"),
+        ({"leading": []}, "give more --products"),
+        ({"noise_scale": None}, "no gradient can be told from it"),
+        ({"condition": 2000.0, "method": "lanczos"}, "at least 2e+03"),
+    ],
+)
+def test_what_is_not_known_is_said(changed: dict[str, Any], expected: str) -> None:
+    told = {
+        "model": "linear", "source": "digits", "epochs": 0, "images": 10, "parameters": 4, "loss": 1.0,
+        "gradient_norm": 0.0, "method": "exact", "leading": [2.0], "largest": 2.0, "smallest": -1.0, "mean": 0.5,
+        "negative_share": 0.25, "flat_share": 0.5, "condition": None, "noise_scale": 12.0, "folder": "out",
+        "density": {"values": [-1.0, 0.0, 0.0, 2.0], "shares": [0.25] * 4},
+    }  # fmt: skip
+    assert expected in text({**told, **changed})
+    assert "<svg" in curvature_page({**told, **changed})
+
+
+def test_flat_losses_are_drawn() -> None:
+    told = {"density": {"values": [0.0, 0.0], "shares": [0.5, 0.5]}}
+    assert "from 0 to 0" in charts.spectrum(**told["density"])
+
+
+def test_it_refuses_what_it_has_no_use_for(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="measured at new weights, or after --epochs; leave budget and replay out"):
+        measure_curvature("digits", TrainSettings(budget=5.0), images=8, products=4)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("")
+    with pytest.raises(RunError, match="already exists"):
+        measure_curvature("digits", TrainSettings(), images=8, products=4, out=tmp_path / "taken")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--images", "0"), ("--products", "0"), ("--model", "convnt")])
+def test_wrong_use_is_one_sentence(saccade: Saccade, option: str, value: str) -> None:
+    done = saccade("curvature", "digits", option, value)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert value in done.stderr
