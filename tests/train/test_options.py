@@ -179,6 +179,7 @@ def test_balanced_sampling_shows_every_class_as_often_and_no_image_much_more_oft
             assert max(drawn) - min(drawn) <= 1
     assert torch.equal(order(7)[0], Balanced(IMAGES, 12, 3, Y_N)(7)[0])
     assert not torch.equal(order(7)[0], Balanced(IMAGES, 12, 4, Y_N)(7)[0])
+    assert not torch.equal(order(7)[0], Balanced(IMAGES, 12, 3, Y_N.flip(0))(7)[0])
 
 
 def test_a_session_samples_in_balance() -> None:

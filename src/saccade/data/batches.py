@@ -73,7 +73,7 @@ class InTurn(Order):
         return index_N, torch.full_like(index_N, epoch)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Balanced(Order):
     """Every class as often as any other, whatever its number of images: rare ones are drawn again and again.
 
@@ -91,14 +91,14 @@ class Balanced(Order):
         """Return `index_N` and `epoch_N` of the batch of one step."""
         place_N, epoch_N = super().__call__(step)
         first, last = int(epoch_N[0]), int(epoch_N[-1])
-        drawn = torch.stack([_balanced_draws(self, epoch) for epoch in range(first, last + 1)])
+        drawn = torch.stack([_balanced_draws(self.labels_N, self.seed, epoch) for epoch in range(first, last + 1)])
         return drawn[epoch_N - first, place_N], epoch_N
 
 
 @lru_cache(maxsize=4)
-def _balanced_draws(order: Balanced, epoch: int) -> Tensor:
-    rng = np.random.default_rng(derived_seed(order.seed, "balance", epoch))
-    labels_N = order.labels_N.cpu().numpy()
+def _balanced_draws(labels: Tensor, seed: int, epoch: int) -> Tensor:
+    """Kept by the tensor of labels itself, not by what is in it."""
+    rng, labels_N = np.random.default_rng(derived_seed(seed, "balance", epoch)), labels.cpu().numpy()
     classes = np.unique(labels_N)
     share, rest = divmod(len(labels_N), len(classes))
     draws: list[int] = []
