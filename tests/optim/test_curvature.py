@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from saccade.optim.curvature import (
 EIGENVALUES = np.array([-3.0, -0.5, 0.01, 0.2, 1.0, 1.5, 4.0, 40.0])
 
 
-def quadratic(eigenvalues: np.ndarray, seed: int = 0) -> tuple[Objective, Tensor, Tensor]:
+def quadratic(eigenvalues: NDArray[np.float64], seed: int = 0) -> tuple[Objective, Tensor, Tensor]:
     """Return f(x) = (x - c)'A(x - c) / 2 in two parts, A and c; A has these eigenvalues."""
     draw = np.random.default_rng(seed)
     vectors, _ = np.linalg.qr(draw.normal(size=(len(eigenvalues), len(eigenvalues))))

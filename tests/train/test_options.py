@@ -1,6 +1,7 @@
 """Accumulation, clipping, averages, balance and full batches, against loops written by hand on a two-layer net."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -62,11 +63,12 @@ def by_hand(**chosen: Any) -> dict[str, Tensor]:
     weights = [network.first.weight, network.second.weight]
     biases = [network.first.bias, network.second.bias]
     groups = [{"params": weights, "weight_decay": 0.01}, {"params": biases, "weight_decay": 0.0}]
-    rule = {
+    rules: dict[str, Callable[[], torch.optim.Optimizer]] = {
         "sgd": lambda: torch.optim.SGD(groups, lr=0.2),
         "momentum": lambda: torch.optim.SGD(groups, lr=0.2, momentum=0.9),
         "adam": lambda: torch.optim.Adam(groups, lr=0.2),
-    }[chosen["optimizer"]]()
+    }
+    rule = rules[chosen["optimizer"]]()
     classes = torch.from_numpy(compute_class_weight("balanced", classes=np.arange(CLASSES), y=Y_N.numpy())).float()
     averaged = {name: value.clone() for name, value in network.state_dict().items()}
     progress = 0.0
@@ -213,7 +215,8 @@ def test_lbfgs_reaches_scikit_learns_optimum_through_a_session_in_whatever_parts
     log_NK = theirs.predict_log_proba(x_ND)
     expected = -log_NK[np.arange(IMAGES), Y_N.numpy()].mean() + 0.005 * (theirs.coef_**2).sum()
     for batch_size in (50, 7):
-        network = nn.Sequential(nn.Flatten(), nn.Linear(16, CLASSES))
+        linear = nn.Linear(16, CLASSES)
+        network = nn.Sequential(nn.Flatten(), linear)
         trained = session(network, optimizer="lbfgs", weight_decay=0.01, label_smoothing=0.0, batch_size=batch_size)
         assert trained.batch_size == IMAGES
         assert trained.steps(40) == 40
@@ -224,7 +227,7 @@ def test_lbfgs_reaches_scikit_learns_optimum_through_a_session_in_whatever_parts
         [finding] = [event for event in heard if isinstance(event, Finding)]
         assert finding.kind == "converged"
         assert f"L-BFGS ended after {len(losses)} steps: no derivative is larger than" in finding.detail
-        weight_KD = network[1].weight.detach().double()
+        weight_KD = linear.weight.detach().double()
         penalty = float(0.005 * weight_KD.square().sum())
         assert losses[-1] + penalty == pytest.approx(expected, rel=1e-5)
         np.testing.assert_allclose(weight_KD.numpy(), theirs.coef_, atol=2e-3)
