@@ -123,15 +123,14 @@ def test_what_is_not_known_is_said(changed: dict[str, Any], expected: str) -> No
         "model": "linear", "source": "digits", "epochs": 0, "images": 10, "parameters": 4, "loss": 1.0,
         "gradient_norm": 0.0, "method": "exact", "leading": [2.0], "largest": 2.0, "smallest": -1.0, "mean": 0.5,
         "negative_share": 0.25, "flat_share": 0.5, "condition": None, "noise_scale": 12.0, "folder": "out",
-        "density": {"values": [-1.0, 0.0, 0.0, 2.0], "shares": [0.25] * 4},
+        "density": {"values": [-1.0, 0.0, 0.0, 2.0], "shares": [0.25] * 4, "errors": [0.0] * 4},
     }  # fmt: skip
     assert expected in text({**told, **changed})
     assert "<svg" in curvature_page({**told, **changed})
 
 
 def test_flat_losses_are_drawn() -> None:
-    told = {"density": {"values": [0.0, 0.0], "shares": [0.5, 0.5]}}
-    assert "from 0 to 0" in charts.spectrum(**told["density"])
+    assert "from 0 to 0" in charts.spectrum({"values": [0.0, 0.0], "shares": [0.5, 0.5], "errors": [0.0, 0.0]})
 
 
 def test_it_refuses_what_it_has_no_use_for(tmp_path: Path) -> None:

@@ -102,5 +102,9 @@ def _plain(measured: Curvature) -> dict[str, Any]:
         "flat_share": spectrum.flat,
         "condition": measured.condition,
         "noise_scale": measured.noise_scale,
-        "density": {"values": spectrum.values_M.tolist(), "shares": spectrum.shares_M.tolist()},
+        "density": {
+            "values": spectrum.values_M.tolist(),
+            "shares": spectrum.shares_M.tolist(),
+            "errors": spectrum.errors_M.tolist(),
+        },
     }

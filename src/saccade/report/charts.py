@@ -124,34 +124,45 @@ def learning(curve: Mapping[str, Any]) -> Markup:
     return to_svg(figure, f"Learning curve. Measured: {'; '.join(spoken)}. Expected: {'; '.join(ahead)}.")
 
 
-def spectrum(values: Sequence[float], shares: Sequence[float], *, bins: int = 61) -> Markup:
-    """Draw how eigenvalues are spread: each bar a share of them, those below 0 in another colour.
+def spectrum(density: Mapping[str, Sequence[float]], *, bins: int = 61) -> Markup:
+    """Draw how eigenvalues are spread: each bar a share of them, by whether they are above, below or perhaps 0.
 
-    Both scales are logarithmic, that of the eigenvalues linear within a ten-thousandth of the largest size.
+    `density` has `values`, `shares` and `errors`, of which one as large as its value leaves the sign in doubt.
+    Both scales are logarithmic, that of the eigenvalues linear within a few thousandths of the largest.
     """
-    values_M, shares_M = np.array(values, np.float64), np.array(shares, np.float64)
-    near = 1e-4 * (float(np.abs(values_M).max()) or 1.0)
-    figure, axes = _axes(270, left=60, right=20, top=10, bottom=44)
+    values_M, shares_M, errors_M = (np.array(density[name], np.float64) for name in ("values", "shares", "errors"))
+    largest = float(np.abs(values_M).max()) or 1.0
+    decades = 10.0 ** (math.floor(math.log10(largest)) - np.arange(3.0))
+    near = decades[-1] / 2
     placed_M = np.arcsinh(values_M / near)
     edges = np.linspace(min(float(placed_M.min()), -1.0) - 0.3, max(float(placed_M.max()), 1.0) + 0.3, bins + 1)
-    heights, _ = np.histogram(placed_M, edges, weights=shares_M)
-    floor = 10.0 ** math.floor(math.log10(max(float(heights[heights > 0].min()), 1e-8)))
+    doubted_M = np.abs(values_M) <= np.maximum(errors_M, 1e-6 * largest)
+    kinds = {"quiet": doubted_M, "right": ~doubted_M & (values_M > 0), "wrong": ~doubted_M & (values_M < 0)}
+    heights = {kind: np.histogram(placed_M[of_M], edges, weights=shares_M[of_M])[0] for kind, of_M in kinds.items()}
+    least = min(float(each[each > 0].min()) for each in heights.values() if each.any())
+    floor = 10.0 ** math.floor(math.log10(max(least, 1e-6)) - 0.1)
+    figure, axes = _axes(270, left=80, right=24, top=10, bottom=44)
     axes.set(xlim=(edges[0], edges[-1]), ylim=(floor, 1.5))
     axes.set_yscale("log")
-    for left, right, height in zip(edges, edges[1:], heights, strict=False):
-        if height > floor:
-            colour = LIGHT["wrong"] if right < 0 else LIGHT["right"] if left > 0 else LIGHT["quiet"]
-            axes.bar(left, height - floor, right - left, bottom=floor, align="edge", color=colour, linewidth=0)
-    decades = near * 10.0 ** np.arange(1, 5)
-    ticks = [tick for tick in (*-decades[::-1], 0.0, *decades) if edges[0] < math.asinh(tick / near) < edges[-1]]
-    axes.xaxis.set_major_locator(FixedLocator([math.asinh(tick / near) for tick in ticks]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{near * math.sinh(place):.2g}"))
+    for kind, each in heights.items():
+        axes.bar(
+            edges[:-1],
+            np.maximum(each - floor, 0),
+            np.diff(edges),
+            bottom=floor,
+            align="edge",
+            color=LIGHT[kind],
+            linewidth=0,
+        )
+    ticks = [tick for tick in (*-decades, 0.0, *decades) if edges[0] < math.asinh(tick / near) < edges[-1]]
+    axes.xaxis.set_major_locator(FixedLocator(sorted(math.asinh(tick / near) for tick in ticks)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{near * math.sinh(place):.1g}"))
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}\u00a0%"))
     axes.grid(axis="y", color=LIGHT["line"], linewidth=1)
     axes.set_xlabel("eigenvalue", color=LIGHT["quiet"], fontsize=FONT, labelpad=6)
-    below = percent(float(shares_M[values_M < 0].sum()))
+    below = percent(float(shares_M[kinds["wrong"]].sum()))
     words = f"Eigenvalues of the Hessian, from {values_M.min():.3g} to {values_M.max():.3g}, {below} of them below 0."
     return to_svg(figure, words)
 

@@ -50,7 +50,7 @@ def _built(sections: Sequence[Section], material: Material) -> list[dict[str, An
 def curvature_page(told: Mapping[str, Any]) -> str:
     """Return what `saccade curvature --json` tells as an HTML page of its own, drawn."""
     clean = words.clean(dict(told))
-    chart = charts.spectrum(clean["density"]["values"], clean["density"]["shares"])
+    chart = charts.spectrum(clean["density"])
     return environment().get_template("curvature.html.jinja").render(told=clean, chart=chart, palette=PALETTE)
 
 
