@@ -153,7 +153,7 @@ def test_lower_layers_go_slower_under_every_rule() -> None:
     for name in (*RULES, "muon"):
         lower, upper = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 2, 3)
         network = nn.Sequential(lower, upper)
-        optimizer = build_optimizer(name, network, 0.1, 0.0, {lower.weight: 0.25, lower.bias: 0.25})
+        optimizer = build_optimizer(name, network, 0.1, 0.0, dict.fromkeys(lower.parameters(), 0.25))
         rates = {id(p): g["lr"] for rule in optimizer.rules for g in rule.param_groups for p in g["params"]}
         for kind in ("weight", "bias"):
             assert rates[id(getattr(lower, kind))] == pytest.approx(0.25 * rates[id(getattr(upper, kind))]), name

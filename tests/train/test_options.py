@@ -107,8 +107,7 @@ def by_hand(**chosen: Any) -> dict[str, Tensor]:
     ids=str,
 )
 def test_a_two_layer_net_is_trained_bit_for_bit_as_by_hand(chosen: dict[str, Any]) -> None:
-    plain = {"learning_rate": 0.2, "weight_decay": 0.01, "warmup": 0.0}
-    trained = session(**plain, **chosen)
+    trained = session(learning_rate=0.2, weight_decay=0.01, warmup=0.0, **chosen)
     for _ in trained.run(Pace.fixed(STEPS)):
         pass
     expected = by_hand(**chosen)

@@ -41,7 +41,8 @@ def newton_step(objective: Objective, damping: float = 0.0, *, iterations: int =
         raise _curving_down(float(values_D[0]))
     curved_D = values_D > noise
     along_D = vectors_DD.T @ slope_D.double() / values_D.where(curved_D, 1.0)
-    return -(vectors_DD @ along_D.where(curved_D, 0.0)).to(slope_D.dtype)
+    step_D: Tensor = -(vectors_DD @ along_D.where(curved_D, 0.0)).to(slope_D.dtype)
+    return step_D
 
 
 def conjugate_gradients(product: Product, right_D: Tensor, *, iterations: int = 250, tolerance: float = 1e-6) -> Tensor:
@@ -113,7 +114,8 @@ class Spectrum:
 
     @property
     def _doubt_M(self) -> Floats:  # noqa: N802 (the suffix is its shape)
-        return np.maximum(self.errors_M, FLAT * np.abs(self.values_M).max())
+        doubt_M: Floats = np.maximum(self.errors_M, FLAT * np.abs(self.values_M).max())
+        return doubt_M
 
     @property
     def mean(self) -> float:

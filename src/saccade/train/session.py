@@ -46,8 +46,9 @@ class Session:
 
         Raises ModelError when the network is unknown or cannot take images of this size.
         """
+        if settings.optimizer == "lbfgs":
+            settings = without_noise(settings)
         assert settings.size is not None
-        settings = without_noise(settings) if settings.optimizer == "lbfgs" else settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(settings.seed, "weights"))
             network = _network(settings, classes, images, sample_NHWC)
