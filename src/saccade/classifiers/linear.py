@@ -171,7 +171,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @classmethod
     def from_state(cls, tensors: dict[str, Array], config: dict[str, Any]) -> Self:
         """Return the classifier that `to_state` described."""
-        classes, params = np.array(config["classes"]), config["params"]
+        params, classes = config["params"], np.array(config["classes"])
         solver, weights = params["solver"], params["class_weight"]
         if solver is not None:
             solver = SOLVERS[solver["kind"]](**solver["settings"])
