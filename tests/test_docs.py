@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from saccade.cli.app import COMMANDS
-from saccade.settings import FitSettings, TrainSettings
+from saccade.settings import AuditSettings, FitSettings, TrainSettings
 
 ROOT = Path(__file__).parents[1]
 ROWS = [
@@ -14,7 +14,8 @@ ROWS = [
     for line in (ROOT / "docs" / "notes.md").read_text(encoding="utf-8").splitlines()
     if re.match(r"\| \d+ \|", line)
 ]
-OPTIONS = {f"--{name.replace('_', '-')}" for name in (*FitSettings.model_fields, *TrainSettings.model_fields)}
+SETTINGS = (AuditSettings, FitSettings, TrainSettings)
+OPTIONS = {f"--{name.replace('_', '-')}" for settings in SETTINGS for name in settings.model_fields}
 
 
 def test_every_row_of_the_notes_stands_there_once() -> None:

@@ -222,6 +222,21 @@ class FitSettings(DataSettings):
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 
 
+class AuditSettings(DataSettings):
+    """Everything `saccade audit` can be told."""
+
+    budget: Seconds = 120.0
+    """Time to look for near-duplicates and wrong labels in, about; reading the images comes on top."""
+    memory: float = Field(default=1.0, ge=0)
+    """Gigabytes (2^30 bytes) of decoded images to keep at the most; the rest is read again when needed."""
+    pretrained: str = "auto"
+    """Weights whose features tell wrong labels: NAME of a network, FILE, NAME=FILE, auto (on this machine) or none."""
+    cache: bool = True
+    """Remember what is learned of each file, so that unchanged ones are not read again."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or mps."""
+
+
 def _several(assignment: str) -> tuple[str, list[str]]:
     """Return the key of `key=a,b`, and the texts between the commas that are in no quotes or brackets."""
     key, separator, value = assignment.partition("=")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from saccade.cli.app import COMMANDS
-from saccade.settings import FitSettings, TrainSettings
+from saccade.settings import AuditSettings, DataSettings, FitSettings, TrainSettings
 from tests.conftest import Saccade
 
 HEAVY = "{'torch', 'torchvision', 'timm', 'sklearn', 'scipy', 'matplotlib', 'numba', 'numpy', 'pandas'}"
@@ -36,8 +36,10 @@ def test_every_command_has_json_and_help(saccade: Saccade, command: str) -> None
     assert f"Usage: saccade {command}" in done.stdout
 
 
-@pytest.mark.parametrize(("command", "settings"), [("fit", FitSettings), ("train", TrainSettings)])
-def test_every_setting_is_an_option(saccade: Saccade, command: str, settings: type[TrainSettings]) -> None:
+@pytest.mark.parametrize(
+    ("command", "settings"), [("audit", AuditSettings), ("fit", FitSettings), ("train", TrainSettings)]
+)
+def test_every_setting_is_an_option(saccade: Saccade, command: str, settings: type[DataSettings]) -> None:
     shown = saccade(command, "--help").stdout
     for name, field in settings.model_fields.items():
         assert f"--{name.replace('_', '-')} " in shown

@@ -1,6 +1,7 @@
 """Images: opened from any source, decoded by one rule, checked, and split into parts."""
 
 from saccade.data.arrays import from_arrays as from_arrays
+from saccade.data.cache import Cache as Cache
 from saccade.data.decode import Decoded as Decoded
 from saccade.data.decode import decode as decode
 from saccade.data.imageset import ImageSet as ImageSet
@@ -13,4 +14,5 @@ from saccade.data.pixels import Pixels as Pixels
 from saccade.data.scale import square as square
 from saccade.data.scale import thumbnail as thumbnail
 from saccade.data.sources import open as open
+from saccade.data.splits import folds as folds
 from saccade.data.splits import split as split

@@ -23,6 +23,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM
 MAX_PIXELS = 178_956_970
 """Images with more pixels by their header are refused (the limit at which Pillow, too, sees a bomb)."""
 
+SEVERAL_FRAMES = "of several frames: only the first is used"
+TRANSPARENT = "transparent parts laid on white"
+
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,11 +41,15 @@ _SIDEWAYS = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Decoded:
-    """One decoded image: `x_HWC` uint8 RGB (read-only), the file's upright `(width, height)`, what was converted."""
+    """One decoded image: `x_HWC` uint8 RGB (read-only), the file's upright `(width, height)`, what was converted.
+
+    `format` is Pillow's name of the file's format, or empty where there is no file.
+    """
 
     x_HWC: Uint8
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    format: str = ""
 
 
 def decode(data: bytes) -> Decoded:
@@ -78,7 +85,7 @@ def _decode_plain_jpeg(data: bytes) -> Decoded | None:
         image = Image.frombytes(mode, size, data, "jpeg", mode, "")
     except (ValueError, OSError, MemoryError):
         return None
-    return Decoded(_array(image if mode == "RGB" else image.convert("RGB")), size)
+    return Decoded(_array(image if mode == "RGB" else image.convert("RGB")), size, format="JPEG")
 
 
 def _jpeg_header(data: bytes) -> tuple[str, tuple[int, int]] | None:
@@ -150,9 +157,10 @@ def _upright_rgb(image: Image.Image) -> Decoded:
     notes = (
         note or ("16-bit values scaled to 8 bits" if deep else ""),
         "turned upright as its EXIF orientation says" if turn is not None or already > 1 else "",
-        "of several frames: only the first is used" if _several_frames(image) else "",
+        SEVERAL_FRAMES if _several_frames(image) else "",
     )
-    return Decoded(_array(rgb), full[::-1] if turn in _SIDEWAYS else full, tuple(filter(None, notes)))
+    size = full[::-1] if turn in _SIDEWAYS else full
+    return Decoded(_array(rgb), size, tuple(filter(None, notes)), image.format or "")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -182,7 +190,7 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, str]:
         rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         if rgba.getchannel("A").getextrema() == (255, 255):
             return rgba.convert("RGB"), ""
-        return composite(rgba), "transparent parts laid on white"
+        return composite(rgba), TRANSPARENT
     if image.mode == "RGB":
         return image, ""
     return image.convert("RGB"), "CMYK turned into RGB" if image.mode == "CMYK" else ""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.data.pixels import Pixels
+from saccade.data.sketch import SIDE
 from saccade.events import Finding
 
 
@@ -56,3 +57,8 @@ class ImageSet:
     def hashes(self) -> tuple[str, ...]:
         """Return each image's content hash (`Pixels.hash`): equal where the decoded pixels are."""
         return tuple(map(self.pixels.hash, self.keys))
+
+    def sketches(self) -> NDArray[np.uint8]:
+        """Return each image's sketch (`data.sketch`), (N, 32, 32) uint8 grey."""
+        grey = b"".join(self.pixels.facts(key).sketch.grey for key in self.keys)
+        return np.frombuffer(grey, np.uint8).reshape(-1, SIDE, SIDE)

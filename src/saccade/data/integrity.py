@@ -5,16 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from saccade.data.decode import SEVERAL_FRAMES, TRANSPARENT
 from saccade.data.imageset import ImageSet
 from saccade.errors import SourceError
 from saccade.events import Finding, emit
+
+KIND_OF = {SEVERAL_FRAMES: "animated", TRANSPARENT: "transparent"}
+"""Kinds of findings for what was converted that have a word of their own."""
 
 
 def integrity(images: ImageSet) -> ImageSet:
     """Return the readable images, their classes renumbered where one has none left.
 
     Emits Progress, and Findings of the kinds "ignored" and "empty-class" (what else lay in the
-    source), "unreadable" (by reason) and "converted" (by what was done).
+    source), "unreadable" (by reason), and "animated", "transparent" or "converted" (by what was done).
     Raises SourceError where fewer than two classes have readable images.
     """
     for finding in images.ignored:
@@ -25,7 +29,7 @@ def integrity(images: ImageSet) -> ImageSet:
     readable = images.select([i for i, key in enumerate(images.keys) if key not in reasons])
     pixels = readable.pixels
     for note, keys in _by_text((key, note) for key in readable.keys for note in pixels.notes(key)):
-        emit(Finding(kind="converted", detail=note, paths=keys))
+        emit(Finding(kind=KIND_OF.get(note, "converted"), detail=note, paths=keys))
     return _without_empty_classes(replace(readable, ignored=()), reasons)
 
 

@@ -49,6 +49,10 @@ class Tree(Protocol):
         """Return a file's content; raises DecodeError with a reason."""
         ...
 
+    def stamp(self, file: str) -> tuple[int, int]:
+        """Return two numbers that a file's content cannot change without; raises OSError."""
+        ...
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -170,6 +174,32 @@ def _is_split(images: list[Names], depth: int) -> bool:
 
 def _class_name(folder: str) -> str:
     return unicodedata.normalize("NFC", printable(folder))
+
+
+def one_spelling(labels: Sequence[str], parts: Sequence[str | None]) -> tuple[list[str], list[Finding]]:
+    """Return the labels with one spelling for classes whose names differ in letter case alone, and what was done.
+
+    Where one part has both spellings they are two classes, as "a" and "A" are among letters; else the one
+    with more images is kept.
+
+    >>> one_spelling(["Cat", "Cat", "cat"], ["train", "train", "test"])[0]
+    ['Cat', 'Cat', 'Cat']
+    >>> one_spelling(["a", "A"], ["train", "train"])[0]
+    ['a', 'A']
+    """
+    counts = Counter(labels)
+    within = Counter((part, label.casefold()) for part, label in set(zip(parts, labels, strict=True)))
+    two = {folded for (_, folded), spellings in within.items() if spellings > 1}
+    kept: dict[str, str] = {}
+    for label in sorted(counts, key=lambda label: (-counts[label], label)):
+        kept.setdefault(label.casefold(), label)
+    changed = {label: kept[label.casefold()] for label in counts if label.casefold() not in two}
+    changed = {label: name for label, name in changed.items() if label != name}
+    findings = [
+        Finding(kind="class-name", detail=f'taken for the class "{name}", which another part spells so', paths=(label,))
+        for label, name in sorted(changed.items())
+    ]
+    return [changed.get(label, label) for label in labels], findings
 
 
 def _stray(stray: list[Names], split: bool) -> list[Finding]:

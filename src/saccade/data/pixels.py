@@ -1,7 +1,9 @@
 """Pixels owns the decoded images, within a memory limit; what does not fit is decoded again when asked for."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -10,20 +12,33 @@ from numpy.typing import NDArray
 from saccade.data.decode import Decoded, Uint8
 from saccade.data.parallel import in_chunks
 from saccade.data.scale import square, thumbnail
+from saccade.data.sketch import Sketch, sketch
 from saccade.errors import DecodeError, InputError
 from saccade.files import content_hash
 from saccade.settings import DataSettings
 
 Load = Callable[[str], Decoded]
+Stamp = tuple[int, int]
+"""What a file cannot change without: its size in bytes, and when it was written (or its checksum)."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where images come from that are files: the stamp of each by name, and its path where it lies in a folder."""
+
+    stamp: Callable[[str], Stamp]
+    path: Callable[[str], Path] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
-    """What is remembered of every image, kept or not."""
+class Facts:
+    """What is remembered of every image, kept or not; `size` is the file's upright `(width, height)`."""
 
     hash: str
     size: tuple[int, int]
     notes: tuple[str, ...]
+    format: str
+    sketch: Sketch
 
 
 @dataclass
@@ -33,7 +48,9 @@ class _Store:
     load: Load
     room: float
     kept: dict[str, Uint8] = field(default_factory=dict)
-    facts: dict[str, _Facts] = field(default_factory=dict)
+    origin: Origin | None = None
+    facts: dict[str, Facts] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 
     def read(self, key: str) -> Uint8:
@@ -44,15 +61,17 @@ class _Store:
         x_HWC = decoded.x_HWC
         if key not in self.facts:
             digest = content_hash(f"{x_HWC.shape[0]}x{x_HWC.shape[1]}:".encode(), x_HWC.data)
-            self.facts[key] = _Facts(digest, decoded.size, decoded.notes)
+            self.facts[key] = Facts(digest, decoded.size, decoded.notes, decoded.format, sketch(x_HWC))
         with self.lock:
             if x_HWC.nbytes <= self.room and key not in self.kept:
                 self.room -= x_HWC.nbytes
                 self.kept[key] = x_HWC
         return x_HWC
 
-    def known(self, key: str) -> _Facts:
-        """Return what is remembered of an image, decoding it if it was not yet."""
+    def known(self, key: str) -> Facts:
+        """Return what is remembered of an image, decoding it if it was not yet; raises DecodeError."""
+        if key in self.reasons:
+            raise DecodeError(self.reasons[key])
         if key not in self.facts:
             self.read(key)
         return self.facts[key]
@@ -64,10 +83,16 @@ class Pixels:
     Results do not depend on the number of threads, on the memory limit, or on what was asked before.
     """
 
-    def __init__(self, keys: Iterable[str], load: Load, settings: DataSettings) -> None:
+    def __init__(
+        self,
+        keys: Iterable[str],
+        load: Load,
+        settings: DataSettings,
+        origin: Origin | None = None,
+    ) -> None:
         self.keys = frozenset(keys)
         self._settings = settings
-        self._store = _Store(load, settings.memory * 2**30)
+        self._store = _Store(load, settings.memory * 2**30, origin=origin)
 
     def only(self, keys: Iterable[str]) -> "Pixels":
         """Return a view that answers for `keys` alone and shares what is decoded."""
@@ -87,6 +112,7 @@ class Pixels:
                     self._store.known(key)
                 except DecodeError as error:
                     reasons.append((key, str(error)))
+                    self._store.reasons[key] = str(error)
             return reasons
 
         chunks = in_chunks(bad, keys, workers=self._settings.workers, task="integrity")
@@ -117,6 +143,36 @@ class Pixels:
     def thumbnail(self, key: str, side: int) -> Uint8:
         """Return one image `(h, w, 3)` with its longer side at most `side`, aspect kept."""
         return thumbnail(self.read(key), side)
+
+    def facts(self, key: str) -> Facts:
+        """Return what is remembered of an image; raises DecodeError where it cannot be read."""
+        self._refuse_others((key,))
+        return self._store.known(key)
+
+    def stamps(self, keys: Sequence[str]) -> dict[str, Stamp]:
+        """Return the stamp of each image's file; none where images are no files, or cannot be looked up."""
+        self._refuse_others(keys)
+        stamps: dict[str, Stamp] = {}
+        if self._store.origin is not None:
+            for key in keys:
+                with suppress(OSError, ValueError):
+                    stamps[key] = self._store.origin.stamp(key)
+        return stamps
+
+    def path(self, key: str) -> Path | None:
+        """Return an image's file; None where it is none in a folder."""
+        self._refuse_others((key,))
+        origin = self._store.origin
+        return None if origin is None or origin.path is None else origin.path(key)
+
+    def remember(self, known: Mapping[str, Facts | str]) -> None:
+        """Take over what an earlier process knew of images, or why they could not be read, so that none is decoded."""
+        self._refuse_others(known)
+        for key, value in known.items():
+            if isinstance(value, str):
+                self._store.reasons[key] = value
+            else:
+                self._store.facts[key] = value
 
     def hash(self, key: str) -> str:
         """Return the hash of an image's shape and pixels as they are kept, whatever file they came from."""

@@ -9,11 +9,11 @@ import numpy as np
 from saccade.data.arrays import from_npz
 from saccade.data.decode import Decoded, decode
 from saccade.data.imageset import ImageSet
-from saccade.data.layout import Tree, arrange, natural, printable, unique_keys
+from saccade.data.layout import Tree, arrange, natural, one_spelling, printable, unique_keys
 from saccade.data.manifests import read_manifest
 from saccade.data.named import known_datasets, open_named
-from saccade.data.pixels import Pixels
-from saccade.data.trees import Folder, Tar, Zip, read_file
+from saccade.data.pixels import Origin, Pixels
+from saccade.data.trees import Folder, Tar, Zip, read_file, stamp_of
 from saccade.errors import SourceError, did_you_mean
 from saccade.events import Finding
 from saccade.settings import DataSettings
@@ -81,13 +81,14 @@ def _from_tree(tree: Tree, path: Path, settings: DataSettings) -> ImageSet:
     def load(key: str) -> Decoded:
         return decode(tree.read(files[key]))
 
+    place = (lambda key: tree.root / files[key]) if isinstance(tree, Folder) else None
     return _image_set(
         path,
         list(files),
         [image.label for image in labelled],
         parts=[image.part for image in labelled],
         groups=[None] * len(files),
-        pixels=Pixels(files, load, settings),
+        pixels=Pixels(files, load, settings, Origin(lambda key: tree.stamp(files[key]), place)),
         ignored=findings,
     )
 
@@ -98,8 +99,11 @@ def _from_manifest(path: Path, settings: DataSettings) -> ImageSet:
         raise SourceError(f"{path} lists no labelled images.")
     files = unique_keys(row.path for row in rows)
 
+    def place(key: str) -> Path:
+        return path.parent / files[key]
+
     def load(key: str) -> Decoded:
-        return decode(read_file(path.parent / files[key]))
+        return decode(read_file(place(key)))
 
     return _image_set(
         path,
@@ -107,7 +111,7 @@ def _from_manifest(path: Path, settings: DataSettings) -> ImageSet:
         [row.label for row in rows],
         parts=[row.part for row in rows],
         groups=[row.group for row in rows],
-        pixels=Pixels(files, load, settings),
+        pixels=Pixels(files, load, settings, Origin(lambda key: stamp_of(place(key)), place)),
         ignored=findings,
     )
 
@@ -122,6 +126,7 @@ def _image_set(
     pixels: Pixels,
     ignored: Sequence[Finding],
 ) -> ImageSet:
+    labels, renamed = one_spelling(labels, parts)
     classes = tuple(sorted(set(labels), key=natural))
     number = {name: index for index, name in enumerate(classes)}
     return ImageSet(
@@ -133,7 +138,7 @@ def _image_set(
         given_parts=tuple(parts),
         groups=tuple(groups),
         pixels=pixels,
-        ignored=tuple(ignored),
+        ignored=(*ignored, *renamed),
     )
 
 

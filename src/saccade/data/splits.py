@@ -21,17 +21,24 @@ ENOUGH_TO_CHOOSE = 5_000
 """Validation images taken at the most where a test part is given: they tell an accuracy to within 1.4 %."""
 
 
-def split(images: ImageSet, groups_N: NDArray[np.int64], settings: DataSettings) -> Parts:
+def split(
+    images: ImageSet,
+    groups_N: NDArray[np.int64],
+    settings: DataSettings,
+    alike_N: NDArray[np.int64] | None = None,
+) -> Parts:
     """Return the three parts: given ones are kept, missing ones are taken from the training images.
 
     `groups_N` numbers images that must stay on one side (see `audit.duplicates`); they are united
-    with the source's own groups. Each part taken has its fraction of every class, to the nearest
-    image, as far as groups allow; every class keeps at least one image to train on.
+    with the source's own groups. `alike_N`, coarser, keeps near-duplicates on one side of what is
+    split here, while given parts keep theirs: what is alike is a matter of judgement. Each part
+    taken has its fraction of every class, to the nearest image, as far as groups allow; every class
+    keeps at least one image to train on.
     Emits Findings of the kinds "leak", "small-class" and "missing-class".
     Raises SourceError where there are no training images or too few to split, SettingError where
     the fractions leave nothing to train on.
     """
-    united_N = _united(groups_N, images.groups)
+    united_N = united(groups_N, images.groups)
     part_N = given_numbers(images)
     dropped_N = crossing(part_N, united_N)
     _tell_leaks(images, dropped_N & ~crossing(part_N, groups_N))
@@ -39,7 +46,8 @@ def split(images: ImageSet, groups_N: NDArray[np.int64], settings: DataSettings)
     wanted = _wanted(part_N, settings, images.source)
     if wanted:
         pool = np.flatnonzero(part_N == 0)
-        part_N[pool] = _assign(images.labels_N[pool], united_N[pool], wanted, settings.seed)
+        kept_N = united_N if alike_N is None else united(alike_N, images.groups)
+        part_N[pool] = _assign(images.labels_N[pool], kept_N[pool], wanted, settings.seed)
         _tell_small(images.select(pool), united_N[pool])
     selected = [images.select(np.flatnonzero(part_N == number)) for number in range(3)]
     for name, part in zip(PARTS, selected, strict=True):
@@ -51,6 +59,15 @@ def split(images: ImageSet, groups_N: NDArray[np.int64], settings: DataSettings)
     _tell_missing(selected)
     train, validation, test = (Part(name, part) for name, part in zip(PARTS, selected, strict=True))
     return Parts(train, validation, SealedPart(test))
+
+
+def folds(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Return each image's fold, 0 to `count` - 1: stratified as far as groups allow, no group in two folds.
+
+    >>> folds(np.array([0, 0, 0, 0]), np.array([5, 5, 6, 7]), 2, seed=0).tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
+    True
+    """
+    return _assign(labels_N, groups_N, dict.fromkeys(range(1, count), 1 / count), seed)
 
 
 def given_numbers(images: ImageSet) -> NDArray[np.int64]:
@@ -70,7 +87,7 @@ def crossing(part_N: NDArray[np.int64], groups_N: NDArray[np.int64]) -> NDArray[
     return part_N < last[index_N]
 
 
-def _united(groups_N: NDArray[np.int64], names: Sequence[str | None]) -> NDArray[np.int64]:
+def united(groups_N: NDArray[np.int64], names: Sequence[str | None]) -> NDArray[np.int64]:
     """Return group numbers in which images are together where a number or a name is the same (union-find)."""
     parent = list(range(len(groups_N)))
 

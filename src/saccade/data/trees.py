@@ -40,6 +40,10 @@ class Folder:
         """Return a file's content; raises DecodeError with a reason."""
         return read_file(self.root / file)
 
+    def stamp(self, file: str) -> tuple[int, int]:
+        """Return a file's size and time of writing; raises OSError."""
+        return stamp_of(self.root / file)
+
     def _scan(self) -> None:
         pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", ())]
         while pending:
@@ -148,6 +152,11 @@ class Zip(Archive):
             packed = self._at(entry.header_offset + start, entry.compress_size)
         return self._checked(entry, packed)
 
+    def stamp(self, file: str) -> tuple[int, int]:
+        """Return an entry's size and checksum."""
+        entry: zipfile.ZipInfo = self._entries[file]
+        return entry.file_size, entry.CRC
+
     @staticmethod
     def _checked(entry: zipfile.ZipInfo, packed: bytes) -> bytes:
         if entry.compress_type == zipfile.ZIP_STORED:
@@ -169,6 +178,7 @@ class Tar(Archive):
 
     def __init__(self, path: Path) -> None:
         super().__init__(_inflated(path))
+        self._stamp = stamp_of(path)
         try:
             with tarfile.open(fileobj=self._file, mode="r:") as archive:
                 for member in archive:
@@ -189,6 +199,10 @@ class Tar(Archive):
             raise DecodeError("it is cut short in the archive")
         return data
 
+    def stamp(self, file: str) -> tuple[int, int]:
+        """Return where an entry lies, and when the whole archive was written: it has no checksums."""
+        return self._entries[file][0], self._stamp[1]
+
 
 def read_file(path: Path) -> bytes:
     """Return a file's content; raises DecodeError with a reason in plain words."""
@@ -203,6 +217,12 @@ def read_file(path: Path) -> bytes:
         raise DecodeError("there is no such file") from None
     except (OSError, ValueError) as error:
         raise DecodeError(f"it cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Return a file's size in bytes and its time of writing in nanoseconds; raises OSError."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

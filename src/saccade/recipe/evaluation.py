@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade import data, study
+from saccade import data, metrics, study
 from saccade.classifiers import Model
 from saccade.data import ImageSet, Part, SealedPart
 from saccade.errors import RunError, SourceError
@@ -49,6 +49,19 @@ def look_once(model: Model, sealed: SealedPart, ledger: Ledger, candidates: Cand
         return look(model, sealed, ledger, run, "fit")
     recorded = any(mine.items() <= each.items() for each in looks[before:])
     return look(model, sealed, ledger, run, "fit", recorded=recorded)
+
+
+def without(look: Look, leaked: frozenset[str]) -> dict[str, Any]:
+    """Return accuracy, interval and number of a part's images that have no near-duplicate in training or validation.
+
+    Empty where all have none, or none is left.
+    """
+    clean_N = np.array([key not in leaked for key in look.part.images.keys])
+    if clean_N.all() or not clean_N.any():
+        return {}
+    right_N = (look.probabilities_NK.argmax(1) == look.part.labels_N)[clean_N]
+    bounds = metrics.wilson_interval(int(right_N.sum()), len(right_N))
+    return {"without_leaks": {"accuracy": float(right_N.mean()), "interval": list(bounds), "images": len(right_N)}}
 
 
 def keep(look: Look, run: Run, model: Model) -> dict[str, Any]:

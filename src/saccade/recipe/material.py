@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from saccade import audit, data
+from saccade.audit import near
 from saccade.data import Parts
 from saccade.errors import InputError, RunError, SettingError
 from saccade.events import Finding, emit, stage
@@ -20,6 +21,8 @@ from saccade.settings import DataSettings
 AnySettings = TypeVar("AnySettings", bound=DataSettings)
 FEW_TO_JUDGE = 100
 """Images of a part, below which an accuracy on it is known to some ten points at best."""
+NEAR_SHARE = 0.1
+NEAR_MOST = 100.0 * near.A_SECOND
 SPLIT = ("image", "hash", "class", "part")
 
 
@@ -27,7 +30,8 @@ SPLIT = ("image", "hash", "class", "part")
 class Material:
     """A source split into parts, what is told of it, and the run's folder. Nothing here leads to test images.
 
-    `resumed` says whether the run was begun before.
+    `leaked` names images of given validation and test parts with a near-duplicate in an earlier part; `resumed`
+    says whether the run was begun before.
     """
 
     parts: Parts
@@ -35,6 +39,7 @@ class Material:
     source: str
     found: int
     duplicates: int
+    leaked: frozenset[str] = frozenset()
     resumed: bool = False
 
 
@@ -102,10 +107,13 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             record.outcome = f"{found - len(images):,} unreadable"
         with stage("duplicates") as record:
             groups_N = audit.duplicates(images)
+            alike = audit.near_duplicates(images, groups_N, work=search_work(getattr(settings, "budget", None)))
+            audit.quality(images)
+            audit.balance(images)
             copied = len(images) - len(set(images.hashes()))
             record.outcome = f"{copied:,} copies"
         with stage("split") as record:
-            parts = data.split(images, groups_N, settings)
+            parts = data.split(images, groups_N, settings, alike.groups_N)
             if begun is None:
                 run = Run.create(out, images.name, resume=resume)
                 kept.enter_context(run.written_alone())
@@ -117,7 +125,7 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             sizes = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
             record.outcome = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
             tell_small(parts)
-        yield Material(parts, run, origin(source), found, copied, begun is not None)
+        yield Material(parts, run, origin(source), found, copied, alike.leaked, begun is not None)
 
 
 def origin(source: str | Path) -> str:
@@ -134,6 +142,11 @@ def tell_small(parts: Parts) -> None:
             few = f"the {name} part has {plural(len(part), 'image')}: where 80 % of them are named correctly, "
             few += f"anything from {100 * low:.0f} to {100 * high:.0f} % may be true"
             emit(Finding(kind="small-part", detail=few, severity="warning"))
+
+
+def search_work(budget: float | None) -> float:
+    """Return the pairs of images to compare in a tenth of a budget: a number, not a time, so that the split repeats."""
+    return NEAR_MOST if budget is None else min(NEAR_MOST, NEAR_SHARE * budget * near.A_SECOND)
 
 
 def _refuse_changed(source: str | Path, parts: Parts, run: Run) -> None:

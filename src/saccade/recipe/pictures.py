@@ -1,6 +1,7 @@
 """The small pictures of a run's folder: inputs as the network sees them, templates, mistakes, confused pairs."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saccade.classifiers import LinearClassifier
-from saccade.data import Part
+from saccade.data import Cache, ImageSet, Part
 from saccade.device import derived_seed
 from saccade.run import Run
 
 SHEET_COLUMNS, SHEET_ROWS, SHEET_CELL = 8, 3, 96
-THUMBNAIL = 160
+THUMBNAIL, SMALL = 160, 128
 PAIR_PICTURES = 4
 TEMPLATES = 40  # classes drawn at the most
 
@@ -82,4 +83,19 @@ def draw_pairs(
         taken.sort(key=lambda i: (-probabilities_NK[i].max(), keys[i]))
         names = draw_each(run, part, [keys[i] for i in taken[:PAIR_PICTURES]], f"pair-{place:02}")
         drawn.append({**pair, "pictures": names})
+    return drawn
+
+
+def thumbnails(images: ImageSet, keys: Sequence[str], cache: Cache | None) -> dict[str, bytes]:
+    """Return small JPEG pictures of images by name; those of known content come from the cache."""
+    drawn, new = {}, {}
+    for key in keys:
+        name = f"thumbnail {images.pixels.hash(key)}"
+        if (data := cache.get(name) if cache else None) is None:
+            buffer = BytesIO()
+            Image.fromarray(images.pixels.thumbnail(key, SMALL)).save(buffer, "JPEG", quality=80)
+            data = new[name] = buffer.getvalue()
+        drawn[key] = data
+    if cache and new:
+        cache.put(new)
     return drawn

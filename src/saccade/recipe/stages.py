@@ -16,7 +16,7 @@ from saccade.recipe import plan as planning
 from saccade.recipe.candidates import Candidates, Judge
 from saccade.recipe.conclusion import REPORT_SECONDS, Outcome, Result, conclude
 from saccade.recipe.contest import Contest
-from saccade.recipe.evaluation import keep, look_once
+from saccade.recipe.evaluation import keep, look_once, without
 from saccade.recipe.material import discarded_on_refusal, gather, in_force, origin
 from saccade.recipe.network import train_network
 from saccade.recipe.plan import Plan
@@ -77,7 +77,7 @@ def fit(
             record.outcome = f"{chosen.name}: {record.validation_accuracy:.1%}"
         with stage("evaluate") as record:
             seen = look_once(chosen.model, parts.test, ledger, contest.candidates, run)
-            test = keep(seen, run, chosen.model)
+            test = {**keep(seen, run, chosen.model), **without(seen, material.leaked)}
             record.outcome = f"test accuracy {test['accuracy']:.1%}"
         outcome = Outcome("fit", chosen, candidates, contest.judge, baselines, averaged, found, test)
         result = conclude(outcome, material, plan, diary)

@@ -33,7 +33,7 @@ def embed(folder: Path, name: str | None) -> Picture | None:
     data = path.read_bytes()
     try:
         with Image.open(BytesIO(data), formats=list(_FORMATS)) as image:
-            return Picture(_url(data, _FORMATS[str(image.format)]), *image.size)
+            return Picture(data_url(data, _FORMATS[str(image.format)]), *image.size)
     except OSError:
         return None
 
@@ -51,12 +51,13 @@ def heat(counts_KK: NDArray[np.int64]) -> Picture:
     pixels_KK4[..., 3] = np.where(counts_KK > 0, 40 + 215 * np.sqrt(shares_KK), 0).astype(np.uint8)
     buffer = BytesIO()
     Image.fromarray(pixels_KK4).save(buffer, "PNG", optimize=True)
-    return Picture(_url(buffer.getvalue(), "image/png"), len(counts_KK), len(counts_KK))
+    return Picture(data_url(buffer.getvalue(), "image/png"), len(counts_KK), len(counts_KK))
 
 
 def _rgb(colour: str) -> list[int]:
     return list(bytes.fromhex(colour[1:]))
 
 
-def _url(data: bytes, kind: str) -> str:
+def data_url(data: bytes, kind: str) -> str:
+    """Return bytes of a media type as a URL that holds them."""
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

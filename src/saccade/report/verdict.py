@@ -109,12 +109,24 @@ def _sentences(summary: Summary, part: str) -> Iterator[str]:
     yield from _beside_majority(summary, part)
     yield from _beside_baselines(summary)
     if part == "test":
+        yield from _without_leaks(figures)
         yield from _beside_validation(summary)
         yield _looks(figures.get("looks", 1))
     else:
         yield (
             "These are validation images, which also served to make choices, so the number tends to be a little too "
             "good. The test part is still sealed; `saccade evaluate` looks at it, and counts the look."
+        )
+
+
+def _without_leaks(figures: Mapping[str, Any]) -> Iterator[str]:
+    clean = figures.get("without_leaks")
+    if clean:
+        alike = int(figures["images"]) - int(clean["images"])
+        yield (
+            f"{plural(alike, 'test image')} {'is' if alike == 1 else 'are'} much like an image it was trained or "
+            f"chosen on; without {'it' if alike == 1 else 'them'} it names {percent(clean['accuracy'])} correctly "
+            f"({interval(clean['interval'])})."
         )
 
 

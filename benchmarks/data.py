@@ -1,0 +1,129 @@
+"""Images a second for audit and load, beside torchvision's ImageFolder + v2 and a plain Pillow loop in the same run.
+
+    python benchmarks/data.py ../shared/data/clothing-small.zip --side 224
+    python benchmarks/data.py ../shared/data/cifar10-jpeg.zip --side 32
+    python benchmarks/data.py --tiny 100000
+
+unpacks the archive into a temporary folder and prints one line a reader: squares of `--side` pixels, random resized
+crops of it by torchvision's v2 where they are asked of ImageFolder, the whole `saccade audit`, and that again over an
+unchanged folder. `--tiny` makes so many files of 8 by 8 pixels in nested folders instead, and tells the audit's time
+and peak memory. Writes what it found, with the machine, to benchmarks/results/data-<source>.json.
+"""
+
+import argparse
+import os
+import resource
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from _common import answer, timed, write
+from PIL import Image
+
+from saccade import data
+from saccade.settings import DataSettings
+
+WORKERS = 2
+
+
+def pillow(folder: Path, side: int) -> int:
+    """Read, decode and resize every file in one thread."""
+    paths = sorted(folder.rglob("*.jpg"))
+    for path in paths:
+        with Image.open(path) as image:
+            np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
+    return len(paths)
+
+
+def torchvision(folder: Path, side: int, *, crops: bool) -> int:
+    """Read every file through ImageFolder, v2 and a DataLoader with two workers."""
+    import torch
+    from torch.utils.data import ConcatDataset, DataLoader
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    resize = v2.RandomResizedCrop(side, antialias=True) if crops else v2.Resize((side, side), antialias=True)
+    change = v2.Compose([v2.PILToTensor(), resize, v2.ToDtype(torch.float32, scale=True)])
+    sets = [ImageFolder(str(part), change) for part in sorted(folder.iterdir()) if part.is_dir()]
+    loader: Any = DataLoader(ConcatDataset(sets), batch_size=64, num_workers=WORKERS)
+    return sum(len(y_N) for _, y_N in loader)
+
+
+def ours(folder: Path, side: int) -> int:
+    """Decode every file once, check and hash it, and resize it to squares, none kept in memory."""
+    images = data.open(folder, DataSettings(workers=WORKERS, memory=0))
+    for start in range(0, len(images), 1024):
+        images.pixels.squares(images.keys[start : start + 1024], side)
+    return len(images)
+
+
+def audited(folder: Path, *options: str) -> dict[str, Any]:
+    """Run a whole `saccade audit`; return its answer with its seconds and its peak memory in MiB."""
+    command = ["-m", "saccade", "audit", str(folder), "--json", "--workers", str(WORKERS), *options]
+    done, seconds = timed(command)
+    value = answer(done)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return {"images": value["images"], "seconds": round(seconds, 2), "peak_mib": round(peak)}
+
+
+def measured(name: str, work: Callable[[], int]) -> dict[str, Any]:
+    """Time a reader and print its line."""
+    begun = perf_counter()
+    images = work()
+    seconds = perf_counter() - begun
+    print(f"{name:<44} {images:>7,} images  {seconds:>7.2f} s  {images / seconds:>7,.0f} images/s", flush=True)
+    return {"name": name, "images": images, "seconds": round(seconds, 3), "rate": round(images / seconds, 1)}
+
+
+def tiny(folder: Path, files: int) -> None:
+    """Write so many files of 8 by 8 pixels, 100 a folder, three folders deep, in ten classes."""
+    rng = np.random.default_rng(0)
+    for start in range(0, files, 100):
+        place = folder / f"class{start // 100 % 10}" / f"{start // 10_000:03d}" / f"{start // 100:05d}"
+        place.mkdir(parents=True)
+        for number in range(100):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(place / f"{number:03d}.bmp")
+
+
+def main() -> None:
+    """Unpack, run every reader, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, nargs="?")
+    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--tiny", type=int, default=0)
+    parser.add_argument("--only-audit", action="store_true")
+    options = parser.parse_args()
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "images"
+        os.environ["SACCADE_CACHE"] = f"{place}/cache"
+        rows = []
+        if options.tiny:
+            name = f"tiny-{options.tiny}"
+            tiny(folder, options.tiny)
+        else:
+            name = options.source.stem
+            with zipfile.ZipFile(options.source) as archive:
+                archive.extractall(folder)
+            if not options.only_audit:
+                side = options.side
+                rows = [
+                    measured("Pillow, one thread", lambda: pillow(folder, side)),
+                    measured("torchvision, resize", lambda: torchvision(folder, side, crops=False)),
+                    measured("torchvision, random resized crops", lambda: torchvision(folder, side, crops=True)),
+                    measured("saccade, read, check, hash and resize", lambda: ours(folder, side)),
+                ]
+        page = ("--page", f"{place}/page.html", "--pretrained", "none")
+        audits = [{"name": kind, **audited(folder, *page)} for kind in ("audit", "audit again")]
+        for each in audits:
+            print(f"{each['name']:<44} {each['images']:>7,} images  {each['seconds']:>7.2f} s  "
+                  f"peak {each['peak_mib']:,} MiB", flush=True)  # fmt: skip
+        write(f"data-{name}", {"command": sys.argv[1:], "readers": rows, "audits": audits})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""`saccade audit`: its answer, its page, its manifest, its cache, and what it refuses."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from saccade import data, recipe
+from saccade.cli.audit import audit_text
+from saccade.data import Cache
+from saccade.data.trees import Folder
+from saccade.errors import SourceError
+from saccade.recipe.audit import audit
+from saccade.report.audit import summary_rows
+from saccade.settings import AuditSettings, TrainSettings
+from tests.conftest import Saccade
+from tests.photos import messy_folder, photo, photo_folder
+
+UNFIXABLE = "is not a folder or a manifest of files, so --fix has no paths to write; unpack it into a folder first."
+MAKE = "make it, or give --fix another name."
+SETTINGS = AuditSettings(pretrained="none", budget=20)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACCADE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def messy(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    root = tmp_path / "messy photos"
+    root.mkdir()
+    return root, messy_folder(root)
+
+
+def run(source: Path, tmp_path: Path, fix: Path | None = None, settings: AuditSettings = SETTINGS) -> dict[str, Any]:
+    return audit(source, settings, fix=fix, page=tmp_path / "page.html")
+
+
+def test_the_command_answers_with_one_json_object(saccade: Saccade, messy: tuple[Path, dict[str, str]]) -> None:
+    root, planted = messy
+    page = root.parent / "page.html"
+    done = saccade("audit", root, "--json", "--page", page, "--pretrained", "none")
+    assert done.returncode == 0, done.stderr
+    value = json.loads(done.stdout)
+    assert value["images"] == 300
+    assert value["classes"] == {"disc": 98, "square": 99, "stripes": 100}
+    found = {path: finding["kind"] for finding in value["findings"] for path in finding["paths"]}
+    for fault, kind in {"truncated": "unreadable", "empty": "unreadable", "text": "unreadable",
+                        "copy": "duplicate", "hidden": "ignored", "class": "empty-class"}.items():  # fmt: skip
+        assert found[planted[fault]] == kind
+    text = page.read_text()
+    assert "data:image/jpeg;base64," in text
+    assert "<script" not in text
+    assert "://" not in text
+
+
+def test_a_fixed_manifest_leaves_the_bad_ones_out_and_touches_nothing(
+    messy: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    root, planted = messy
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in root.rglob("*") if path.is_file()}
+    fix = tmp_path / "good.csv"
+    run(root, tmp_path, fix)
+    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before}
+    images = data.integrity(data.open(fix))
+    names = {key.removeprefix("messy photos/") for key in images.keys}
+    assert len(names) == 296
+    assert names.isdisjoint(planted[fault] for fault in ("truncated", "empty", "text"))
+    assert len(names & {planted["copy"], planted["original"]}) == 1
+    assert images.classes == ("disc", "square", "stripes")
+
+
+def test_near_duplicates_share_a_group_and_given_parts_stay(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    for part in ("train", "test"):
+        photo_folder(root / part, 30, seed=int(part == "test"), suffix=".png")
+    original = Image.open(root / "train" / "disc" / "0003.png")
+    original.save(root / "test" / "disc" / "again.jpg", quality=92)
+    fix = tmp_path / "good.csv"
+    value = run(root, tmp_path, fix)
+    leaks = [finding for finding in value["findings"] if finding["kind"] == "leak"]
+    assert [leak["paths"] for leak in leaks] == [["test/disc/again.jpg"]]
+    with fix.open(newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    one, other = rows["photos/train/disc/0003.png"], rows["photos/test/disc/again.jpg"]
+    assert one["group"] == other["group"] != ""
+    assert (one["split"], other["split"]) == ("train", "test")
+
+
+def test_odd_names_survive_the_manifest(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    photo_folder(root, {"a": 3, "b": 3})
+    odd = ["=cmd().jpg", "-rf.jpg", "new\nline.jpg", "émoji 🐈.jpg", 'qu"ote,comma.jpg', "x" * 250 + ".jpg"]
+    for seed, name in enumerate(odd):
+        Image.fromarray(photo(0, seed=50 + seed)).save(root / "a" / name)
+    fix = tmp_path / "good.csv"
+    run(root, tmp_path, fix)
+    images = data.integrity(data.open(fix))
+    assert {f"photos/a/{name}" for name in odd} <= set(images.keys)
+
+
+def test_a_second_audit_reads_nothing_and_a_changed_file_is_read_again(
+    messy: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, planted = messy
+    first = run(root, tmp_path)
+    read: list[str] = []
+    original = Folder.read
+
+    def noted(folder: Folder, file: str) -> bytes:
+        read.append(file)
+        return original(folder, file)
+
+    monkeypatch.setattr(Folder, "read", noted)
+    again = run(root, tmp_path)
+    assert read == []
+    assert [again[name] for name in ("images", "classes", "findings")] == [
+        first[name] for name in ("images", "classes", "findings")
+    ]
+    (root / planted["empty"]).write_bytes(b"no longer empty")
+    run(root, tmp_path)
+    assert set(read) == {planted["empty"]}
+    read.clear()
+    run(root, tmp_path, settings=SETTINGS.model_copy(update={"cache": False}))
+    assert len(set(read)) == 300
+
+
+@pytest.mark.parametrize("damage", [b"this is no database", b""])
+def test_a_damaged_cache_is_begun_anew(tmp_path: Path, damage: bytes) -> None:
+    root = photo_folder(tmp_path / "photos", 4)
+    run(root, tmp_path)
+    cache = Cache.of(root)
+    cache.path.write_bytes(damage)
+    assert run(root, tmp_path)["images"] == 12
+    assert run(root, tmp_path)["images"] == 12
+    images = data.open(root)
+    assert cache.recall(images) == 12
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", 4)
+    arrays = tmp_path / "x.npz"
+    np.savez(arrays, images=np.zeros((6, 8, 8), np.uint8), labels=np.arange(6) % 2)
+    taken = tmp_path / "taken.csv"
+    taken.write_text("")
+    cases = [
+        (root, root / "fix.csv", f"{root / 'fix.csv'} would lie inside the source; give --fix a file elsewhere."),
+        (root, tmp_path, f"{tmp_path} is a folder; give --fix the name of a file."),
+        (root, taken, f"{taken} already exists; give --fix another name, or remove it."),
+        (
+            root,
+            tmp_path / "no" / "x.csv",
+            f"There is no folder {tmp_path / 'no'}; {MAKE}",
+        ),
+        (arrays, tmp_path / "fix.csv", f"{arrays} {UNFIXABLE}"),
+    ]
+    for source, fix, sentence in cases:
+        with pytest.raises(SourceError) as caught:
+            run(source, tmp_path, fix)
+        assert str(caught.value) == sentence
+
+
+def test_too_few_images_to_split_are_a_finding(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", {"a": 1, "b": 1})
+    kinds = {finding["kind"] for finding in run(root, tmp_path)["findings"]}
+    assert "small-class" in kinds
+
+
+def test_the_text_is_a_table_of_kinds(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", {"a": 12, "b": 2})
+    value = run(root, tmp_path)
+    text = audit_text(value, summary_rows(value))
+    assert text.splitlines()[0] == "14 images, 2 classes"
+    assert "  warning  Unbalanced classes" in text
+    clean = {**value, "findings": [], "seconds": 1.0, "page": "p.html"}
+    assert audit_text(clean, []).splitlines()[1:] == ["  Nothing doubtful was found.", "Took  1.0 s", "Page  p.html"]
+
+
+def test_metrics_equal_a_hand_count_whatever_the_class_folders_are(tmp_path: Path, ledger_folder: Path) -> None:
+    # Other letter case, another Unicode form, other order, an empty class in validation, an extra one in test.
+    root = tmp_path / "photos"
+    spelt = {
+        "train": {"caf\u00e9": 0, "Square": 1, "zebra": 2},
+        "validation": {"cafe\u0301": 0, "square": 1},
+        "test": {"zebra": 2, "square": 1, "caf\u00e9": 0, "aardvark": 0},
+    }
+    for part, names in spelt.items():
+        for name, label in names.items():
+            (root / part / name).mkdir(parents=True)
+            for seed in range({"train": 30, "validation": 8, "test": 10}[part]):
+                place = root / part / name / f"{seed}.png"
+                Image.fromarray(photo(label, seed=1000 * len(part) + 100 * len(name) + seed)).save(place)
+    (root / "validation" / "zebra").mkdir()
+    trained = recipe.train(root, TrainSettings(epochs=4, size=16), out=tmp_path / "run")
+    assert trained.summary["classes"] == ["aardvark", "caf\u00e9", "Square", "zebra"]
+    assert trained.summary["split"] == {"train": 90, "validation": 16, "test": 40}
+    figures = recipe.evaluate(tmp_path / "run")
+    with (tmp_path / "run" / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    folder = {"square": "Square"}
+    truth = [row["image"].split("/")[1] for row in rows]
+    right = [row["predicted"] == folder.get(name, name) for row, name in zip(rows, truth, strict=True)]
+    assert figures["accuracy"] == pytest.approx(sum(right) / 40)
+    by_class = {row["class"]: row["recall"] for row in figures["per_class"]}
+    for name in ("aardvark", "caf\u00e9", "square", "zebra"):
+        mine = [good for good, own in zip(right, truth, strict=True) if own == name]
+        assert by_class[folder.get(name, name)] == pytest.approx(sum(mine) / 10)
+    assert by_class["aardvark"] == 0

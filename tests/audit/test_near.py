@@ -1,0 +1,194 @@
+"""Near-duplicates: planted ones are found, others are not, and the split keeps them on one side."""
+
+from collections.abc import Callable, Mapping
+from io import BytesIO
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.fft import dctn
+
+from saccade import audit, data
+from saccade.audit import near
+from saccade.data.arrays import stacked
+from saccade.data.splits import folds
+from saccade.events import Finding, listening
+from saccade.settings import DataSettings
+from tests.photos import photo
+
+Bytes = NDArray[np.uint8]
+
+
+def textured(count: int, side: int = 32) -> Bytes:
+    """Return pictures whose amplitudes fall with the frequency, as those of photos do: (N, S, S, 3)."""
+    rng = np.random.default_rng(5)
+    fy, fx = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side), indexing="ij")
+    falloff = 1 / np.maximum(np.hypot(fy, fx), 1 / side)
+    waves = np.fft.ifft2(np.fft.fft2(rng.normal(size=(count, 3, side, side))) * falloff).real
+    mixed = waves.mean(1, keepdims=True) * 0.8 + waves * 0.2
+    scaled = 128 + 45 * mixed / mixed.std(axis=(1, 2, 3), keepdims=True)
+    return np.asarray(np.clip(scaled, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def jpeg(x: Bytes) -> Bytes:
+    buffer = BytesIO()
+    Image.fromarray(x).save(buffer, "JPEG", quality=60)
+    return np.asarray(Image.open(buffer))
+
+
+def resized(x: Bytes) -> Bytes:
+    small = Image.fromarray(x).resize((20, 20), Image.Resampling.BICUBIC)
+    return np.asarray(small.resize((32, 32), Image.Resampling.BICUBIC))
+
+
+def cropped(x: Bytes) -> Bytes:
+    return np.asarray(Image.fromarray(x).crop((2, 2, 30, 30)).resize((32, 32), Image.Resampling.BICUBIC))
+
+
+CHANGES: Mapping[str, Callable[[Bytes], Bytes]] = {
+    "re-encoded": jpeg,
+    "resized": resized,
+    "mirrored": lambda x: x[:, ::-1],
+    "brightened": lambda x: np.clip(x * 1.2, 0, 255).astype(np.uint8),
+    "shifted": lambda x: np.pad(x, ((0, 0), (1, 0), (0, 0)), mode="edge")[:, :32],
+    "cropped": cropped,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_copies_are_found_and_nothing_else(change: str) -> None:
+    x_NHWC = textured(400)
+    copies = np.stack([CHANGES[change](x) for x in x_NHWC[:20]])
+    images = data.from_arrays(np.concatenate([x_NHWC, copies]), np.arange(420) % 2)
+    groups_N = audit.duplicates(images)
+    alike_N = audit.near_duplicates(images, groups_N).groups_N
+    found = {(int(group), i) for i, group in enumerate(alike_N) if group != i}
+    planted = {(i, 400 + i) for i in range(20)}
+    assert found <= planted
+    assert len(found) >= (20 if change != "cropped" else 16)
+
+
+def test_frequencies_are_the_cosine_transform() -> None:
+    grey_NHW = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
+    expected = dctn(grey_NHW.astype(np.float64), axes=(1, 2), norm="ortho")[:, :8, :8].reshape(3, -1)[:, 1:]
+    np.testing.assert_allclose(near._frequencies(grey_NHW, 8, near.WHOLE), expected, atol=1e-3)
+
+
+def test_whitened_vectors_compare_mirrored_ones_by_the_sign_of_odd_frequencies() -> None:
+    grey_NHW = textured(200)[..., 0]
+    whitening = near.Whitening.of(grey_NHW, 8)
+    v_ND, mirrored_ND = whitening(grey_NHW), whitening(grey_NHW[:, :, ::-1])
+    np.testing.assert_allclose(np.where(whitening.odd_D, -v_ND, v_ND), mirrored_ND, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(v_ND, axis=1), 1, atol=1e-4)
+
+
+def test_blocks_find_the_pairs_that_all_products_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near, "BLOCK", 7)
+    monkeypatch.setattr(near, "CANDIDATE", 0.3)
+    grey_NHW = textured(200)[..., 0]
+    whitening = near.Whitening.of(grey_NHW, 8)
+    v_ND = whitening(grey_NHW)
+    found = near._candidates(v_ND, v_ND, whitening.odd_D, np.inf)
+    as_it_is, mirrored = v_ND @ v_ND.T, (v_ND * np.where(whitening.odd_D, -1, 1)) @ v_ND.T
+    expected = np.argwhere(np.triu(np.maximum(as_it_is, mirrored) > 0.3, 1))
+    assert sorted(map(tuple, found.pairs_P2.tolist())) == sorted(map(tuple, expected.tolist()))
+    assert len(expected) > 5
+    assert found.compared == 1.0
+
+
+def test_work_bounds_the_search_and_says_so() -> None:
+    x_NHWC = textured(2000)
+    x_NHWC[1999] = np.clip(x_NHWC[1998] * 1.1, 0, 255).astype(np.uint8)
+    images = data.from_arrays(x_NHWC, np.arange(2000) % 2)
+    heard: list[object] = []
+    with listening(heard.append):
+        audit.near_duplicates(images, np.arange(2000), work=10)
+    [finding] = [event for event in heard if isinstance(event, Finding)]
+    assert finding.kind == "near-duplicate"
+    assert finding.detail.startswith("none found (of 77%")
+    assert finding.detail.endswith("of all pairs, as many as there is time for)")
+
+
+def planted(parts: int = 1) -> data.ImageSet:
+    x_NHWC = textured(300)
+    x_NHWC[200:230] = np.stack([jpeg(x) for x in x_NHWC[:30]])
+    part = [(None, x_NHWC, np.arange(300) % 3)]
+    if parts == 2:
+        part = [("train", x_NHWC[:200], np.arange(200) % 3), ("test", x_NHWC[200:], np.arange(100) % 3)]  # type: ignore[list-item]
+    return stacked(part, name="planted", settings=DataSettings())
+
+
+def test_near_duplicates_stay_on_one_side_of_the_split() -> None:
+    images = planted()
+    alike = audit.near_duplicates(images, audit.duplicates(images))
+    parts = data.split(images, alike.groups_N, DataSettings(), alike.groups_N)
+    part_of = {row[0]: row[3] for row in parts.rows()}
+    assert all(part_of[images.keys[i]] == part_of[images.keys[200 + i]] for i in range(30))
+    assert alike.leaked == frozenset()
+
+
+def test_a_given_split_is_kept_and_its_leaks_named() -> None:
+    images = planted(2)
+    heard: list[object] = []
+    with listening(heard.append):
+        groups_N = audit.duplicates(images)
+        alike = audit.near_duplicates(images, groups_N)
+        parts = data.split(images, groups_N, DataSettings(), alike.groups_N)
+    assert alike.leaked == {f"test/{i:02d}" for i in range(30)}
+    assert len(parts.train) + len(parts.validation) == 200
+    assert len(parts.test) == 100
+    [leak] = [event for event in heard if isinstance(event, Finding) and event.kind == "leak"]
+    assert set(leak.paths) == alike.leaked
+    assert leak.detail == (
+        "near-duplicates of images in an earlier given part: left where they are, and measured without them too"
+    )
+
+
+def test_near_duplicates_in_different_classes_are_a_conflict() -> None:
+    x_NHWC = textured(100)
+    x_NHWC[50:52] = np.stack([jpeg(x) for x in x_NHWC[:2]])
+    labels = np.zeros(100, int)
+    labels[[50, 60, 70]] = 1
+    images = data.from_arrays(x_NHWC, labels)
+    heard: list[object] = []
+    with listening(heard.append):
+        audit.near_duplicates(images, np.arange(100))
+    [conflict] = [event for event in heard if isinstance(event, Finding) and event.kind == "label-conflict"]
+    assert conflict.paths == (images.keys[0], images.keys[50])
+    assert conflict.detail == "near-duplicates in different classes: look which label is right"
+
+
+def test_a_class_of_images_that_are_all_alike_can_still_be_split() -> None:
+    x_NHWC = textured(60)
+    for i in range(40, 60):
+        x_NHWC[i] = np.clip(x_NHWC[40] * (1 + i / 300), 0, 255).astype(np.uint8)
+    images = data.from_arrays(x_NHWC, np.repeat([0, 1, 2], 20))
+    heard: list[object] = []
+    with listening(heard.append):
+        alike = audit.near_duplicates(images, np.arange(60))
+    assert len(np.unique(alike.groups_N[40:])) == 20
+    details = [event.detail for event in heard if isinstance(event, Finding)]
+    assert details == ["classes whose images are all alike: treated as different ones, so that they can be split"]
+
+
+def test_folds_keep_groups_together_and_classes_even() -> None:
+    rng = np.random.default_rng(0)
+    labels_N, groups_N = rng.integers(0, 4, 400), rng.integers(0, 150, 400)
+    fold_N = folds(labels_N, groups_N, 5, seed=3)
+    assert set(fold_N.tolist()) == set(range(5))
+    assert all(len(np.unique(fold_N[groups_N == group])) == 1 for group in np.unique(groups_N))
+    counts = np.array([np.bincount(labels_N[fold_N == fold], minlength=4) for fold in range(5)])
+    assert np.abs(counts - np.bincount(labels_N) / 5).max() <= 6
+
+
+def test_blank_images_are_not_alike() -> None:
+    x_NHWC = textured(40)
+    x_NHWC[30:] = np.arange(10, 20, dtype=np.uint8)[:, None, None, None]
+    images = data.from_arrays(x_NHWC, np.arange(40) % 2)
+    assert audit.near_duplicates(images, np.arange(40)).groups_N.tolist() == list(range(40))
+
+
+def test_one_picture_is_like_no_other() -> None:
+    images = data.from_arrays(photo(0)[None].repeat(2, 0), [0, 1])
+    assert audit.near_duplicates(images, audit.duplicates(images)).groups_N.tolist() == [0, 0]
