@@ -89,6 +89,11 @@ class Places:
         return self.path / "model"
 
     @property
+    def models(self) -> Path:
+        """Folder of further saved classifiers, each in a folder of its own, where a command leaves several."""
+        return self.path / "models"
+
+    @property
     def pictures(self) -> Path:
         """Folder of the small pictures the report shows."""
         return self.path / "pictures"

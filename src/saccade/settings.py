@@ -237,6 +237,23 @@ class AuditSettings(DataSettings):
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 
 
+class BaselineSettings(DataSettings):
+    """The classical classifiers by themselves: everything `saccade baselines` can be told."""
+
+    folds: int = Field(default=5, ge=2, le=1000)
+    """Parts of the training and validation images, each held out once."""
+    size: int | None = Field(default=None, ge=8, le=512)
+    """Side in pixels of the images that pixels and features are taken of; the default is their own, up to 32."""
+    words: int = Field(default=400, ge=1, le=100_000)
+    """Visual words of the codebook."""
+    pretrained: str = "auto"
+    """Network whose features are taken too: NAME, FILE, NAME=FILE, auto (what is on this machine) or none."""
+    deep_size: int = Field(default=96, ge=16, le=1024)
+    """Side in pixels that images are resized to for that network."""
+    stage: str | None = None
+    """Module of that network whose features are taken; the default is its end, before the head."""
+
+
 def _several(assignment: str) -> tuple[str, list[str]]:
     """Return the key of `key=a,b`, and the texts between the commas that are in no quotes or brackets."""
     key, separator, value = assignment.partition("=")

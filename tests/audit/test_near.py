@@ -12,7 +12,7 @@ from scipy.fft import dctn
 from saccade import audit, data
 from saccade.audit import near
 from saccade.data.arrays import stacked
-from saccade.data.splits import folds
+from saccade.data.splits import fold_numbers
 from saccade.events import Finding, listening
 from saccade.settings import DataSettings
 from tests.photos import photo
@@ -175,7 +175,7 @@ def test_a_class_of_images_that_are_all_alike_can_still_be_split() -> None:
 def test_folds_keep_groups_together_and_classes_even() -> None:
     rng = np.random.default_rng(0)
     labels_N, groups_N = rng.integers(0, 4, 400), rng.integers(0, 150, 400)
-    fold_N = folds(labels_N, groups_N, 5, seed=3)
+    fold_N = fold_numbers(labels_N, groups_N, 5, seed=3)
     assert set(fold_N.tolist()) == set(range(5))
     assert all(len(np.unique(fold_N[groups_N == group])) == 1 for group in np.unique(groups_N))
     counts = np.array([np.bincount(labels_N[fold_N == fold], minlength=4) for fold in range(5)])

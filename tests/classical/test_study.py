@@ -39,7 +39,10 @@ def blobs() -> Parts:
 
 def test_baselines_use_everything_where_there_is_time(digits: Parts) -> None:
     found = baselines(digits, Clock(None), 8)
-    assert [each.name.split("(")[-1] for each in found] == ["L1)", "L2)", "linear softmax"]
+    assert [each.name.split("(")[-1] for each in found] == [
+        *("L1)", "L2)", "linear softmax"),
+        "linear softmax on edges and colours",
+    ]
     assert all(each.note == "" and each.model_size == 8 and each.validation_accuracy > 0.95 for each in found)
     x, labels = digits.validation.squares(8), digits.validation.labels_N
     for each in found:

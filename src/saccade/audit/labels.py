@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.classifiers.linear import LinearClassifier
-from saccade.data.splits import folds
+from saccade.data.splits import fold_numbers
 from saccade.events import Finding, Progress, emit
 
 FOLDS = 5
@@ -39,7 +39,7 @@ def out_of_fold(x_ND: NDArray[np.float32], labels_N: Indices, groups_N: Indices,
     Labels are 0 … K-1; images of one group are in one fold. The probability of a class with no image outside a
     fold is 0 there.
     """
-    fold_N = folds(labels_N, groups_N, FOLDS, seed=0)
+    fold_N = fold_numbers(labels_N, groups_N, FOLDS, seed=0)
     probabilities_NK = np.zeros((len(labels_N), int(labels_N.max()) + 1))
     for fold in range(FOLDS):
         held_N = fold_N == fold

@@ -1,5 +1,6 @@
 """Classifiers of images as scikit-learn estimators, and the model that is saved around one."""
 
+from saccade.classifiers.featured import FeatureClassifier as FeatureClassifier
 from saccade.classifiers.linear import LinearClassifier as LinearClassifier
 from saccade.classifiers.neighbors import KNearestNeighbors as KNearestNeighbors
 from saccade.classifiers.network import NetworkClassifier as NetworkClassifier

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from saccade.classifiers.featured import FeatureClassifier
 from saccade.classifiers.linear import LinearClassifier
 from saccade.classifiers.neighbors import KNearestNeighbors
 from saccade.classifiers.network import NetworkClassifier
@@ -56,6 +57,7 @@ class Classifier(Protocol):
 KINDS: Mapping[str, type[Classifier]] = {
     "neighbors": KNearestNeighbors,
     "linear": LinearClassifier,
+    "features": FeatureClassifier,
     "network": NetworkClassifier,
 }
 

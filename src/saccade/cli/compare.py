@@ -9,7 +9,6 @@ from saccade.cli.output import answer, working
 from saccade.cli.text import count, percent, printable, seconds, table
 
 NONE = "–"
-
 Values = Mapping[str, Any]
 
 

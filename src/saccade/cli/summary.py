@@ -65,6 +65,9 @@ def evaluation_text(test: Mapping[str, Any]) -> str:
     rows = [("Test", _accuracy(test)), ("Macro F1", f"{test['macro_f1']:.3f}")]
     if "calibration_error" in test:
         rows.append(("Calibration", f"error {test['calibration_error']:.3f}"))
+    if others := test.get("others"):
+        rows.insert(0, ("Classifier", test["name"]))
+        rows += [(name, told) for each in others for name, told in (("", each["name"]), ("Test", _accuracy(each)))]
     return _aligned(rows)
 
 

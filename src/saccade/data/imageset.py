@@ -50,6 +50,17 @@ class ImageSet:
             pixels=self.pixels.only(keys),
         )
 
+    def joined(self, other: "ImageSet") -> "ImageSet":
+        """Return these images, then the other ones, both selected from one set."""
+        return replace(
+            self,
+            keys=self.keys + other.keys,
+            labels_N=np.concatenate([self.labels_N, other.labels_N]),
+            given_parts=self.given_parts + other.given_parts,
+            groups=self.groups + other.groups,
+            pixels=self.pixels.with_those_of(other.pixels),
+        )
+
     def class_counts(self) -> NDArray[np.int64]:
         """Return the number of images of each class, (K,)."""
         return np.bincount(self.labels_N, minlength=len(self.classes)).astype(np.int64)

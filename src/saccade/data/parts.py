@@ -90,6 +90,11 @@ class Parts:
         """The classes' names."""
         return self.train.classes
 
+    @property
+    def known(self) -> Part:
+        """Training and validation images as one part: all that may be looked at."""
+        return Part("train", self.train.images.joined(self.validation.images))
+
     def rows(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield `(key, hash, class, part)` of every image, for the run's record of the split."""
         yield from _rows(self.train)

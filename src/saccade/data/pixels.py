@@ -101,6 +101,12 @@ class Pixels:
         self._refuse_others(view.keys)
         return view
 
+    def with_those_of(self, other: "Pixels") -> "Pixels":
+        """Return a view that answers for the keys of both, which are views on one source."""
+        view = object.__new__(Pixels)
+        view.keys, view._settings, view._store = self.keys | other.keys, self._settings, self._store
+        return view
+
     def check(self, keys: Sequence[str]) -> dict[str, str]:
         """Decode every image once, in parallel; return the reason for each that cannot be, and emit Progress."""
         self._refuse_others(keys)

@@ -61,10 +61,31 @@ def split(
     return Parts(train, validation, SealedPart(test))
 
 
-def folds(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+def folds(images: ImageSet, groups_N: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold of each image, 0 to `count` - 1: stratified, seeded, and no group in two folds.
+
+    Groups are united as `split` does. Raises SettingError where there are fewer groups than folds, or less
+    than two folds; emits a Finding "small-class" where a class has fewer groups than there are folds.
+    """
+    united_N = _united(groups_N, images.groups)
+    different = len(np.unique(united_N))
+    if not 2 <= count <= different:
+        raise SettingError(
+            f"{count} folds cannot be made of {different} different images; give a number from 2 to {different}."
+        )
+    fold_N = fold_numbers(images.labels_N, united_N, count, derived_seed(seed, "folds"))
+    for label, name in enumerate(images.classes):
+        held = len(np.unique(fold_N[images.labels_N == label]))
+        if 0 < held < count:
+            detail = f'class "{name}" lies in {held} of {count} folds alone: too few different images for more'
+            emit(Finding(kind="small-class", detail=detail, paths=(name,)))
+    return fold_N
+
+
+def fold_numbers(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     """Return each image's fold, 0 to `count` - 1: stratified as far as groups allow, no group in two folds.
 
-    >>> folds(np.array([0, 0, 0, 0]), np.array([5, 5, 6, 7]), 2, seed=0).tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
+    >>> fold_numbers(np.array([0, 0, 0, 0]), np.array([5, 5, 6, 7]), 2, seed=0).tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
     True
     """
     return _assign(labels_N, groups_N, dict.fromkeys(range(1, count), 1 / count), seed)

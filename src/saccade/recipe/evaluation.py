@@ -1,6 +1,6 @@
 """Evaluation on images that no choice was made by: the sealed test part, or new labelled images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,22 @@ def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
         seen = look(model, sealed, ledger, run, "evaluate")
         record.outcome = f"accuracy {seen.figures['accuracy']:.1%}"
         figures = keep(seen, run, model) if source is None else seen.figures
+    if others := [*_others(run, sealed, ledger)]:
+        figures = {**figures, "name": model.name, "others": others}
     figures = {**figures, "run": str(run.path), "source": images.source}
     append_lines(run.path / "evaluations.jsonl", [figures])
     return figures
+
+
+def _others(run: Run, sealed: SealedPart, ledger: Ledger) -> Iterator[dict[str, Any]]:
+    """Yield the figures of the other classifiers that a run of `saccade baselines` saved, a counted look each."""
+    for folder in sorted(run.models.glob("*")):
+        model = Model.load(folder)
+        with stage("evaluate") as record:
+            seen = look(model, sealed, ledger, run, f"evaluate ({model.name})").figures
+            record.outcome = f"{model.name}: accuracy {seen['accuracy']:.1%}"
+        told = ("accuracy", "interval", "macro_f1", "calibration_error", "log_loss", "images", "looks")
+        yield {"name": model.name, **{name: seen[name] for name in told}}
 
 
 def _own_test(run: Run, model: Model) -> ImageSet:

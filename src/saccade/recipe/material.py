@@ -1,9 +1,9 @@
 """The first stages of every command that trains: open, integrity, duplicates, split; then a folder for the run."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +31,8 @@ class Material:
     """A source split into parts, what is told of it, and the run's folder. Nothing here leads to test images.
 
     `leaked` names images of given validation and test parts with a near-duplicate in an earlier part; `resumed`
-    says whether the run was begun before.
+    says whether the run was begun before; `groups` numbers the training and validation images that must stay
+    together.
     """
 
     parts: Parts
@@ -41,6 +42,7 @@ class Material:
     duplicates: int
     leaked: frozenset[str] = frozenset()
     resumed: bool = False
+    groups: Mapping[str, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -125,7 +127,9 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             sizes = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
             record.outcome = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
             tell_small(parts)
-        yield Material(parts, run, origin(source), found, copied, alike.leaked, begun is not None)
+        number_of = dict(zip(images.keys, alike.groups_N.tolist(), strict=True))
+        groups = {key: number_of[key] for key in parts.known.images.keys}
+        yield Material(parts, run, origin(source), found, copied, alike.leaked, begun is not None, groups)
 
 
 def origin(source: str | Path) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from saccade import study
-from saccade.classifiers import KNearestNeighbors, LinearClassifier, Member, Model, Optimum
+from saccade.classifiers import FeatureClassifier, KNearestNeighbors, LinearClassifier, Member, Model, Optimum
 from saccade.errors import TrainingError
 from saccade.events import Finding, emit, stage
 from saccade.nn.pretrained import Pretrained
@@ -199,7 +199,7 @@ def _refitted(contest: Contest, member: Member, probe: Probe | None) -> Member:
     """Return a member fitted anew where that is quick; as it was where the time for it ran out."""
     seconds = max(REFIT_SECONDS, contest.plan.left())
     train, validation = contest.parts.train, contest.parts.validation
-    if isinstance(member.classifier, KNearestNeighbors | LinearClassifier):
+    if isinstance(member.classifier, KNearestNeighbors | LinearClassifier | FeatureClassifier):
         if len(train) > REFIT_MOST:
             return member
         x_NHWC = np.concatenate([part.squares(member.size) for part in (train, validation)])
@@ -207,8 +207,11 @@ def _refitted(contest: Contest, member: Member, probe: Probe | None) -> Member:
         again = clone(member.classifier)
         if isinstance(again, LinearClassifier):
             again.set_params(solver=Optimum(time_limit=seconds))
+        if isinstance(again, FeatureClassifier):
+            again.set_params(classifier__solver=Optimum(time_limit=seconds / 2))
         again.fit(x_NHWC, y_N)
-        return member if getattr(again, "stopped_", "") == "time" else replace(member, classifier=again)
+        linear = again.classifier_ if isinstance(again, FeatureClassifier) else again
+        return member if getattr(linear, "stopped_", "") == "time" else replace(member, classifier=again)
     if probe is not None and member.name == probe.name:
         return contests.refitted_probe(member, probe, seconds)
     return member

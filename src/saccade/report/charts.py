@@ -83,6 +83,53 @@ def lines(
     return to_svg(figure, description)
 
 
+def folds(classifier: Mapping[str, Any]) -> Markup:
+    """Draw accuracy over the settings of one classifier: a dot a fold, their mean and standard deviation, the chosen.
+
+    A classifier has `settings`, each with `values`, `mean`, `sd` and `folds`, and `chosen`. The last of the values
+    runs along the axis, evenly spaced as it stands; the others, if any, make a line of their own, named at its end.
+    """
+    settings, named = classifier["settings"], list(classifier["chosen"])
+    along = named[-1]
+    places = {value: place for place, value in enumerate(dict.fromkeys(each["values"][along] for each in settings))}
+    lines: dict[str, list[Mapping[str, Any]]] = {}
+    for each in settings:
+        lines.setdefault(" ".join(str(each["values"][name]).upper() for name in named[:-1]), []).append(each)
+    figure, axes = _axes(230, left=52, right=20 + 34 * (len(lines) > 1), top=10, bottom=44)
+    shown = [
+        value for each in settings for value in (*each["folds"], each["mean"] - each["sd"], each["mean"] + each["sd"])
+    ]
+    axes.set_xlim(-0.4, len(places) - 0.6)
+    axes.set_ylim(*_limits(np.array(shown), pad=0.08, ceiling=1.0))
+    axes.xaxis.set_major_locator(FixedLocator(range(len(places))))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _=None: f"{[*places][round(x)]:g}"))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick))
+    axes.grid(axis="y", color=LIGHT["line"], linewidth=1)
+    axes.set_xlabel(along, color=LIGHT["quiet"], fontsize=FONT, labelpad=6)
+    drawn = zip(lines.items(), ("right", "wrong", "green", "amber"), strict=False)
+    for line, ((name, each_of), colour) in enumerate(drawn):
+        aside = 0.1 * (line - (len(lines) - 1) / 2)  # so that no bar hides another's
+        xs = [places[each["values"][along]] + aside for each in each_of]
+        means = [each["mean"] for each in each_of]
+        axes.plot(xs, means, color=LIGHT[colour], linewidth=2, marker="o", markersize=5, markeredgewidth=0)
+        for x, each in zip(xs, each_of, strict=True):
+            axes.plot(
+                [x, x], [each["mean"] - each["sd"], each["mean"] + each["sd"]], color=LIGHT[colour], linewidth=1.5
+            )
+            axes.plot([x] * len(each["folds"]), each["folds"], "o", color=LIGHT[colour], markersize=4, alpha=0.35,
+                      markeredgewidth=0)  # fmt: skip
+            if each["values"] == classifier["chosen"]:
+                axes.plot(x, each["mean"], "o", markersize=12, markeredgewidth=1.5, markeredgecolor=LIGHT["ink"],
+                          markerfacecolor="none")  # fmt: skip
+        _text(axes, xs[-1] + 0.15, means[-1], name, va="center", color=LIGHT[colour], clip_on=False)
+    spoken = "; ".join(
+        f"{', '.join(f'{name} {value}' for name, value in each['values'].items())}: {percent(each['mean'])}"
+        for each in settings
+    )
+    return to_svg(figure, f"Accuracy over the folds of {classifier['name']}. {spoken}.")
+
+
 def learning(curve: Mapping[str, Any]) -> Markup:
     """Draw accuracy over the number of training images: measured, as a law through it, and beyond today's number.
 

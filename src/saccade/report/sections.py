@@ -110,6 +110,17 @@ def baselines(material: Material) -> View | None:
     return {"rows": rows, "chart": charts.bars(rows), "images": summary["split"]["validation"], **more}
 
 
+def folds(material: Material) -> View | None:
+    """The settings of each classical classifier, over the folds they were held out of."""
+    rows = material.summary.get("classifiers") or []
+    if not rows:
+        return None
+    drawn = [{**row, "chart": charts.folds(row) if len(row["settings"]) > 1 else None} for row in rows]
+    drawn.sort(key=lambda row: -row["mean"])
+    return {"rows": drawn, "folds": material.summary["folds"], "chosen": material.summary["chosen"],
+            "images": material.summary["validation"]["images"]}  # fmt: skip
+
+
 def _training_seconds(summary: Mapping[str, Any]) -> float | None:
     return next((stage["seconds"] for stage in summary.get("stages") or [] if stage["name"] == "train"), None)
 
@@ -346,6 +357,7 @@ Section = tuple[str, str, Callable[[Material], View | None]]
 # In the order of the page: template and id, heading, builder.
 SECTIONS: tuple[Section, ...] = (
     ("next", "What to do next", next_steps),
+    ("folds", "Classifiers over the folds", folds),
     ("mistakes", "The worst mistakes", mistakes),
     ("confusion", "What is taken for what", confusion),
     ("classes", "Class by class", classes),

@@ -48,7 +48,7 @@ def verdict(summary: Summary, findings: Findings = ()) -> Verdict:
     return Verdict(
         part=part,
         classifier=summary["chosen"],
-        described=described(summary["chosen"], [row["name"] for row in summary.get("baselines") or []]),
+        described=described(summary["chosen"], _simple(summary)),
         accuracy=figures["accuracy"],
         bounds=(bounds[0], bounds[1]) if bounds else None,
         right=round(figures["accuracy"] * images),
@@ -57,6 +57,14 @@ def verdict(summary: Summary, findings: Findings = ()) -> Verdict:
         sentences=tuple(_sentences(summary, part)),
         warnings=tuple(_warnings(summary, findings, part)),
     )
+
+
+def _simple(summary: Summary) -> list[str]:
+    """Return the names of the classical classifiers, of `fit` or of `baselines`."""
+    return [
+        *(row["name"] for row in summary.get("baselines") or []),
+        *(row["label"] for row in summary.get("classifiers") or []),
+    ]
 
 
 def described(name: str, baselines: Sequence[str] = ()) -> str:

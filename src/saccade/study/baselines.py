@@ -1,13 +1,15 @@
-"""How far one gets without a network: nearest neighbours and a linear classifier, in a tenth of the time."""
+"""How far one gets without a network: nearest neighbours, linear classifiers, features, in a tenth of the time."""
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.classifiers.featured import FeatureClassifier
 from saccade.classifiers.linear import LinearClassifier
 from saccade.classifiers.neighbors import METRICS, KNearestNeighbors
 from saccade.classifiers.objective import Objective
@@ -16,6 +18,7 @@ from saccade.classifiers.standardised import Standardised, on_all_cores
 from saccade.data.parts import Part, Parts
 from saccade.device import derived_seed
 from saccade.events import Progress, emit
+from saccade.features import Stacked, handmade
 from saccade.metrics import wilson_interval
 from saccade.train.budget import Clock
 
@@ -26,6 +29,9 @@ PENALTIES = (1e-1, 1e-2, 1e-3)
 PASSES, FEWEST_PASSES = 75, 15  # over the data, for all penalties and for one alone
 PROBE = 128  # images whose cost is measured before the rest is decided
 SAFETY = 0.7  # of the time that is left is planned with
+FEATURED_SIDE = 32  # of the images that edges and colours are taken of
+FEATURED_PENALTIES = (3e-2, 1e-2)
+WORTH = 0.5  # seconds below which features are not begun
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Baseline:
 
     name: str
     model_size: int
-    classifier: KNearestNeighbors | LinearClassifier
+    classifier: KNearestNeighbors | LinearClassifier | FeatureClassifier
     validation_accuracy: float
     interval: tuple[float, float]
     seconds: float
@@ -48,7 +54,7 @@ class Baseline:
 class Sample:
     """Images of a part, all of it or a stratified share, of `total` images."""
 
-    x_NHWC: NDArray[np.uint8]
+    x_NHWC: NDArray[Any]
     y_N: NDArray[np.int64]
     total: int
 
@@ -64,7 +70,7 @@ class Sample:
 
 
 def baselines(parts: Parts, clock: Clock, size: int) -> list[Baseline]:
-    """Return k-NN by L1 and by L2 distance and the linear softmax, each with its settings chosen on validation.
+    """Return k-NN by L1 and by L2, and the linear softmax on pixels and on edges and colours, chosen on validation.
 
     All in a tenth of the clock's budget: costs are measured on a few images, and what would not fit is left
     out by a seeded choice that keeps the classes' shares. Labels are indices into `parts.classes`.
@@ -80,12 +86,14 @@ def baselines(parts: Parts, clock: Clock, size: int) -> list[Baseline]:
     todo: list[tuple[Callable[[float], Baseline], float]] = [
         (lambda seconds: _neighbors(METRICS[0], train, validation, seconds), 0.3),
         (lambda seconds: _neighbors(METRICS[1], train, validation, seconds), 0.4),
-        (lambda seconds: _linear(train, validation, seconds), 1.0),
+        (lambda seconds: _linear(train, validation, seconds), 0.5),
+        (lambda seconds: _featured(parts, min(size, FEATURED_SIDE), seconds), 1.0),
     ]
     done = []
     for number, (work, fraction) in enumerate(todo):
         emit(Progress(task="baselines", done=number, total=len(todo)))
-        done.append(work(share(fraction)))
+        if number < len(todo) - 1 or share(fraction) >= WORTH:
+            done.append(work(share(fraction)))
     emit(Progress(task="baselines", done=len(todo), total=len(todo)))
     return done
 
@@ -141,14 +149,13 @@ def _affordable(metric: str, train: Sample, validation: Sample, seconds: float) 
     return train.first(max(int(pairs / len(validation)), PROBE)), validation
 
 
-def _linear(train: Sample, validation: Sample, seconds: float) -> Baseline:
+def _linear(train: Sample, validation: Sample, seconds: float, penalties: Sequence[float] = PENALTIES) -> Baseline:
     begun = perf_counter()
-    penalties: Sequence[float] = PENALTIES
     if seconds < math.inf:
         cost = _cost_of_pass(train)
         planned = SAFETY * (seconds - (perf_counter() - begun))
         if cost * PASSES * len(train) > planned:
-            penalties = PENALTIES[1:2]
+            penalties = penalties[1:2]
             train = train.first(max(int(planned / (cost * FEWEST_PASSES)), PROBE))
     limit = None if seconds == math.inf else max(0.0, SAFETY * (seconds - (perf_counter() - begun)))
     models = LinearClassifier(solver=Optimum(time_limit=limit)).fit_path(train.x_NHWC, train.y_N, penalties)
@@ -156,6 +163,39 @@ def _linear(train: Sample, validation: Sample, seconds: float) -> Baseline:
     best = int(np.argmax(right))
     early = f"stopped by the clock at step {models[best].n_iter_}" if models[best].stopped_ == "time" else ""
     return _baseline("linear softmax", models[best], right[best], perf_counter() - begun, (train, validation), early)
+
+
+def _featured(parts: Parts, side: int, seconds: float) -> Baseline:
+    """Return the linear softmax on edges and colours, of as many images as there is time to take them of."""
+    begun = perf_counter()
+    train = load(parts.train, side, 0.2 * seconds)
+    validation = load(parts.validation, side, 0.05 * seconds)
+    features = Stacked(handmade(side))
+    few = train.first(PROBE)
+    if seconds < math.inf:
+        start = perf_counter()
+        features.fit(few.x_NHWC)
+        cost = (perf_counter() - start) / len(few)
+        images = max(int(0.4 * (seconds - (perf_counter() - begun)) / cost), 2 * PROBE)
+        validation = validation.first(max(images // 4, PROBE))
+        train = train.first(max(images - len(validation), PROBE))
+    as_features = [
+        Sample(rows, sample.y_N, sample.total)
+        for sample, rows in (
+            (train, features.fit_transform(train.x_NHWC)),
+            (validation, features.transform(validation.x_NHWC)),
+        )
+    ]
+    left = seconds - (perf_counter() - begun)
+    found = _linear(as_features[0], as_features[1], left, FEATURED_PENALTIES)
+    assert isinstance(found.classifier, LinearClassifier)
+    return replace(
+        found,
+        name="linear softmax on edges and colours",
+        model_size=side,
+        classifier=FeatureClassifier.of(features, found.classifier),
+        seconds=perf_counter() - begun,
+    )
 
 
 def _cost_of_pass(train: Sample) -> float:
@@ -171,7 +211,7 @@ def _cost_of_pass(train: Sample) -> float:
 
 def _baseline(
     name: str,
-    model: KNearestNeighbors | LinearClassifier,
+    model: KNearestNeighbors | LinearClassifier | FeatureClassifier,
     right: int,
     seconds: float,
     samples: tuple[Sample, Sample],

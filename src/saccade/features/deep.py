@@ -1,0 +1,153 @@
+"""Deep features: what a network trained on other images makes of these, at its end or at any stage before."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from saccade.device import resolve_device, resolve_precision
+from saccade.errors import ModelError, did_you_mean
+from saccade.features.base import Bytes, Features, ImageFeatures, State, at_least
+from saccade.nn import pretrained, trunks
+
+PIXELS = 400_000
+"""Of the images that go through a network at once on a CPU: as many as its caches hold the activations of."""
+
+
+class _Reached(Exception):  # noqa: N818 (it is no error)
+    """The stage asked for was reached: the rest of the network need not be computed."""
+
+    def __init__(self, output: Tensor) -> None:
+        self.output = output
+
+
+class DeepFeatures(ImageFeatures):
+    """The features of a pretrained network, any that `saccade models` lists, from any stage (lecture 7).
+
+    `network` is what --pretrained takes: NAME, FILE or NAME=FILE. `stage` names one of its modules, as
+    `stages()` lists them; the default is the network's end, without its head. Maps are averaged over the
+    image. Images are resized to `size` pixels a side, the network's own where None. `precision` is that of
+    `saccade train`. What is saved has the weights, and needs neither name nor file again.
+    """
+
+    def __init__(
+        self, network: str = "resnet18", stage: str | None = None, size: int | None = None, precision: str = "auto"
+    ) -> None:
+        self.network = network
+        self.stage = stage
+        self.size = size
+        self.precision = precision
+
+    def stages(self) -> list[str]:
+        """Return the names that `stage` may have, in the order of the network."""
+        weights = pretrained.find(self.network)
+        return _stages(trunks.trunk(_there(weights, self.network).model))
+
+    def to_state(self) -> State:
+        """Return the trunk's weights, and what is needed to build it again."""
+        tensors, config = super().to_state()
+        state = self.trunk_.state_dict()
+        own = {f"trunk.{name}": value.cpu().contiguous().numpy() for name, value in state.items()}
+        return {**tensors, **own}, {
+            **config,
+            "model": self.model_,
+            "side": self.side_,
+            "mean": self.mean_,
+            "sd": self.sd_,
+        }
+
+    @classmethod
+    def from_state(cls, tensors: dict[str, Any], config: dict[str, Any]) -> "DeepFeatures":
+        """Return the features that `to_state` described."""
+        made = cls(**config["params"])
+        trunk = trunks.trunk(config["model"])
+        own = {name.removeprefix("trunk."): torch.from_numpy(np.require(v, requirements=["C", "W"]))
+               for name, v in tensors.items() if name.startswith("trunk.")}  # fmt: skip
+        trunk.load_state_dict(own)
+        made._take(trunk, config["model"], config["side"], (tuple(config["mean"]), tuple(config["sd"])))
+        height, width, channels = config["image_shape"]
+        made.image_shape_ = height, width, channels
+        made.n_features_ = made._rows(np.zeros((1, height, width, channels), np.uint8)).shape[1]
+        return made
+
+    def _learn(self, x_NHWC: Bytes) -> None:
+        if self.size is not None:
+            at_least("size", self.size, 1)
+        weights = _there(pretrained.find(self.network), self.network)
+        trunk = pretrained.load(weights)
+        known = _stages(trunk)
+        if self.stage is not None and self.stage not in known:
+            hint = did_you_mean(self.stage, known) or f" Known are: {', '.join(known[:12])}, …"
+            raise ModelError(f'{weights.model} has no stage "{self.stage}".{hint}')
+        side = self.size or weights.size
+        trunks.features(trunk, side)
+        self._take(trunk, weights.model, side, (weights.mean, weights.sd))
+
+    def _take(self, trunk: nn.Module, model: str, side: int, scale: tuple[Any, Any]) -> None:
+        self.device_ = resolve_device()
+        self.dtype_ = resolve_precision(self.precision, self.device_)
+        self.trunk_ = trunk.eval().to(self.device_).to(memory_format=torch.channels_last)
+        self.model_, self.side_ = model, side
+        self.mean_, self.sd_ = map(list, scale)
+
+    def _batches(self, x_NHWC: Bytes) -> Iterator[tuple[int, Features]]:
+        size = 256 if self.device_.type != "cpu" else max(8, min(256, PIXELS // self.side_**2))
+        for start in range(0, len(x_NHWC), size):
+            yield start, self._rows(x_NHWC[start : start + size])
+
+    @torch.inference_mode()
+    def _rows(self, x_NHWC: Bytes) -> Features:
+        x = (
+            torch.from_numpy(np.ascontiguousarray(x_NHWC))
+            .to(self.device_)
+            .permute(0, 3, 1, 2)
+            .float()
+            .expand(-1, 3, -1, -1)
+        )
+        if x.shape[2:] != (self.side_, self.side_):
+            x = F.interpolate(x, size=(self.side_, self.side_), mode="bilinear", antialias=True)
+        mean, sd = (torch.tensor(v, device=self.device_).view(1, 3, 1, 1) * 255 for v in (self.mean_, self.sd_))
+        x = ((x - mean) / sd).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device_.type, self.dtype_, enabled=self.dtype_ != torch.float32):
+            rows = self._output(x).float()
+        return _averaged(rows, len(x_NHWC)).cpu().numpy()
+
+    def _output(self, x_NCHW: Tensor) -> Tensor:
+        """Return what the network, or its stage, gives."""
+        if self.stage is None:
+            output: Tensor = self.trunk_(x_NCHW)
+            return output
+
+        def reached(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            raise _Reached(output[0] if isinstance(output, tuple) else output)
+
+        handle = self.trunk_.get_submodule(self.stage).register_forward_hook(reached)
+        try:
+            self.trunk_(x_NCHW)
+        except _Reached as stop:
+            return stop.output
+        finally:
+            handle.remove()
+        raise ModelError(f'{self.model_} does not pass through "{self.stage}"; give another stage.')
+
+
+def _there(weights: pretrained.Pretrained | None, text: str) -> pretrained.Pretrained:
+    if weights is None:
+        raise ModelError(f'"{text}" is no pretrained network at hand; give a NAME, a FILE or NAME=FILE.')
+    return weights
+
+
+def _stages(trunk: nn.Module) -> list[str]:
+    return [name for name, _ in trunk.named_modules() if name]
+
+
+def _averaged(output: Tensor, count: int) -> Tensor:
+    """Return a row an image: maps (N, C, H, W) averaged over the image, tokens (N, T, D) over the tokens."""
+    if output.shape[0] != count or output.ndim < 2:
+        raise ModelError(f"This stage gives {tuple(output.shape)} for {count} images, no row each; give another stage.")
+    if output.ndim == 3:
+        return output.mean(1)
+    return output.flatten(2).mean(2) if output.ndim > 3 else output

@@ -1,0 +1,217 @@
+"""Classical classifiers alone, their settings chosen by cross-validation; the test part stays sealed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade import data, metrics, report
+from saccade.classifiers import FeatureClassifier, KNearestNeighbors, LinearClassifier, Member, Model, Optimum
+from saccade.data import Part
+from saccade.events import listening, stage
+from saccade.features import DeepFeatures, ImageFeatures, Stacked, handmade
+from saccade.features.cache import default_folder
+from saccade.files import slug
+from saccade.nn import pretrained
+from saccade.recipe import plan as planning
+from saccade.recipe import summary as summaries
+from saccade.recipe.conclusion import Result
+from saccade.recipe.material import Material, discarded_on_refusal, gather
+from saccade.recipe.pictures import draw_inputs
+from saccade.recipe.summary import Diary
+from saccade.run import Run
+from saccade.settings import BaselineSettings
+from saccade.study import folds as validating
+from saccade.study.folds import Setting
+from saccade.train.budget import Clock
+
+SIDE = 32
+"""Of the images that pixels and features are taken of, unless they are smaller or another is asked for."""
+NEIGHBORS = (1, 3, 5, 7, 9, 11, 15, 21)
+PENALTIES = (0.1, 0.03, 0.01, 0.003)
+"""Of the linear classifiers, from the strongest, whose optimum is the quickest found."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One family of classifiers: its settings cross-validated, and the best of them fitted to all the images."""
+
+    name: str
+    settings: Sequence[Setting]
+    model: Model
+    seconds: float
+    features: int
+    """Numbers an image that it sees."""
+
+    @property
+    def chosen(self) -> Setting:
+        """The setting of the highest mean accuracy."""
+        return validating.best(self.settings)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what the summary says of it."""
+        return {
+            "name": self.name,
+            "label": self.model.name,
+            "chosen": dict(self.chosen.values),
+            "mean": self.chosen.mean,
+            "sd": self.chosen.sd,
+            "features": self.features,
+            "seconds": round(self.seconds, 2),
+            "settings": [
+                {"values": dict(each.values), "mean": each.mean, "sd": each.sd, "folds": list(each.accuracies)}
+                for each in self.settings
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Round:
+    """What every contender is given: the images that may be looked at, their folds, and where features are kept."""
+
+    part: Part
+    fold_N: NDArray[np.int64]
+    side: int
+    fit_to_square: data.scale.Fit
+
+    def images(self) -> NDArray[np.uint8]:
+        """Return the images, at the round's side."""
+        return self.part.squares(self.side)
+
+    def contender(
+        self, name: str, settings: Sequence[Setting], classifier: Any, label: str, features: int
+    ) -> Contender:
+        """Return a contender, the time it took still to be told."""
+        model = Model((Member(label, classifier, self.side),), self.part.classes, self.fit_to_square)
+        return Contender(name, settings, model, 0.0, features)
+
+
+def baselines(
+    source: str | Path, settings: BaselineSettings, *, out: Path | None = None, clock: Clock | None = None
+) -> Result:
+    """Cross-validate nearest neighbours and linear classifiers, on pixels and on features, and save the best of each.
+
+    Features are learnt once, from the images of all folds without their labels. The run's model is the best of
+    all; `evaluate` measures each. Raises InputError, before anything is written, where source, settings or
+    `out` cannot be used.
+    """
+    clock = clock or Clock(None)
+    weights = pretrained.find(settings.pretrained)
+    with listening(diary := Diary()), gather(source, settings, out) as material, discarded_on_refusal(material):
+        part = material.parts.known
+        groups_N = np.array([material.groups[key] for key in part.images.keys])
+        fold_N = data.folds(part.images, groups_N, settings.folds, settings.seed)
+        side = settings.size or min(planning.native_side(part), SIDE)
+        ground = Round(part, fold_N, side, settings.fit_to_square)
+        works: dict[str, Callable[[str], Contender]] = {
+            "k-NN on pixels": lambda name: _neighbors(ground, name),
+            "linear on pixels": lambda name: _linear(ground, name, None),
+            "linear on HOG, colour and words": lambda name: _linear(ground, name, handmade(side, settings.words)),
+        }
+        if weights is not None:
+            deep = DeepFeatures(_text(weights), settings.stage, settings.deep_size)
+            works[f"linear on {planning.short(weights.model)}"] = lambda name: _linear(ground, name, [deep])
+        contenders = [_timed(name, work) for name, work in works.items()]
+        return _concluded(contenders, ground, material, clock, diary)
+
+
+def _text(weights: pretrained.Pretrained) -> str:
+    return f"{weights.model}={weights.file}"
+
+
+def _timed(name: str, work: Callable[[str], Contender]) -> Contender:
+    with stage(name) as record:
+        begun = perf_counter()
+        contender = work(name)
+        contender = replace(contender, seconds=perf_counter() - begun)
+        chosen = contender.chosen
+        record.outcome = f"{contender.model.name}: {chosen.mean:.1%} ± {chosen.sd:.1%}"
+        record.validation_accuracy = chosen.mean
+    return contender
+
+
+def _neighbors(ground: Round, name: str) -> Contender:
+    x_NHWC, y_N, fold_N = ground.images(), ground.part.labels_N, ground.fold_N
+    fewest = len(y_N) - int(np.bincount(fold_N).max())
+    ks = [k for k in NEIGHBORS if k <= fewest]
+    settings = [
+        replace(each, values={"metric": metric, **each.values})
+        for metric in ("l1", "l2")
+        for each in validating.neighbors(x_NHWC, y_N, fold_N, metric, ks)
+    ]
+    chosen = validating.best(settings).values
+    classifier = KNearestNeighbors(k=chosen["k"], metric=chosen["metric"]).fit(x_NHWC, y_N)
+    label = f"{chosen['k']} nearest neighbour{'s' if chosen['k'] > 1 else ''} ({chosen['metric'].upper()})"
+    return ground.contender(name, settings, classifier, label, int(np.prod(x_NHWC.shape[1:])))
+
+
+def _linear(ground: Round, name: str, kinds: list[ImageFeatures] | None) -> Contender:
+    x_NHWC, y_N = ground.images(), ground.part.labels_N
+    stacked = None if kinds is None else Stacked(kinds, cache=default_folder())
+    x_ND = x_NHWC.reshape(len(x_NHWC), -1) if stacked is None else stacked.fit_transform(x_NHWC)
+    settings = validating.linear(x_ND, y_N, ground.fold_N, PENALTIES, task=name)
+    penalty = validating.best(settings).values["penalty"]
+    last = LinearClassifier(strength=penalty, solver=Optimum(tolerance=validating.TOLERANCE))
+    classifier: LinearClassifier | FeatureClassifier
+    if stacked is None:
+        classifier = last.fit(x_NHWC, y_N)
+    else:
+        stacked.set_params(cache=None)
+        classifier = FeatureClassifier.of(stacked, last.fit(x_ND, y_N))
+    return ground.contender(name, settings, classifier, f"{name} (penalty {penalty:g})", x_ND.shape[1])
+
+
+def _concluded(
+    contenders: Sequence[Contender], ground: Round, material: Material, clock: Clock, diary: Diary
+) -> Result:
+    """Save every contender, the best as the run's model; write findings, summary and report."""
+    run = material.run
+    best = max(contenders, key=lambda each: each.chosen.mean)
+    best.model.save(run.model)
+    for each in contenders:
+        if each is not best:
+            folder = run.models / slug(each.name)
+            folder.mkdir(parents=True)
+            each.model.save(folder)
+    summary = _summary(contenders, best, ground, material, diary)
+    run.write("findings", summaries.findings_json(diary))
+    run.write("summary", {**summary, "seconds": round(clock.elapsed(), 2)})
+    with stage("report"):
+        report.write(run)
+    summary["seconds"] = round(clock.elapsed(), 2)
+    run.write("summary", summary)
+    return Result(Run(run.path), best.model, summary)
+
+
+def _summary(
+    contenders: Sequence[Contender], best: Contender, ground: Round, material: Material, diary: Diary
+) -> dict[str, Any]:
+    labels_N, predicted_N = ground.part.labels_N, best.chosen.predicted_N
+    right = int((predicted_N == labels_N).sum())
+    counts_K = ground.part.images.class_counts()
+    confusion = metrics.confusion_KK(predicted_N, labels_N, len(ground.part.classes))
+    rows: Mapping[str, Any] = {
+        **summaries.of_software(),
+        "command": "baselines",
+        **summaries.of_data(material, diary, None),
+        "stages": diary.stages,
+        "folds": int(ground.fold_N.max()) + 1,
+        "classifiers": [each.plain() for each in contenders],
+        "chosen": best.model.name,
+        "validation": {
+            "accuracy": right / len(labels_N),
+            "interval": list(metrics.wilson_interval(right, len(labels_N))),
+            "macro_f1": metrics.macro_f1(confusion),
+            "majority": float(counts_K.max() / counts_K.sum()),
+            "images": len(labels_N),
+        },
+        "inputs": draw_inputs(material.run, ground.part, ground.side, 0),
+        "warnings": diary.warnings(),
+        "findings": summaries.told_findings(diary),
+        "run": str(material.run.path),
+    }
+    return dict(rows)

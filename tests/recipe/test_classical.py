@@ -1,0 +1,117 @@
+"""`saccade baselines`: cross-validated on what may be looked at, saved, reported, evaluated by counted looks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade import data, recipe
+from saccade.classifiers import Model
+from saccade.data import SealedPart
+from saccade.errors import SettingError
+from saccade.files import read_json
+from saccade.run import Run
+from saccade.settings import BaselineSettings
+from tests.conftest import Saccade
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, saccade: Saccade) -> tuple[Path, dict[str, Any], Path]:
+    folder = tmp_path_factory.mktemp("baselines")
+    done = saccade(
+        "baselines", "digits", "--folds", "3", "--words", "30", "--pretrained", "none", "--out", "run", "--json",
+        cwd=folder, env=_environment(folder),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / "run", json.loads(done.stdout), folder
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    import os
+
+    return {**os.environ, "SACCADE_CACHE": str(folder / "cache"), "SACCADE_STATE": str(folder / "state")}
+
+
+def test_every_classifier_has_its_settings_over_the_folds(finished: tuple[Path, dict[str, Any], Path]) -> None:
+    _, summary, folder = finished
+    assert summary["command"] == "baselines"
+    assert "test" not in summary
+    names = [each["name"] for each in summary["classifiers"]]
+    assert names == ["k-NN on pixels", "linear on pixels", "linear on HOG, colour and words"]
+    for each in summary["classifiers"]:
+        assert all(len(setting["folds"]) == 3 for setting in each["settings"])
+        chosen = next(setting for setting in each["settings"] if setting["values"] == each["chosen"])
+        assert chosen["mean"] == max(setting["mean"] for setting in each["settings"])
+        assert chosen["mean"] == pytest.approx(np.mean(chosen["folds"]))
+        assert chosen["sd"] == pytest.approx(np.std(chosen["folds"], ddof=1))
+    best = max(summary["classifiers"], key=lambda each: each["mean"])
+    assert summary["chosen"] == best["label"]
+    assert summary["validation"]["accuracy"] == pytest.approx(best["mean"], abs=0.005)
+    assert summary["validation"]["images"] == summary["split"]["train"] + summary["split"]["validation"]
+    assert best["mean"] > 0.97
+    assert len(list((folder / "cache" / "features").iterdir())) == 4
+
+
+def test_the_report_shows_the_folds(finished: tuple[Path, dict[str, Any], Path]) -> None:
+    run, _, _ = finished
+    page = (run / "report.html").read_text()
+    assert "Classifiers over the folds" in page
+    assert "a simple classifier, not a network" in page
+    assert page.count("Accuracy over the folds of") == 3
+    assert "still <b>sealed</b>" in page
+
+
+def test_each_saved_classifier_is_evaluated_by_a_look_of_its_own(
+    finished: tuple[Path, dict[str, Any], Path], saccade: Saccade
+) -> None:
+    run, summary, folder = finished
+    done = saccade("evaluate", "run", "--json", cwd=folder, env=_environment(folder))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["name"] == summary["chosen"]
+    assert len(figures["others"]) == 2
+    assert sorted([figures["looks"], *(other["looks"] for other in figures["others"])]) == [1, 2, 3]
+    assert {figures["name"], *(other["name"] for other in figures["others"])} == {
+        each["label"] for each in summary["classifiers"]
+    }
+    for other in figures["others"]:
+        assert other["accuracy"] > 0.9
+    text = saccade("evaluate", "run", cwd=folder, env=_environment(folder)).stdout
+    assert text.count("look") == 3
+    assert "nearest neighbour" in text
+    model = Model.load(Run.open(run).model)
+    assert model.name == summary["chosen"]
+
+
+def test_the_test_part_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def opened(*_: object, **__: object) -> None:
+        pytest.fail("the test part was unsealed")
+
+    monkeypatch.setattr(SealedPart, "unseal", opened)
+    monkeypatch.setenv("SACCADE_CACHE", str(tmp_path / "cache"))
+    seen: set[str] = set()
+    squares = data.Pixels.squares
+
+    def watched(self: data.Pixels, keys: Any, side: int) -> Any:
+        seen.update(keys)
+        return squares(self, keys, side)
+
+    monkeypatch.setattr(data.Pixels, "squares", watched)
+    settings = BaselineSettings(folds=2, words=10, pretrained="none")
+    result = recipe.baselines("digits", settings, out=tmp_path / "run")
+    sealed = {row["image"] for row in result.run.read_split() if row["part"] == "test"}
+    assert seen.isdisjoint(sealed)
+    assert len(seen) + len(sealed) == result.summary["images"]
+    assert read_json(tmp_path / "run" / "summary.json") == result.summary
+
+
+def test_folds_that_cannot_be_leave_nothing(tmp_path: Path, saccade: Saccade) -> None:
+    np.savez(tmp_path / "few.npz", images=np.arange(12 * 16 * 16).reshape(12, 16, 16) % 251, labels=np.arange(12) % 2)
+    done = saccade("baselines", "few.npz", "--folds", "11", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "11 folds cannot be made of 10 different images; give a number from 2 to 10." in done.stderr
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SettingError, match="folds"):
+        BaselineSettings(folds=1)
