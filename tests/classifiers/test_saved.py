@@ -12,10 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saccade import data
-from saccade.classifiers import KNearestNeighbors, LinearClassifier, Model, NetworkClassifier, Optimum
+from saccade.classifiers import (
+    FeatureClassifier,
+    KNearestNeighbors,
+    LinearClassifier,
+    Model,
+    NetworkClassifier,
+    Optimum,
+)
 from saccade.classifiers.saved import KINDS, Member
 from saccade.data import square
 from saccade.errors import RunError
+from saccade.features import handmade
 from saccade.files import content_hash
 from tests.photos import CLASSES, encoded, photo
 
@@ -26,6 +34,7 @@ SETTINGS = {"width": 0.25, "batch_size": 16, "device": "cpu"}
 UNFITTED: dict[str, list[Any]] = {
     "neighbors": [KNearestNeighbors(k=3, metric="l1"), KNearestNeighbors(k=5, metric="l2")],
     "linear": [LinearClassifier(strength=0.1, solver=Optimum(tolerance=0.1))],
+    "features": [FeatureClassifier(handmade(SIZE, words=5), LinearClassifier(solver=Optimum(tolerance=0.1)))],
     "network": [
         NetworkClassifier("convnet", 2, {**SETTINGS, "views": True}),
         NetworkClassifier("mlp", 2, {**SETTINGS, "precision": "float32"}),

@@ -2,6 +2,7 @@
 
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
@@ -67,7 +68,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, x: ArrayLike) -> Array:
         """Return the probability of each class, (N, K), in float64."""
         check_is_fitted(self, "classifier_")
-        return self.classifier_.predict_proba(self.features_.transform(x))
+        return np.asarray(self.classifier_.predict_proba(self.features_.transform(x)))
 
     def to_state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return the arrays and the plain values that `from_state` makes this classifier of."""
