@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from saccade.errors import TrainingError
+from saccade.nn.blocks import Blocks
 from saccade.nn.convnets import ConvNet
 from saccade.nn.layers import WhiteningConv
 from saccade.optim import LBFGS, Objective
@@ -136,7 +137,9 @@ class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.net = ConvNet(WhiteningConv(3, 3, kernel=2), (4, 4), 4)
+        self.net = ConvNet(
+            WhiteningConv(3, 3, kernel=2), (4, 4), 4, Blocks(activation="silu", norm="batch", pool="max")
+        )
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return scores (N, 4)."""

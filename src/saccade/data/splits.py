@@ -67,7 +67,7 @@ def folds(images: ImageSet, groups_N: NDArray[np.int64], count: int, seed: int) 
     Groups are united as `split` does. Raises SettingError where there are fewer groups than folds, or less
     than two folds; emits a Finding "small-class" where a class has fewer groups than there are folds.
     """
-    united_N = _united(groups_N, images.groups)
+    united_N = united(groups_N, images.groups)
     different = len(np.unique(united_N))
     if not 2 <= count <= different:
         raise SettingError(

@@ -5,5 +5,11 @@ from saccade.report.page import curvature_page, render, write
 from saccade.report.verdict import Verdict, verdict
 
 __all__ = [
-    "Verdict", "curvature_page", "render", "render_comparison", "verdict", "write", "write_comparison",
+    "Verdict",
+    "curvature_page",
+    "render",
+    "render_comparison",
+    "verdict",
+    "write",
+    "write_comparison",
 ]
