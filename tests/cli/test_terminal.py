@@ -151,7 +151,8 @@ def test_the_result_of_fit() -> None:
 
 
 def test_the_result_of_train_leaves_the_test_part_sealed() -> None:
-    summary = {"run": "r", "chosen": "mlp", "validation": {"accuracy": 0.5}, "seconds": 3.0, "warnings": list("abcde")}
+    summary = {"run": "r", "chosen": "mlp", "validation": {"accuracy": 0.5}, "seconds": 3.0, "warnings": list("abcde"),
+               "split": {"validation": 40}, "classes": ["a", "b"]}  # fmt: skip
     assert result_text(summary).splitlines()[:7] == [
         "Test     sealed until `saccade evaluate r`",
         "Chosen   mlp, validation accuracy 50.0 %",

@@ -123,7 +123,7 @@ def test_a_selection_answers_for_its_own_images_alone(tmp_path: Path) -> None:
     for ask in (
         chosen.pixels.read,
         chosen.pixels.hash,
-        chosen.pixels.notes,
+        chosen.pixels.facts,
         lambda key: chosen.pixels.thumbnail(key, 8),
     ):
         with pytest.raises(InputError, match=r'The image "disc/0000\.jpg" is not one of these 2;'):

@@ -38,7 +38,7 @@ def test_a_messy_folder_is_finished_and_every_fault_named(tmp_path: Path, ledger
     assert result.summary["images"] - 3 == sum(result.summary["split"].values())
     assert any("(" in warning for warning in result.summary["warnings"]), "warnings name files"
     assert [finding["count"] for finding in result.summary["findings"]] == [len(each["paths"]) for each in findings]
-    (linear,) = [row for row in result.summary["baselines"] if "linear" in row["name"]]
+    (linear,) = [row for row in result.summary["baselines"] if row["name"] == "linear softmax"]
     assert [each["class"] for each in linear["templates"]] == result.summary["classes"]
     assert all((tmp_path / "run" / each["picture"]).is_file() for each in linear["templates"])
     assert report.count('alt="Weights of ') == len(result.summary["classes"])

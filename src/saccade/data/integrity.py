@@ -28,7 +28,7 @@ def integrity(images: ImageSet) -> ImageSet:
         emit(Finding(kind="unreadable", detail=f"{reason}: left out", paths=keys, severity="warning"))
     readable = images.select([i for i, key in enumerate(images.keys) if key not in reasons])
     pixels = readable.pixels
-    for note, keys in _by_text((key, note) for key in readable.keys for note in pixels.notes(key)):
+    for note, keys in _by_text((key, note) for key in readable.keys for note in pixels.facts(key).notes):
         emit(Finding(kind=KIND_OF.get(note, "converted"), detail=note, paths=keys))
     return _without_empty_classes(replace(readable, ignored=()), reasons)
 

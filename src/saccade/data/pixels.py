@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from saccade.data.decode import Decoded, Uint8
 from saccade.data.parallel import in_chunks
 from saccade.data.scale import square, thumbnail
-from saccade.data.sketch import Sketch, sketch
+from saccade.data.sketch import Sketch, sketches
 from saccade.errors import DecodeError, InputError
 from saccade.files import content_hash
 from saccade.settings import DataSettings
 
 Load = Callable[[str], Decoded]
+TOGETHER = 2**20
+"""Bytes of small images whose facts are taken at once, which is cheaper than one by one."""
 Stamp = tuple[int, int]
 """What a file cannot change without: its size in bytes, and when it was written (or its checksum)."""
 
@@ -58,15 +60,28 @@ class _Store:
         if (x_HWC := self.kept.get(key)) is not None:
             return x_HWC
         decoded = self.load(key)
-        x_HWC = decoded.x_HWC
-        if key not in self.facts:
-            digest = content_hash(f"{x_HWC.shape[0]}x{x_HWC.shape[1]}:".encode(), x_HWC.data)
-            self.facts[key] = Facts(digest, decoded.size, decoded.notes, decoded.format, sketch(x_HWC))
+        self.take({key: decoded})
+        return decoded.x_HWC
+
+    def take(self, decoded: Mapping[str, Decoded]) -> None:
+        """Remember the facts of decoded images, those of one size together, and keep what there is room for."""
+        of_size: dict[tuple[object, ...], list[str]] = {}
+        for key, image in decoded.items():
+            if key not in self.facts:
+                small = image.x_HWC.nbytes < TOGETHER // 16
+                of_size.setdefault(image.x_HWC.shape if small else (key,), []).append(key)
+        for keys in of_size.values():
+            first = decoded[keys[0]].x_HWC
+            x_NHWC = first[None] if len(keys) == 1 else np.stack([decoded[key].x_HWC for key in keys])
+            for key, sketch in zip(keys, sketches(x_NHWC), strict=True):
+                image = decoded[key]
+                digest = content_hash("{}x{}:".format(*image.x_HWC.shape).encode(), image.x_HWC.data)
+                self.facts[key] = Facts(digest, image.size, image.notes, image.format, sketch)
         with self.lock:
-            if x_HWC.nbytes <= self.room and key not in self.kept:
-                self.room -= x_HWC.nbytes
-                self.kept[key] = x_HWC
-        return x_HWC
+            for key, image in decoded.items():
+                if image.x_HWC.nbytes <= self.room and key not in self.kept:
+                    self.room -= image.x_HWC.nbytes
+                    self.kept[key] = image.x_HWC
 
     def known(self, key: str) -> Facts:
         """Return what is remembered of an image, decoding it if it was not yet; raises DecodeError."""
@@ -112,14 +127,21 @@ class Pixels:
         self._refuse_others(keys)
 
         def bad(chunk: Sequence[str]) -> list[tuple[str, str]]:
-            reasons = []
+            store, decoded, held = self._store, dict[str, Decoded](), 0
             for key in chunk:
+                if key in store.facts or key in store.reasons:
+                    continue
                 try:
-                    self._store.known(key)
+                    decoded[key] = store.load(key)
                 except DecodeError as error:
-                    reasons.append((key, str(error)))
-                    self._store.reasons[key] = str(error)
-            return reasons
+                    store.reasons[key] = str(error)
+                    continue
+                held += decoded[key].x_HWC.nbytes
+                if held > TOGETHER:
+                    store.take(decoded)
+                    decoded, held = {}, 0
+            store.take(decoded)
+            return [(key, store.reasons[key]) for key in chunk if key in store.reasons]
 
         chunks = in_chunks(bad, keys, workers=self._settings.workers, task="integrity")
         return dict(pair for pairs in chunks for pair in pairs)
@@ -184,11 +206,6 @@ class Pixels:
         """Return the hash of an image's shape and pixels as they are kept, whatever file they came from."""
         self._refuse_others((key,))
         return self._store.known(key).hash
-
-    def notes(self, key: str) -> tuple[str, ...]:
-        """Return what was converted when an image was decoded."""
-        self._refuse_others((key,))
-        return self._store.known(key).notes
 
     def sizes(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Return width and height of each image's file, upright, as (N, 2)."""

@@ -10,11 +10,15 @@ from saccade.data.scale import shrink
 
 SIDE = 32
 """Side of a sketch in pixels."""
+ENOUGH = 4 * SIDE
+"""Pixels of a side that a sketch is made of; of larger images some are left out evenly."""
+LINES = 64
+"""Rows, and columns, of a large image that its sharpness is measured on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """`grey`: SIDE by SIDE bytes of luminance; `sharpness` and `colour` as `sketch` defines them."""
+    """`grey`: SIDE by SIDE bytes of luminance; `sharpness` and `colour` as `sketches` defines them."""
 
     grey: bytes
     sharpness: float
@@ -22,38 +26,67 @@ class Sketch:
 
 
 def sketch(x_HWC: NDArray[np.uint8]) -> Sketch:
-    """Return the sketch of uint8 RGB pixels.
+    """Return the sketch of uint8 RGB pixels: see `sketches`."""
+    return sketches(x_HWC[None])[0]
 
-    `sharpness` is the root mean square of second over that of first differences of the luminance along rows
-    and columns: about 1 for fine detail or noise, 1/s for edges blurred over s pixels, whatever the contrast;
-    1 where nothing differs; what rounding to 8 bits adds is taken off. `colour` is the mean range of the three
-    channels at a pixel, 0 to 255, on the sketch.
 
-    >>> sketch(np.full((40, 30, 3), 7, np.uint8)).sharpness
+def sketches(x_NHWC: NDArray[np.uint8]) -> list[Sketch]:
+    """Return the sketches of uint8 RGB images of one size.
+
+    `sharpness` is the root mean square of second over that of first differences of the luminance along some
+    LINES rows and columns: about 1 for fine detail or noise, 1/s for edges blurred over s pixels, whatever the
+    contrast; 1 where nothing differs; what rounding to 8 bits adds is taken off. `colour` is the mean range of
+    the three channels at a pixel, 0 to 255, on the sketch.
+
+    >>> sketches(np.full((1, 40, 30, 3), 7, np.uint8))[0].sharpness
     1.0
     """
-    image = Image.fromarray(x_HWC)
-    grey = image.convert("L")
-    small = shrink(image, (SIDE, SIDE))
-    return Sketch(
-        grey=(grey if image is small else small.convert("L")).tobytes(),
-        sharpness=_sharpness(np.asarray(grey)),
-        colour=float(np.ptp(np.asarray(small), axis=2).mean()),
-    )
+    alike = x_NHWC.shape[1:3] == (SIDE, SIDE)
+    step = max(1, min(x_NHWC.shape[1:3]) // ENOUGH)
+    small_NHWC = x_NHWC if alike else np.stack([_small(x_HWC[::step, ::step]) for x_HWC in x_NHWC])
+    red, green, blue = (small_NHWC[..., channel] for channel in range(3))
+    highest, lowest = (np.maximum, np.minimum)
+    range_NHW = highest(highest(red, green), blue) - lowest(lowest(red, green), blue)
+    colour_N = range_NHW.mean((1, 2), dtype=np.float32)
+    # Of a small image all rows and columns are looked at, so that its luminance is made once.
+    whole_NHW = _luminance(x_NHWC) if max(x_NHWC.shape[1:3]) < 2 * LINES else None
+    grey_NHW = whole_NHW if alike and whole_NHW is not None else _luminance(small_NHWC)
+    sharpness_N = _sharpness(*_lines(x_NHWC) if whole_NHW is None else (whole_NHW, whole_NHW.swapaxes(1, 2)))
+    return [
+        Sketch(grey.tobytes(), float(sharpness), float(colour))
+        for grey, sharpness, colour in zip(grey_NHW, sharpness_N, colour_N, strict=True)
+    ]
 
 
-def _sharpness(grey_HW: NDArray[np.uint8]) -> float:
-    wide_HW = grey_HW.astype(np.float32)
-    first = second = 0.0
-    for lines in (wide_HW, wide_HW.T):
-        if lines.shape[1] < 3:
+def _small(x_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(shrink(Image.fromarray(x_HWC), (SIDE, SIDE)))
+
+
+def _lines(x_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the luminance of about LINES evenly spaced rows, and of as many columns, each along its last axis."""
+    down, right = (max(1, side // LINES) for side in x_NHWC.shape[1:3])
+    return _luminance(x_NHWC[:, ::down]), _luminance(x_NHWC[:, :, ::right]).swapaxes(1, 2)
+
+
+def _luminance(x_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the luminance, 0.299 R + 0.587 G + 0.114 B rounded, of images stacked into one for Pillow."""
+    stacked = np.ascontiguousarray(x_NHWC).reshape(-1, *x_NHWC.shape[2:])
+    return np.asarray(Image.fromarray(stacked).convert("L")).reshape(x_NHWC.shape[:3])
+
+
+def _sharpness(rows_NHW: NDArray[np.uint8], columns_NWH: NDArray[np.uint8]) -> NDArray[np.float64]:
+    first_N, second_N = np.zeros((2, len(rows_NHW)))
+    for lines in (rows_NHW, columns_NWH):
+        if lines.shape[2] < 3:
             continue
-        slope = lines[:, 1:] - lines[:, :-1]
-        bend = slope[:, 1:] - slope[:, :-1]
-        first += float(np.vdot(slope, slope))
-        second += float(np.vdot(bend, bend))
-    rounding = 6 / 12 * 2 * grey_HW.size  # the variance of a bend of rounded values, which have 1/12 each
-    return float(np.sqrt(max(second - rounding, 0.0) / first)) if first else 1.0
+        wide = lines.astype(np.float32)
+        slope = wide[:, :, 1:] - wide[:, :, :-1]
+        bend = slope[:, :, 1:] - slope[:, :, :-1]
+        rounding = bend[0].size * 6 / 12  # the variance of a bend of rounded values, which have 1/12 each
+        first_N += np.einsum("nhw,nhw->n", slope, slope)
+        second_N += np.einsum("nhw,nhw->n", bend, bend) - rounding
+    flat_N = first_N == 0
+    return np.where(flat_N, 1.0, np.sqrt(np.maximum(second_N, 0.0) / np.where(flat_N, 1.0, first_N)))
 
 
 def contrast(grey_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
