@@ -36,6 +36,10 @@ class ModelError(InputError):
     """A model's name or file that is unknown or does not fit."""
 
 
+class GraphError(InputError):
+    """An expression that cannot be read, or a computation that has no gradient to show."""
+
+
 class RunError(InputError):
     """A run's folder that is missing, taken or damaged."""
 

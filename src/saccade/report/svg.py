@@ -1,7 +1,6 @@
 """A matplotlib renderer for charts inside a page: small SVG, text that stays text, the page's own colours."""
 
 from typing import TYPE_CHECKING, Any
-from unicodedata import east_asian_width
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -10,7 +9,8 @@ from matplotlib.colors import to_hex
 from matplotlib.path import Path as Curve
 from matplotlib.transforms import Affine2D, Transform
 
-from saccade.report.palette import LIGHT
+from saccade.palette import LIGHT
+from saccade.palette import text_width as text_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,15 +34,6 @@ def to_svg(figure: "Figure", description: str) -> Markup:
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" style="max-width:{}px" role="img" aria-label="{}">{}</svg>'
     ).format(_number(width), _number(height), _number(1.25 * width), description, Markup("".join(renderer.parts)))
-
-
-def text_width(text: str, size: float) -> float:
-    r"""Return about how wide `text` is at `size`; wide scripts and emoji count one em a character.
-
-    >>> text_width("cat", 10) < text_width("\u732b\u732b\u732b", 10)
-    True
-    """
-    return sum(1.0 if east_asian_width(letter) in "WF" else 0.56 for letter in text) * size
 
 
 class InlineRenderer(RendererBase):

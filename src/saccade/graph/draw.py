@@ -1,0 +1,232 @@
+"""A view as a picture: SVG with values and gradients on every line, readable without colour, with words for all of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from saccade.graph.layout import Layout, layered
+from saccade.graph.view import Arrow, Box, View, gradient_text, value_text
+from saccade.palette import PALETTE, text_width
+
+FONT = 13.0
+SMALL_FONT = 11.0
+MARGIN = 14.0
+LINE = 15.0
+
+MARKER = "made by saccade graph"
+"""Stands in every file that is written, so that an older one may be replaced."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Label:
+    """What stands on one arrow: lines of the value on one side of it, of the gradient on the other."""
+
+    value: list[str]
+    gradient: list[str]
+
+    def size(self, down: bool) -> Point:
+        """Return the extents along and across the flow."""
+        wide = max((text_width(line, SMALL_FONT) for line in (*self.value, *self.gradient)), default=0.0) + 10
+        rows = max(len(self.value), len(self.gradient))
+        return (LINE * max(rows, 1) + 4, 2 * wide) if down else (wide + 6, 2 * LINE * max(rows, 1) + 4)
+
+
+def svg(view: View, description: str, *, down: bool, network: bool) -> str:
+    """Return a view as an `<svg>` element, flowing to the right or `down`.
+
+    Values stand above a line (left of it, where it goes down) in blue and upright; gradients below (right of
+    it) in orange and slanted. Boxes and lines have titles with all that is known of them.
+    """
+    labels = [
+        _Label(value_text(arrow.wire, network=network), gradient_text(arrow.gradient, network=network))
+        for arrow in view.arrows
+    ]
+    sizes: dict[object, Point] = {box: _turned(_size(box), down) for box in view.boxes}
+    sizes |= {place: label.size(down) for place, label in enumerate(labels)}
+    links: list[tuple[object, object]] = []
+    for place, arrow in enumerate(view.arrows):
+        links += [(arrow.source, place), (place, arrow.target)]
+    layout = layered(sizes, links, gap=14.0, step=12.0 if down else 14.0)
+    painter = _Painter(view, layout, sizes, down)
+    parts = [*painter.frames(), *painter.lines(labels), *painter.boxes()]
+    width, height = painter.extent()
+    return (
+        f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" '
+        f'height="{_n(height)}" role="img" aria-label="{escape(description)}"><title>{escape(view.title or "graph")}</title>'
+        f"<desc>{escape(description)}</desc>{''.join(parts)}</svg>"
+    )
+
+
+def standalone(picture: str) -> str:
+    """Return an `<svg>` element as a file of its own, with its colours for light and dark."""
+    head, _, rest = picture.partition(">")
+    return f"<?xml version='1.0' encoding='UTF-8'?>\n<!-- {MARKER} -->\n{head}><style>{style()}</style>{rest}\n"
+
+
+def style() -> str:
+    """Return the style sheet of pictures."""
+    light = "".join(f"--{name}:{colours[0]};" for name, colours in PALETTE.items())
+    dark = "".join(f"--{name}:{colours[1]};" for name, colours in PALETTE.items())
+    return (
+        f":root{{color-scheme:light dark;{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        ".graph{background:var(--paper);font-family:system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}"
+        f".graph text{{font-size:{FONT}px;fill:var(--ink);text-anchor:middle}}"
+        f".graph .s{{font-size:{SMALL_FONT}px;fill:var(--quiet)}}"
+        f".graph .v{{font-size:{SMALL_FONT}px;fill:var(--right)}}"
+        f".graph .g{{font-size:{SMALL_FONT}px;fill:var(--wrong);font-style:italic}}"
+        ".graph .b{fill:var(--card);stroke:var(--quiet);stroke-width:1.2}.graph .leaf{stroke:var(--green)}"
+        ".graph .end{stroke:var(--right);stroke-width:1.8}.graph .copy{fill:var(--quiet)}.graph .open{stroke-width:2}"
+        ".graph .marked{stroke:var(--wrong);stroke-width:2.4;stroke-dasharray:5 3}"
+        ".graph .m{font-size:11px;fill:var(--wrong);font-weight:600}"
+        ".graph path{fill:none;stroke:var(--quiet);stroke-width:1.3}.graph .none{stroke-dasharray:2 4}"
+        ".graph .frame{fill:none;stroke:var(--line);stroke-width:1.5}.graph .f{font-size:11px;fill:var(--quiet);text-anchor:start}"
+        ".graph [data-open]{cursor:pointer}.graph [data-open]:hover .b,.graph [data-open]:focus .b{stroke:var(--right)}"
+        ".graph .chosen .b{stroke:var(--right);stroke-width:3}"
+    )
+
+
+class _Painter:
+    """Turns places (along, across) into SVG, for either direction."""
+
+    def __init__(self, view: View, layout: Layout, sizes: dict[object, Point], down: bool) -> None:
+        self._view = view
+        self._layout = layout
+        self._sizes = sizes
+        self._down = down
+
+    def extent(self) -> Point:
+        """Return width and height of the picture."""
+        length, breadth = self._layout.length + 2 * MARGIN, self._layout.breadth + 2 * MARGIN
+        return (breadth, length) if self._down else (length, breadth)
+
+    def boxes(self) -> list[str]:
+        """Return every box with its words."""
+        return [self._box(box) for box in self._view.boxes]
+
+    def frames(self) -> list[str]:
+        """Return a frame, with its name, around each group that stands opened."""
+        parts = []
+        for name, boxes in self._view.frames.items():
+            corners = [(self._at(box), _size(box)) for box in boxes]
+            left = min(x - w / 2 for (x, _), (w, _) in corners) - 9
+            right = max(x + w / 2 for (x, _), (w, _) in corners) + 9
+            top = min(y - h / 2 for (_, y), (_, h) in corners) - 18
+            bottom = max(y + h / 2 for (_, y), (_, h) in corners) + 9
+            parts.append(
+                f'<rect class="frame" x="{_n(left)}" y="{_n(top)}" width="{_n(right - left)}" '
+                f'height="{_n(bottom - top)}" rx="10"/><text class="f" x="{_n(left + 8)}" y="{_n(top + 13)}">{escape(name)}</text>'
+            )
+        return parts
+
+    def lines(self, labels: Sequence[_Label]) -> list[str]:
+        """Return every arrow with what flows along it."""
+        return [self._line(place, arrow, labels[place]) for place, arrow in enumerate(self._view.arrows)]
+
+    def _line(self, place: int, arrow: Arrow, label: _Label) -> str:
+        first, second = self._layout.routes[2 * place], self._layout.routes[2 * place + 1]
+        half, (along, across) = self._sizes[place][0] / 2, first[-1]
+        start = (first[0][0] + self._sizes[arrow.source][0] / 2, first[0][1])
+        end = (second[-1][0] - self._sizes[arrow.target][0] / 2, second[-1][1])
+        points = [start, *first[1:-1], (along - half, across), (along + half, across), *second[1:-1], end]
+        kind = "" if arrow.gradient is not None else ' class="none"'
+        path = f'<path{kind} d="{self._curve(points)}"/>{self._head(end)}'
+        return f"<g><title>{escape(arrow.detail)}</title>{path}{self._words((along, across), label)}</g>"
+
+    def _curve(self, points: list[Point]) -> str:
+        """Return a smooth way through points (along, across) that leaves and arrives along the flow."""
+        text = "M" + self._pair(points[0])
+        for (a, b), (c, d) in zip(points, points[1:], strict=False):
+            bend = (c - a) / 2
+            straight = abs(b - d) < 0.5
+            text += f"L{self._pair((c, d))}" if straight else (
+                f"C{self._pair((a + bend, b))} {self._pair((c - bend, d))} {self._pair((c, d))}"
+            )
+        return text
+
+    def _head(self, end: Point) -> str:
+        along, across = end
+        corners = [(along, across), (along - 7, across - 3.5), (along - 7, across + 3.5)]
+        return f'<path style="fill:var(--quiet);stroke:none" d="M{"L".join(self._pair(corner) for corner in corners)}Z"/>'
+
+    def _words(self, middle: Point, label: _Label) -> str:
+        x, y = self._turn(middle)
+        parts = []
+        for kind, lines in (("v", label.value), ("g", label.gradient)):
+            for number, line in enumerate(lines):
+                if self._down:
+                    anchor, side = ("end", x - 7) if kind == "v" else ("start", x + 7)
+                    at, style = (side, y + 4 + LINE * (number - (len(lines) - 1) / 2)), f' style="text-anchor:{anchor}"'
+                else:
+                    above = y - 5 - LINE * (len(lines) - 1 - number)
+                    at, style = (x, above if kind == "v" else y + 13 + LINE * number), ""
+                parts.append(f'<text class="{kind}" x="{_n(at[0])}" y="{_n(at[1])}"{style}>{escape(line)}</text>')
+        return "".join(parts)
+
+    def _box(self, box: Box) -> str:
+        (x, y), (w, h) = self._at(box), _size(box)
+        title = f"<title>{escape(box.detail or box.title)}</title>"
+        if box.kind == "copy":
+            return f'<g>{title}<circle class="copy" cx="{_n(x)}" cy="{_n(y)}" r="4"/></g>'
+        kinds = f"b {box.kind}{' open' if box.opens else ''}{' marked' if box.mark else ''}"
+        radius = 8 if box.kind in ("group", "end") else h / 2
+        rows = [("", box.title)] + ([("s", box.subtitle)] if box.subtitle else [])
+        rows += [("m", f"{box.mark.word}: {box.mark.detail}")] if box.mark else []
+        words = "".join(
+            f'<text{f" class={chr(34)}{kind}{chr(34)}" if kind else ""} x="{_n(x)}" '
+            f'y="{_n(y + 4.5 + 15 * (number - (len(rows) - 1) / 2))}">{escape(_cut(line))}</text>'
+            for number, (kind, line) in enumerate(rows)
+        )
+        path = escape(".".join(box.opens or ()))
+        opens = f' data-open="{path}" tabindex="0" role="button" aria-label="unfold {path}"' if box.opens else ""
+        rect = f'x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(radius)}"'
+        return f'<g{opens}>{title}<rect class="{kinds}" {rect}/>{words}</g>'
+
+    def _at(self, box: Box) -> Point:
+        return self._turn(self._layout.centres[box])
+
+    def _turn(self, place: Point) -> Point:
+        x, y = place[0] + MARGIN, place[1] + MARGIN
+        return (y, x) if self._down else (x, y)
+
+    def _pair(self, place: Point) -> str:
+        x, y = self._turn(place)
+        return f"{_n(x)} {_n(y)}"
+
+
+def describe(view: View) -> str:
+    """Return a picture in words, for those who cannot see it."""
+    told = [
+        f"{_named(arrow.source)} to {_named(arrow.target)}: value {', '.join(value_text(arrow.wire, network=False))}, "
+        f"gradient {', '.join(gradient_text(arrow.gradient, network=False)) or 'none'}"
+        for arrow in view.arrows[:40]
+    ]
+    more = f"; and {len(view.arrows) - 40} more lines" if len(view.arrows) > 40 else ""
+    return f"Computational graph with {len(view.boxes)} boxes. {'; '.join(told)}{more}."
+
+
+def _named(box: Box) -> str:
+    return box.title if box.kind != "copy" else "a copy"
+
+
+def _size(box: Box) -> Point:
+    """Return a box's width and height."""
+    if box.kind == "copy":
+        return 8.0, 8.0
+    mark = f"{box.mark.word}: {box.mark.detail}" if box.mark else ""
+    wide = max(text_width(_cut(box.title), FONT), text_width(_cut(box.subtitle), SMALL_FONT), text_width(_cut(mark), 11.6))
+    return max(38.0, wide + 20), 30.0 + (14 if box.subtitle else 0) + (15 if mark else 0)
+
+
+def _turned(size: Point, down: bool) -> Point:
+    return (size[1], size[0]) if down else size
+
+
+def _cut(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _n(value: float) -> str:
+    text = f"{value:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
