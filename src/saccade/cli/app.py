@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": ("compare:compare", "Set runs side by side and test their differences on the same images."),
     "volumes": ("volumes:volumes", "Show a network layer by layer: sizes, parameters, products, memory."),
     "curvature": ("curvature:curvature", "Look at a network's loss: eigenvalues of its Hessian, gradient noise."),
+    "graph": ("graph:graph", "Show values and gradients flowing through an expression or a network."),
     "models": ("lists:models", "List the networks that can be trained."),
     "datasets": ("lists:datasets", "List the data sets known by name."),
 }

@@ -78,8 +78,8 @@ def trace_expression(text: str, values: Mapping[str, str]) -> Graph:
             "put sum(…), mean(…), max(…) or norm(…) around it."
         )
     graph = trace(_Rerun(tree, text, list(needed)), *inputs.values())
-    for name, wire in zip(needed, (wire for wire in graph.wires if wire.kind == "input"), strict=False):
-        wire.name = name
+    for place, name in enumerate(needed, 1):
+        graph[f"input {place}"].name = name
     graph.gradients = {name: graph.gradients[f"input {place}"] for place, name in enumerate(needed, 1)}
     graph.notes = list(dict.fromkeys(evaluation.kinks))
     _check_slopes(text, graph)

@@ -13,6 +13,11 @@ STEP = 10.0
 PATH = 1000.0
 """A gradient that changes by more than this factor from the result to the first layer is lost, or explodes."""
 
+ENDLESS = 99.0
+"""The strength of a mark where nothing at all arrives."""
+
+_LAYERS = ("conv", "linear", "bilinear", "matmul", "addmm", "mm", "bmm", "einsum", "multi_head_attention_forward")
+
 _BOOKKEEPING = frozenset("view reshape flatten permute transpose index contiguous".split())
 
 
@@ -30,13 +35,9 @@ class Station:
     """A place on the main path back: an operation, and the gradient's level when it comes out of it."""
 
     operation: Operation
+    name: str
     level: float
     factor: float
-
-    @property
-    def name(self) -> str:
-        """Return the module and the operation, as a reader would look for them."""
-        return ".".join(self.operation.module) or f"#{self.operation.number + 1} {self.operation.name}"
 
 
 @dataclass(frozen=True)
@@ -70,26 +71,47 @@ def marks(graph: Graph) -> dict[Operation, Mark]:
 
     An operation is compared with what comes back to it, so that a mark stands where the loss happens.
     """
-    level = levels(graph)
-    top = max(level.values(), default=0.0)
+    level, top = levels(graph), 0.0
     found: dict[Operation, Mark] = {}
-    for step in graph.steps:
+    for step in reversed(graph.steps):
         output = _main(step)
         if output is None or output not in level:
             continue
         received, passed = level[output], _passed(step, level)
-        if received < top / PATH and (received == 0 or _weights(step)):
-            share = f"{number(_two(received / top))} of the largest" if top else "nothing"
-            strength = math.log10(top / received) if received else 99.0
-            found[step] = Mark("starved", f"gets {share} gradient here", strength)
+        top = max(top, received)
+        if received < top / PATH and _weights(step):
+            share = f"× {number(_two(received / top))} of what later layers get" if received else "no gradient at all"
+            found[step] = Mark("starved", share, math.log10(top / received) if received else ENDLESS)
         if passed is None or not received:
             continue
         factor = passed / received
         if not 1 / STEP <= factor <= STEP:
             word = "vanishes" if factor < 1 else "explodes"
-            strength = abs(math.log10(factor)) if factor else 99.0
+            strength = abs(math.log10(factor)) if factor else ENDLESS
             found[step] = Mark(word, f"gradient × {number(_two(factor))} here", strength)
     return found
+
+
+def mark_of(steps: list[Operation], found: dict[Operation, Mark], main: frozenset[Operation]) -> Mark | None:
+    """Return the mark of operations taken together: the strongest on the main path, or what all layers there share."""
+    own = [found[step] for step in steps if step in found]
+    layers = [step for step in steps if _weights(step)]
+    if len(steps) > 1 and not (layers and all(step in found for step in layers)):
+        own = [found[step] for step in steps if step in found and step in main]
+    return max(own, key=lambda mark: mark.strength, default=None)
+
+
+def main_path(graph: Graph) -> frozenset[Operation]:
+    """Return the operations that the strongest gradient passes."""
+    return frozenset(station.operation for station in _path(graph))
+
+
+def place_name(graph: Graph, step: Operation) -> str:
+    """Return where an operation is, as a reader would look for it: its module, with the class where that is a number."""
+    if not step.module:
+        return f"#{step.number + 1} {step.name}"
+    path = ".".join(step.module)
+    return f"{path} ({graph.modules.get(step.module, step.name)})" if step.module[-1][:1].isdigit() else path
 
 
 def diagnose(graph: Graph) -> Verdict:
@@ -119,21 +141,44 @@ def diagnose(graph: Graph) -> Verdict:
 
 
 def _path(graph: Graph) -> list[Station]:
-    """Return the stations of the strongest gradient, from the result back to where it comes from."""
+    """Return the stations from the result back to an input, on the path whose narrowest place is widest."""
     level = levels(graph)
-    wire = max((w for w in graph.results if w in level), key=level.__getitem__, default=None)
+    width = _widths(graph, level)
+    wire = max((w for w in graph.results if width.get(w, -1) >= 0), key=width.__getitem__, default=None)
     stations = list[Station]()
     while wire is not None and wire.source is not None:
-        step = wire.source
-        flows = [use for use in step.uses if use.wire.kind != "parameter" and use.gradient is not None and use.wire in level]
-        if not flows:
-            stations.append(Station(step, level[wire], 1.0))
+        step, received = wire.source, level[wire]
+        flows = [(min(width.get(use.wire, -1.0), edge), edge, use) for use, edge in _flows(step, wire, level)]
+        best = max(flows, key=lambda flow: flow[:2], default=None)
+        if best is None or best[0] < 0:
+            stations.append(Station(step, place_name(graph, step), received, 1.0))
             break
-        use = max(flows, key=lambda each: (_norm(each.gradient), each.wire.source is not None))
-        passed = _norm(use.gradient) * _spread(use) * (level[wire] / max(_norm(wire.gradient), 1e-300))
-        stations.append(Station(step, passed, passed / level[wire] if level[wire] else 0.0))
+        edge, use = best[1:]
+        stations.append(Station(step, place_name(graph, step), edge, edge / received if received else 0.0))
         wire = use.wire
     return stations
+
+
+def _widths(graph: Graph, level: dict[Wire, float]) -> dict[Wire, float]:
+    """Return for each wire the least gradient on the best path from an input to it; -1 where there is no such path."""
+    width = {wire: level[wire] for wire in graph.leaves if wire in level and wire.kind != "parameter"}
+    for step in graph.steps:
+        for output in step.outputs:
+            if output not in level:
+                continue
+            paths = [min(width.get(use.wire, -1.0), edge) for use, edge in _flows(step, output, level)]
+            best = max(paths, default=-1.0)
+            # Where images need no gradient, the first layer is where the way back ends.
+            width[output] = level[output] if best < 0 and _weights(step) else best
+    return width
+
+
+def _flows(step: Operation, output: Wire, level: dict[Wire, float]) -> list[tuple[Use, float]]:
+    """Return the edges into an operation that are no parameters', each with the level of what it passes back."""
+    norm = _norm(output.gradient)
+    ratio = level[output] / norm if norm else 1.0
+    taken = [use for use in step.uses if use.wire.kind != "parameter" and use.gradient is not None]
+    return [(use, _norm(use.gradient) * _spread(use) * ratio) for use in taken]
 
 
 def _where(weighted: list[Station], state: str) -> str:
@@ -158,16 +203,12 @@ def _blame(between: list[Station], factor: float) -> str:
     sign = -1 if factor < 1 else 1
     name, decades = max(parts.items(), key=lambda part: sign * part[1])
     each = 10 ** (decades / counts[name])
-    often = f"the {counts[name]} × {name}" if counts[name] > 1 else f"one {name}"
-    verb = "take" if counts[name] > 1 else "takes"
-    if sign > 0:
-        verb = "add" if counts[name] > 1 else "adds"
-    worst = min(between, key=lambda station: sign * -station.factor if station.factor else math.inf)
-    average = f", each × {number(_two(each))} on average" if counts[name] > 1 else ""
-    return (
-        f"Most of that {verb} {often}{average}; the hardest single step is {worst.operation.name} in {worst.name} "
-        f"(× {number(_two(worst.factor))})."
-    )
+    worst = min(between, key=lambda station: -sign * station.factor)
+    hardest = f"the hardest single step is {worst.operation.name} in {worst.name} (× {number(_two(worst.factor))})"
+    verb = "take" if sign < 0 else "add"
+    if counts[name] == 1:
+        return f"One {name} {verb}s most of it; {hardest}."
+    return f"The {counts[name]} × {name} {verb} most of it, each × {number(_two(each))} on average; {hardest}."
 
 
 def _aside(graph: Graph, path: list[Station]) -> list[str]:
@@ -176,9 +217,9 @@ def _aside(graph: Graph, path: list[Station]) -> list[str]:
     starved = [step for step, mark in marks(graph).items() if mark.word == "starved" and step not in on_path]
     if not starved:
         return []
-    names = list(dict.fromkeys(".".join(step.module) or step.name for step in starved))
+    names = list(dict.fromkeys(place_name(graph, step) for step in reversed(starved)))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"Beside it, {len(names)} layers in side branches get less than a thousandth: {', '.join(names[:3])}{more}."]
+    return [f"Beside it, {len(names)} layers in side branches get less than a thousandth of it: {', '.join(names[:3])}{more}."]
 
 
 def _received(station: Station) -> float:
@@ -187,20 +228,15 @@ def _received(station: Station) -> float:
 
 
 def _weights(step: Operation) -> bool:
-    return any(use.wire.kind == "parameter" and len(use.wire.value.shape) > 1 for use in step.uses)
+    kernels = [use for use in step.uses if use.wire.kind == "parameter" and len(use.wire.value.shape) > 1]
+    return bool(kernels) and step.name.startswith(_LAYERS)
 
 
 def _passed(step: Operation, level: dict[Wire, float]) -> float | None:
     output = _main(step)
-    if output is None or output.gradient is None:
+    if output is None:
         return None
-    ratio = level[output] / output.gradient.norm if output.gradient.norm else 1.0
-    flows = [
-        _norm(use.gradient) * _spread(use) * ratio
-        for use in step.uses
-        if use.gradient is not None and use.wire.kind != "parameter"
-    ]
-    return max(flows) if flows else None
+    return max((edge for _, edge in _flows(step, output, level)), default=None)
 
 
 def _main(step: Operation) -> Wire | None:

@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from saccade.graph.draw import MARKER, describe, standalone, style, svg
-from saccade.graph.flow import Verdict
+from saccade.graph.flow import Verdict, main_path, mark_of, marks
 from saccade.graph.patterns import copies, role, symbol
 from saccade.graph.records import Graph, Operation, upstream_times_local
 from saccade.graph.view import Group, Path, groups, tree, view
@@ -120,3 +120,27 @@ def _picture(graph: Graph, group: Group, down: bool) -> dict[str, Any]:
 
 def _shape(sides: tuple[int, ...]) -> str:
     return f"({shape(sides)})" if sides else ""
+
+
+def network_rows(graph: Graph) -> list[dict[str, str]]:
+    """Return the outermost groups of a network as rows in words: shapes, spread, gradients, what is marked."""
+    found, main = marks(graph), main_path(graph)
+    table = []
+    for item in tree(graph).items:
+        steps = item.steps if isinstance(item, Group) else [item]
+        output = next(wire for step in reversed(steps) for wire in step.outputs)
+        worst = mark_of(steps, found, main)
+        table.append(
+            {
+                "step": _named(graph, item) if isinstance(item, Group) else formula(item),
+                "value": f"{shape(output.value.shape)} sd {number(output.value.sd)}".strip(),
+                "gradient": "–" if output.gradient is None else f"norm {number(output.gradient.norm)}",
+                "role": f"{worst.word}: {worst.detail}" if worst else role(steps[0]) if len(steps) == 1 else "",
+            }
+        )
+    return table
+
+
+def _named(graph: Graph, group: Group) -> str:
+    kind = graph.modules.get(group.path, "")
+    return f"{group.label} {kind}" if kind and group.label[:1].isdigit() else group.label

@@ -34,7 +34,7 @@ _LOCAL = {
     "exp": "scales by its own output", "log": "divides by its input", "rdiv": "scales by −1/x²", "sqrt": "scales by 1/(2√x)",
     "sigmoid": "scales by σ(1 − σ), at most 1/4", "tanh": "scales by 1 − tanh², at most 1", "sin": "scales by the cosine",
     "cos": "scales by minus the sine", "neg": "turns the sign", "pow": "scales by p·xᵖ⁻¹", "norm": "points along x/‖x‖",
-    "vector_norm": "points along x/‖x‖", "softmax": "takes out the mean under its own probabilities",
+    "vector_norm": "points along x/‖x‖", "linalg_vector_norm": "points along x/‖x‖", "softmax": "takes out the mean under its own probabilities",
     "log_softmax": "takes out the sum times its probabilities", "cross_entropy": "probabilities minus targets",
     "matmul": "multiply swaps: upstream × the other, transposed", "linear": "multiply swaps: Wᵀ × upstream to x, upstream × xᵀ to W",
     "write": "writes over part of it, and lets the rest through", "detach": "stops the gradient",

@@ -18,6 +18,9 @@ from saccade.graph.records import Kind, Operation, Summary, Use, Wire
 VIEWS = frozenset({"T", "mT", "H", "mH", "real", "imag", "data"})
 """Attributes of a tensor that are tensors; all others are questions about it."""
 
+QUESTIONS = frozenset("dim size numel ndimension stride is_contiguous is_floating_point __len__ __format__ __hash__".split())
+"""Calls that ask about a tensor and compute nothing with it."""
+
 NAMES = {
     "__getitem__": "index", "__setitem__": "write", "true_divide": "div", "divide": "div", "multiply": "mul",
     "subtract": "sub", "negative": "neg", "__rtruediv__": "rdiv", "absolute": "abs",
@@ -69,7 +72,7 @@ class Recorder(TorchFunctionMode):
         """Run one call of PyTorch and record it."""
         kwargs = kwargs or {}
         name, plain = _name(function)
-        if plain == "attribute" and name not in VIEWS:
+        if name in QUESTIONS or (plain == "attribute" and name not in VIEWS):
             return function(*args, **kwargs)
         given = list(tensors_in((args, kwargs)))
         wires = [self.wire(tensor) for tensor in given]

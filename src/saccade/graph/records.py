@@ -152,11 +152,7 @@ class Graph:
 
     def __getitem__(self, name: str) -> Wire:
         """Return the input or parameter of this name; raises KeyError where there is none."""
-        return next(wire for wire in self.wires if wire.name == name) if name in self._names else self._names[name]
-
-    @cached_property
-    def _names(self) -> dict[str, Wire]:
-        return {wire.name: wire for wire in reversed(self.wires) if wire.name}
+        return {wire.name: wire for wire in reversed(self.wires) if wire.name}[name]
 
     @cached_property
     def _steps(self) -> frozenset[Operation]:

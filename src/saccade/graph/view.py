@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from saccade.graph.flow import Mark, marks
+from saccade.graph.flow import Mark, main_path, mark_of, marks
 from saccade.graph.patterns import folds, role, symbol
 from saccade.graph.records import Graph, Operation, Summary, Use, Wire
 from saccade.graph.words import mention, number, shape, statistics, told
@@ -110,6 +110,7 @@ class _Builder:
         self._group = group
         self._opened = opened
         self._marks = marks(graph)
+        self._main = main_path(graph)
         self._boxes: list[Box] = []
         self._arrows: list[Arrow] = []
         self._frames: dict[str, list[Box]] = {}
@@ -147,7 +148,7 @@ class _Builder:
         count = f"{len(group.steps)} operations" if group.opens else role(group.steps[-1])
         parameters = [use.wire for step in group.steps for use in step.uses if use.wire.kind == "parameter"]
         lines = [f"{'.'.join(group.path)}: {count}", *(_parameter(wire) for wire in dict.fromkeys(parameters))]
-        mark = _strongest([self._marks[step] for step in group.steps if step in self._marks])
+        mark = mark_of(group.steps, self._marks, self._main)
         opens = group.path if group.opens else None
         return Box("group", group.label, inside, "\n".join(lines[:12]), mark, opens)
 
@@ -187,7 +188,7 @@ class _Builder:
     def _hidden(self, wire: Wire, box: Box) -> bool:
         if wire.source is not None:
             return False
-        if wire.kind == "buffer" or (wire.kind == "constant" and not wire.name):
+        if wire.kind == "buffer" or (wire.kind == "constant" and (not wire.name or self._graph.modules)):
             return True
         return box.kind == "group" and wire.kind in ("parameter", "constant")
 
@@ -214,10 +215,6 @@ def _flow(uses: list[Use], starts: bool) -> Summary | None:
     if not parts or len(parts) != len(uses) or starts:
         return None
     return Summary.of(sum(parts[1:], parts[0]))
-
-
-def _strongest(found: list[Mark]) -> Mark | None:
-    return max(found, key=lambda mark: mark.strength, default=None)
 
 
 def _parameter(wire: Wire) -> str:

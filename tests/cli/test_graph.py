@@ -1,0 +1,85 @@
+"""`saccade graph`: a table, a picture, JSON; refusals of one sentence that write nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import draw
+from tests.cli.test_wrong_use import assert_refused
+from tests.conftest import Saccade
+
+NETWORK = """
+from torch import nn
+network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4), nn.ReLU(), nn.Linear(4, 3))
+def broken(): return nn.Linear(5, 3)
+number = 3
+"""
+
+
+def test_an_expression(tmp_path: Path, saccade: Saccade) -> None:
+    done = saccade("graph", "(x+y)*z", "x=-2", "y=5", "z=-4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "(x+y)*z = −12" in done.stdout
+    assert "#1 = x + y" in done.stdout
+    assert "holds on 4 edges" in done.stdout
+    assert "made by saccade graph" in (tmp_path / "graph.html").read_text(encoding="utf-8")[:500]
+    done = saccade("graph", "-x*y", "x=1", "y=2", "--json", cwd=tmp_path)  # the older picture is replaced
+    value = json.loads(done.stdout)
+    assert value["inputs"]["x"]["gradient"]["values"] == -2.0
+    assert [step["operation"] for step in value["steps"]] == ["neg", "mul"]
+
+
+def test_a_network_of_ones_own_with_an_image(tmp_path: Path, saccade: Saccade) -> None:
+    (tmp_path / "net.py").write_text(NETWORK, encoding="utf-8")
+    draw(tmp_path / "photo.png", (90, 140, 220), 0)
+    options = ["--image", "photo.png", "--size", "8", "--out", "net.svg", "--json"]
+    done = saccade("graph", "--model", "net.py:network", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    value = json.loads(done.stdout)
+    assert value["verdict"]["state"] == "healthy"
+    assert "1 (Linear)" in value["verdict"]["sentences"][0]
+    assert (tmp_path / "net.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["graph"], ["needs an expression"]),
+        (["graph", "x", "--modle"], ['no option "--modle"', 'Did you mean "--model"?']),
+        (["graph", "x", "y"], ['"y" is no value for a name', "x=2"]),
+        (["graph", "x", "x=1", "x=2"], ['"x" has two values, 1 and 2']),
+        (["graph", "x", "--model", "mlp"], ["not both"]),
+        (["graph", "(x", "x=1"], ["character 1"]),
+        (["graph", "x", "x=1", "--out", "a.png"], ["must end in .html or .svg"]),
+        (["graph", "x", "x=1", "--out", "no/a.svg"], ["there is no such folder"]),
+        (["graph", "x", "x=1", "--out", "mine.svg"], ["is no picture of `saccade graph`"]),
+        (["graph", "x*x", "x=1", "--unfold", "foo"], ['nothing called "foo" to unfold']),
+        (["graph", "--model", "mpl"], ['no network "mpl"', 'Did you mean "mlp"?']),
+        (["graph", "--model", "mlp", "--classes", "0"], ["must be at least 1"]),
+        (["graph", "--model", "mlp", "--image", "nowhere.png"], ["nowhere.png cannot be read as an image"]),
+        (["graph", "--model", "net.py"], ["must name a file and what is in it"]),
+        (["graph", "--model", "net.py:nothing"], ['has no network "nothing"']),
+        (["graph", "--model", "net.py:number"], ["failed with TypeError"]),
+        (["graph", "--model", "net.py:broken"], ["failed on 8 images of 32 x 32"]),
+    ],
+)
+def test_wrong_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str],
+    words: list[str],
+) -> None:  # fmt: skip
+    from saccade.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.svg").write_text("<svg/>", encoding="utf-8")
+    (tmp_path / "net.py").write_text(NETWORK, encoding="utf-8")
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    for word in words:
+        assert word in said.err.strip().splitlines()[-1]
+    assert not list(tmp_path.glob("graph.*"))
+
+
+def test_refused_as_a_whole_command(tmp_path: Path, saccade: Saccade) -> None:
+    assert_refused(saccade("graph", "x+*y", "x=1", cwd=tmp_path), 'before "*" at character 3')
