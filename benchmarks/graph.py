@@ -1,6 +1,6 @@
 """What recording costs: four networks of timm, a forward and a backward pass with and without, and the same gradients.
 
-    python benchmarks/graph.py [--side 224] [--batch 2] [--repeats 3]
+python benchmarks/graph.py [--side 224] [--batch 2] [--repeats 3]
 """
 
 import argparse
@@ -10,9 +10,9 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
+from _common import write
 from torch import Tensor, nn
 
-from benchmarks._common import write
 from saccade.graph import Graph, trace
 
 NETWORKS = ("resnet18", "mobilenetv3_large_100", "convnext_tiny", "vit_tiny_patch16_224")
@@ -63,7 +63,9 @@ def main() -> None:
     given = parser.parse_args()
     rows = [compare(name, given.side, given.batch, given.repeats) for name in NETWORKS]
     for row in rows:
-        print("{network:<24} {plain:7.3f} s  traced {traced:7.3f} s  x {ratio:.2f}  same {same_gradients}".format(**row))
+        print(
+            "{network:<24} {plain:7.3f} s  traced {traced:7.3f} s  x {ratio:.2f}  same {same_gradients}".format(**row)
+        )
     write("graph", {"side": given.side, "batch": given.batch, "rows": rows})
 
 

@@ -34,7 +34,9 @@ def test_links_go_forward_and_boxes_do_not_overlap() -> None:
             assert layout.centres[a][0] + sizes[a][0] / 2 < layout.centres[b][0] - sizes[b][0] / 2
         for a in range(count):
             for b in range(a):
-                apart = [abs(layout.centres[a][d] - layout.centres[b][d]) - (sizes[a][d] + sizes[b][d]) / 2 for d in (0, 1)]
+                apart = [
+                    abs(layout.centres[a][d] - layout.centres[b][d]) - (sizes[a][d] + sizes[b][d]) / 2 for d in (0, 1)
+                ]
                 assert max(apart) > 0
 
 

@@ -15,7 +15,18 @@ from saccade.errors import GraphError, InputError, SettingError, did_you_mean
 if TYPE_CHECKING:
     from saccade.graph import Graph, Summary, Verdict
 
-OPTIONS = ("--model", "--image", "--size", "--classes", "--batch-size", "--unfold", "--out", "--seed", "--json", "--help")
+OPTIONS = (
+    "--model",
+    "--image",
+    "--size",
+    "--classes",
+    "--batch-size",
+    "--unfold",
+    "--out",
+    "--seed",
+    "--json",
+    "--help",
+)
 PLAIN = Path("graph.html")
 SUFFIXES = (".html", ".svg")
 
@@ -96,7 +107,9 @@ def _words(words: Sequence[str], model: str | None) -> tuple[str, dict[str, str]
     for word in words[1:]:
         name, equals, value = (part.strip() for part in word.partition("="))
         if not equals or not name.isidentifier() or not value:
-            raise GraphError(f'"{word}" is no value for a name; write it as x=2. An expression with blanks needs quotes.')
+            raise GraphError(
+                f'"{word}" is no value for a name; write it as x=2. An expression with blanks needs quotes.'
+            )
         if name in values:
             raise GraphError(f'"{name}" has two values, {values[name]} and {value}; give one.')
         values[name] = value
@@ -109,7 +122,9 @@ def _target(out: Path | None) -> Path:
     if target.suffix not in SUFFIXES:
         raise InputError(f"--out {target} must end in .html or .svg.")
     if target.is_dir() or not target.parent.is_dir():
-        raise InputError(f"--out {target} cannot be written: {'it is' if target.is_dir() else 'there is no such'} folder.")
+        raise InputError(
+            f"--out {target} cannot be written: {'it is' if target.is_dir() else 'there is no such'} folder."
+        )
     if target.exists():
         from saccade.graph.draw import MARKER
 
@@ -140,12 +155,20 @@ def _text(found: "Graph", verdict: "Verdict | None", title: str, target: Path) -
     network = is_network(found)
     console = Console(markup=False, emoji=False, highlight=False)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("step", "value", "gradient", "what it does with the gradient", *(() if network else ("upstream × local",))):
+    for column in (
+        "step",
+        "value",
+        "gradient",
+        "what it does with the gradient",
+        *(() if network else ("upstream × local",)),
+    ):
         table.add_column(column, overflow="fold")
     if not network:
         for leaf in found.leaves:
             if leaf.name:
-                table.add_row(printable(leaf.name), Text(told(leaf.value), "blue"), Text(told(leaf.gradient), "yellow"), "", "")
+                table.add_row(
+                    printable(leaf.name), Text(told(leaf.value), "blue"), Text(told(leaf.gradient), "yellow"), "", ""
+                )
     for row in _by_module(found) if network else rows(found):
         cells = [row["step"], Text(row["value"], "blue"), Text(row["gradient"], "yellow"), row["role"]]
         table.add_row(*cells, *(() if network else (row["back"],)))
@@ -196,8 +219,16 @@ def _plain(found: "Graph", verdict: "Verdict | None") -> dict[str, Any]:
         "verified": {"edges": found.verified.edges, "worst": _finite(found.verified.worst)},
     }  # fmt: skip
     if verdict is not None:
-        path = [{"module": station.name, "operation": station.operation.name, "level": _finite(station.level)} for station in verdict.path]
-        told = {"state": verdict.state, "factor": _finite(verdict.factor), "sentences": list(verdict.sentences), "path": path}
+        path = [
+            {"module": station.name, "operation": station.operation.name, "level": _finite(station.level)}
+            for station in verdict.path
+        ]
+        told = {
+            "state": verdict.state,
+            "factor": _finite(verdict.factor),
+            "sentences": list(verdict.sentences),
+            "path": path,
+        }
         value["verdict"] = told
     return value
 

@@ -43,7 +43,9 @@ def trace_network(
         if isinstance(error, InputError):
             raise
         reason = str(error).splitlines()[0]
-        raise ModelError(f'The network "{name}" failed on {batch_size} images of {side} x {side} ({reason}).') from error
+        raise ModelError(
+            f'The network "{name}" failed on {batch_size} images of {side} x {side} ({reason}).'
+        ) from error
 
 
 def images(file: Path | None, side: int, count: int, seed: int) -> Tensor:

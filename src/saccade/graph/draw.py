@@ -140,15 +140,19 @@ class _Painter:
         for (a, b), (c, d) in zip(points, points[1:], strict=False):
             bend = (c - a) / 2
             straight = abs(b - d) < 0.5
-            text += f"L{self._pair((c, d))}" if straight else (
-                f"C{self._pair((a + bend, b))} {self._pair((c - bend, d))} {self._pair((c, d))}"
+            text += (
+                f"L{self._pair((c, d))}"
+                if straight
+                else (f"C{self._pair((a + bend, b))} {self._pair((c - bend, d))} {self._pair((c, d))}")
             )
         return text
 
     def _head(self, end: Point) -> str:
         along, across = end
         corners = [(along, across), (along - 7, across - 3.5), (along - 7, across + 3.5)]
-        return f'<path style="fill:var(--quiet);stroke:none" d="M{"L".join(self._pair(corner) for corner in corners)}Z"/>'
+        return (
+            f'<path style="fill:var(--quiet);stroke:none" d="M{"L".join(self._pair(corner) for corner in corners)}Z"/>'
+        )
 
     def _words(self, middle: Point, label: _Label) -> str:
         x, y = self._turn(middle)
@@ -215,7 +219,9 @@ def _size(box: Box) -> Point:
     if box.kind == "copy":
         return 8.0, 8.0
     mark = f"{box.mark.word}: {box.mark.detail}" if box.mark else ""
-    wide = max(text_width(_cut(box.title), FONT), text_width(_cut(box.subtitle), SMALL_FONT), text_width(_cut(mark), 11.6))
+    wide = max(
+        text_width(_cut(box.title), FONT), text_width(_cut(box.subtitle), SMALL_FONT), text_width(_cut(mark), 11.6)
+    )
     return max(38.0, wide + 20), 30.0 + (14 if box.subtitle else 0) + (15 if mark else 0)
 
 

@@ -230,7 +230,9 @@ def _kinks(word: str, parts: list[Value]) -> list[str]:
         else:
             tie = any(bool((a == b).any()) for i, a in enumerate(tensors) for b in tensors[:i])
         if tie:
-            return ["has a kink where its arguments are equal, so it is not differentiable there; they share the gradient."]
+            return [
+                "has a kink where its arguments are equal, so it is not differentiable there; they share the gradient."
+            ]
     if word == "norm" and not bool(tensors[0].any()):
         return ["has a kink at the zero vector, so it is not differentiable there; the slope taken is 0."]
     return []
@@ -283,5 +285,9 @@ def _described(tensor: Tensor) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, Tensor):
         value = value.detach()
-        return f"{float(value):g}" if value.numel() == 1 else f"[{', '.join(f'{float(x):g}' for x in value.flatten()[:6])}]"
+        return (
+            f"{float(value):g}"
+            if value.numel() == 1
+            else f"[{', '.join(f'{float(x):g}' for x in value.flatten()[:6])}]"
+        )
     return f"{value:g}" if isinstance(value, float) else "unknown"

@@ -122,12 +122,19 @@ def diagnose(graph: Graph) -> Verdict:
     path = _path(graph)
     weighted = [station for station in path if _weights(station.operation)]
     if len(weighted) < 2:
-        return Verdict("healthy", 1.0, tuple(path), ("The graph has fewer than two layers, so no gradient can be lost between them.",))
+        return Verdict(
+            "healthy",
+            1.0,
+            tuple(path),
+            ("The graph has fewer than two layers, so no gradient can be lost between them.",),
+        )
     last, first = _received(weighted[0]), _received(weighted[-1])
     between = path[path.index(weighted[0]) : path.index(weighted[-1])]
     factor = first / last if last else 0.0
     layers = f"from the last layer, {weighted[0].name}, to the first, {weighted[-1].name}, over {len(weighted)} layers"
-    change = f"On the main path back, {layers}, the gradient's norm goes from {number(_two(last))} to {number(_two(first))}"
+    change = (
+        f"On the main path back, {layers}, the gradient's norm goes from {number(_two(last))} to {number(_two(first))}"
+    )
     if factor and 1 / PATH <= factor <= PATH:
         healthy = f"{change} (× {number(_two(factor))}): it survives, the graph is healthy."
         return Verdict("healthy", factor, tuple(path), (healthy, *_aside(graph, path)))
@@ -219,7 +226,9 @@ def _aside(graph: Graph, path: list[Station]) -> list[str]:
         return []
     names = list(dict.fromkeys(place_name(graph, step) for step in reversed(starved)))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"Beside it, {len(names)} layers in side branches get less than a thousandth of it: {', '.join(names[:3])}{more}."]
+    return [
+        f"Beside it, {len(names)} layers in side branches get less than a thousandth of it: {', '.join(names[:3])}{more}."
+    ]
 
 
 def _received(station: Station) -> float:

@@ -172,5 +172,8 @@ _GROUPS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset("conv1d conv2d conv3d".split()), "multiply swaps: correlates it with the kernel, and with the input"),
     (frozenset("dropout dropout2d drop_path alpha_dropout bernoulli".split()), "gates at random"),
     (frozenset("gelu silu elu leaky_relu hardswish hardsigmoid prelu selu mish".split()), "gates softly, by its slope"),
-    (frozenset("scaled_dot_product_attention multi_head_attention_forward".split()), "multiply swaps among queries, keys, values"),
+    (
+        frozenset("scaled_dot_product_attention multi_head_attention_forward".split()),
+        "multiply swaps among queries, keys, values",
+    ),
 )

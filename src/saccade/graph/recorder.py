@@ -18,7 +18,9 @@ from saccade.graph.records import Kind, Operation, Summary, Use, Wire
 VIEWS = frozenset({"T", "mT", "H", "mH", "real", "imag", "data"})
 """Attributes of a tensor that are tensors; all others are questions about it."""
 
-QUESTIONS = frozenset("dim size numel ndimension stride is_contiguous is_floating_point __len__ __format__ __hash__".split())
+QUESTIONS = frozenset(
+    "dim size numel ndimension stride is_contiguous is_floating_point __len__ __format__ __hash__".split()
+)
 """Calls that ask about a tensor and compute nothing with it."""
 
 NAMES = {
@@ -184,7 +186,7 @@ class Recorder(TorchFunctionMode):
     def adopt(self, module: nn.Module) -> None:
         """Learn the names of a module's parts; of a second module that is no part of the first, under its class's name."""
         under = self._stack[-1] if self._stack else ((type(module).__name__,) if self._paths else ())
-        prefix = ".".join((*under, ""))  if under else ""
+        prefix = ".".join((*under, "")) if under else ""
         for name, part in module.named_modules():
             self._paths.setdefault(id(part), (*under, *name.split(".")) if name else under)
         for name, parameter in module.named_parameters():

@@ -197,4 +197,6 @@ def _real(tensor: Tensor) -> Tensor:
         x = x.to_dense()
     if x.is_complex():
         x = x.abs()
-    return x if x.dtype in (torch.float32, torch.float64) else x.to(torch.float64 if x.numel() <= SMALL else torch.float32)
+    return (
+        x if x.dtype in (torch.float32, torch.float64) else x.to(torch.float64 if x.numel() <= SMALL else torch.float32)
+    )

@@ -149,8 +149,10 @@ class _Parser:
         if len({len(row) for row in rows}) > 1:
             lengths = ", ".join(str(len(row)) for row in rows)
             self._refuse(opening, f"The rows have different lengths ({lengths}) in the matrix at")
-        return Node("matrix", "", lines, opening.start, end) if len(rows) > 1 else Node(
-            "row", "", lines[0].parts, opening.start, end
+        return (
+            Node("matrix", "", lines, opening.start, end)
+            if len(rows) > 1
+            else Node("row", "", lines[0].parts, opening.start, end)
         )
 
     def _close(self, opening: _Token, word: str) -> _Token:
@@ -158,7 +160,9 @@ class _Parser:
         if token.word == word:
             return token
         if token.kind == "end":
-            raise GraphError(f'The "{opening.word}" at character {opening.start + 1} of "{self._text}" is never closed.')
+            raise GraphError(
+                f'The "{opening.word}" at character {opening.start + 1} of "{self._text}" is never closed.'
+            )
         if token.kind in ("number", "name") or token.word in ("(", "["):
             self._refuse(token, f'An operator (such as *) is missing before "{token.word}" at')
         self._refuse(token, f'"{word}" is expected instead of "{token.word}" at')

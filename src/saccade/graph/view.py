@@ -227,7 +227,9 @@ def value_text(wire: Wire, *, network: bool) -> list[str]:
     if not network:
         sides = shape(wire.value.shape)
         return [told(wire.value)] + ([sides] if sides else [])
-    return [shape(wire.value.shape) or told(wire.value)] + ([f"sd {number(_short(wire.value.sd))}"] if wire.value.shape else [])
+    return [shape(wire.value.shape) or told(wire.value)] + (
+        [f"sd {number(_short(wire.value.sd))}"] if wire.value.shape else []
+    )
 
 
 def gradient_text(gradient: Summary | None, *, network: bool) -> list[str]:

@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from saccade.report.palette import LIGHT
-from saccade.report.svg import text_width, to_svg
+from saccade.palette import LIGHT, text_width
+from saccade.report.svg import to_svg
 from saccade.report.words import interval, percent, plural, short
 
 # Charts are drawn this wide and scaled by the page: on a phone their letters shrink by a quarter at the most.

@@ -1,4 +1,5 @@
 """The report's colours are those of every picture."""
 
-from saccade.palette import LIGHT as LIGHT
-from saccade.palette import PALETTE as PALETTE
+from saccade.palette import LIGHT, PALETTE
+
+__all__ = ["LIGHT", "PALETTE"]

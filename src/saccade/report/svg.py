@@ -9,8 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.path import Path as Curve
 from matplotlib.transforms import Affine2D, Transform
 
-from saccade.palette import LIGHT
-from saccade.palette import text_width as text_width
+from saccade.palette import LIGHT, text_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
