@@ -35,7 +35,7 @@ def in_place(x: Tensor) -> Tensor:
 
 
 def through_view(x: Tensor) -> Tensor:
-    y = x.exp()
+    y = x * 5
     row = y[0]
     row.mul_(3)
     return (y * x).sum()

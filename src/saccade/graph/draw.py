@@ -1,4 +1,4 @@
-"""A view as a picture: SVG with values and gradients on every line, readable without colour, with words for all of it."""
+"""A view as a picture: SVG with values and gradients on every line, readable without colour, told in words too."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -78,7 +78,7 @@ def marks(graph: Graph) -> dict[Operation, Mark]:
         if output is None or output not in level:
             continue
         received, passed = level[output], _passed(step, level)
-        top = max(top, received)
+        top = max(top, received) if _weights(step) else top
         if received < top / PATH and _weights(step):
             share = f"× {number(_two(received / top))} of what later layers get" if received else "no gradient at all"
             found[step] = Mark("starved", share, math.log10(top / received) if received else ENDLESS)

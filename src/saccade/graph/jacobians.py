@@ -1,4 +1,4 @@
-"""The local gradient of a small operation: it is run again on copies of its inputs, each output entry differentiated."""
+"""The local gradient of a small operation: run again on copies of its inputs, each output entry differentiated."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Rehearsal:
 
     def fill(self, operation: Operation) -> None:
         """Write each small Jacobian ∂output/∂input into the operation's uses."""
-        size = sum(wire.value.values is not None and wire.value.values.numel() or 0 for wire in operation.outputs)
+        size = sum(0 if wire.value.values is None else wire.value.values.numel() for wire in operation.outputs)
         widest = max((copy.numel() for copy in self.copies), default=0)
         if not 0 < size * widest <= ENTRIES or any(wire.value.values is None for wire in operation.outputs):
             return
@@ -66,10 +66,10 @@ class Rehearsal:
                 operation.uses[use].local[place] = torch.stack([row[column] for row in rows])
 
     def _row(self, output: Tensor, entry: int, wanted: list[int]) -> list[Tensor]:
-        chosen = torch.zeros_like(output)
-        chosen.view(-1)[entry] = 1
+        chosen = torch.zeros(output.numel(), dtype=output.dtype)
+        chosen[entry] = 1
         inputs = [self.copies[place] for place in wanted]
-        rows = torch.autograd.grad(output, inputs, chosen, retain_graph=True, allow_unused=True)
+        rows = torch.autograd.grad(output, inputs, chosen.reshape(output.shape), retain_graph=True, allow_unused=True)
         return [(torch.zeros_like(x) if row is None else row).flatten() for row, x in zip(rows, inputs, strict=True)]
 
     def _run(self) -> list[Tensor]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -87,7 +86,7 @@ class Recorder(TorchFunctionMode):
         if fresh and given:
             operation = self._operation(NAMES.get(name, name.strip("_")), wires, fresh)
             operation.arguments = tuple(_arguments(args, kwargs))
-            operation.in_place = name.endswith("_") and not name.endswith("__") or name.startswith("__i")
+            operation.in_place = (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
             if rehearsal is not None:
                 rehearsal.fill(operation)
         for tensor in fresh if not given else ():
@@ -184,7 +183,7 @@ class Recorder(TorchFunctionMode):
             self._stack.pop()
 
     def adopt(self, module: nn.Module) -> None:
-        """Learn the names of a module's parts; of a second module that is no part of the first, under its class's name."""
+        """Learn the names of a module's parts; those of a second module are under its class's name."""
         under = self._stack[-1] if self._stack else ((type(module).__name__,) if self._paths else ())
         prefix = ".".join((*under, "")) if under else ""
         for name, part in module.named_modules():
@@ -204,9 +203,10 @@ def closure_tensors(function: Callable[..., Any]) -> dict[str, Tensor]:
     return {name: value for name, value in {**around.globals, **around.nonlocals}.items() if isinstance(value, Tensor)}
 
 
-def _arrives(wire: Wire) -> Callable[[Tensor], None]:
-    def arrives(gradient: Tensor) -> None:
-        wire.gradient = Summary.of(gradient)
+def _arrives(wire: Wire) -> Callable[[Tensor | None], None]:
+    def arrives(gradient: Tensor | None) -> None:
+        if gradient is not None:  # an output of several that nothing used
+            wire.gradient = Summary.of(gradient)
 
     return arrives
 

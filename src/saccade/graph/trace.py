@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from saccade.errors import GraphError
 from saccade.graph.jacobians import tensors_in
-from saccade.graph.records import Graph, Operation, Summary, Use, Wire
 from saccade.graph.recorder import Edge, Recorder, closure_tensors
+from saccade.graph.records import Graph, Operation, Summary, Use, Wire
 
 
 def trace(

@@ -193,10 +193,8 @@ class _Builder:
         return box.kind == "group" and wire.kind in ("parameter", "constant")
 
     def _leaf(self, wire: Wire) -> Box:
-        if wire.source is None:
-            title = wire.name or wire.kind
-        else:
-            title = ".".join(wire.source.module) or mention(wire)
+        outside = ".".join(wire.source.module) or mention(wire) if wire.source is not None else ""
+        title = outside or wire.name or wire.kind
         box = Box("leaf", title, "" if wire.source is None else "from outside", statistics(wire.value))
         self._boxes.append(box)
         return box
