@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,16 +32,29 @@ PLAIN = Path("graph.html")
 SUFFIXES = (".html", ".svg")
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """The network to draw instead of an expression, and what goes into it."""
+
+    model: str | None = None
+    """A network: a name of `saccade models`, or FILE.py:NAME of your own, which is run."""
+    image: Path | None = None
+    """An image that goes into the network, with mirrored and shifted copies of it; noise where none is given."""
+    size: int | None = None
+    """The side of the images in pixels: 224, or 32 for saccade's own networks and yours."""
+    classes: int = 10
+    """How many classes the network tells apart; an image's label is its number in the batch, counted around."""
+    batch_size: int = 8
+    """How many images go through at once."""
+    seed: int = 0
+    """The seed of the network's weights and of noise."""
+
+
 def graph(
     *words: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    model: str | None = None,
-    image: Path | None = None,
-    size: int | None = None,
-    classes: int = 10,
-    batch_size: int = 8,
+    network: Annotated[NetworkOptions, Parameter(name="*")] = NetworkOptions(),  # noqa: B008 (frozen)
     unfold: Annotated[tuple[str, ...], Parameter(consume_multiple=(1, None), negative=())] = (),
     out: Path | None = None,
-    seed: int = 0,
     json: Json = False,
 ) -> None:
     """Show the values and gradients that flow through an expression or a network, and draw them.
@@ -51,26 +65,15 @@ def graph(
         An expression and values for its names, as "(x+y)*z" x=-2 y=5 z=-4. It has + - * / ** @, numbers,
         vectors and matrices as [1,2;3,4], and exp log sqrt sin cos tanh sigmoid relu max min abs sum mean
         matmul norm.
-    model
-        A network instead: a name of `saccade models`, or FILE.py:NAME of your own, which is run.
-    image
-        An image that goes into the network, with mirrored and shifted copies of it; noise where none is given.
-    size
-        The side of the network's images in pixels: 224, or 32 for saccade's own networks and yours.
-    classes
-        How many classes the network tells apart; an image's label is its number in the batch, counted around.
-    batch_size
-        How many images go through at once.
     unfold
         Modules or sub-expressions to draw unfolded in an SVG, such as layer2, or all; a page unfolds by clicks.
     out
         Where the picture goes, a .html or .svg; graph.html by default.
-    seed
-        The seed of the network's weights and of noise.
     """
+    model = network.model
     expression, values = _words(words, model)
     target = _target(out)
-    if min(classes, batch_size, size or 1) < 1:
+    if min(network.classes, network.batch_size, network.size or 1) < 1:
         raise SettingError("--classes, --batch-size and --size must be at least 1.")
     with working():
         from saccade.events import stage
@@ -83,7 +86,14 @@ def graph(
             else:
                 from saccade.cli.networks import trace_network
 
-                found = trace_network(model, image, size=size, classes=classes, batch_size=batch_size, seed=seed)
+                found = trace_network(
+                    model,
+                    network.image,
+                    size=network.size,
+                    classes=network.classes,
+                    batch_size=network.batch_size,
+                    seed=network.seed,
+                )
                 verdict, title = diagnose(found), model
             _check_unfold(found, unfold)
             drawn = picture(found, unfold=unfold) if target.suffix == ".svg" else page(found, title, verdict)

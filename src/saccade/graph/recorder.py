@@ -90,7 +90,7 @@ class Recorder(TorchFunctionMode):
             if rehearsal is not None:
                 rehearsal.fill(operation)
         for tensor in fresh if not given else ():
-            self._leaf(tensor, "constant", name)
+            self._new(tensor, "constant", name)
         return result
 
     def name(self, tensor: Tensor, kind: Kind, name: str) -> None:
@@ -104,10 +104,10 @@ class Recorder(TorchFunctionMode):
         before = self._known.get(id(tensor))
         old = [before[3]] if before is not None else []
         if tensor.grad_fn is None:
-            return self._changed("write", old, tensor) if old else self._leaf(tensor, *self._kind(tensor))
+            return self._changed("write", old, tensor) if old else self._new(tensor, *self._kind(tensor))
         below = list(self._below(tensor.grad_fn))
         if not old and not below:
-            return self._leaf(tensor, *self._kind(tensor))
+            return self._new(tensor, *self._kind(tensor))
         through_view = old and before is not None and before[2] == tensor.requires_grad
         name = "write" if through_view else tensor.grad_fn.name().removesuffix("Backward").removesuffix("Backward0")
         return self._changed(name, list(dict.fromkeys([*(old if through_view else ()), *below])) or old, tensor)
@@ -140,24 +140,18 @@ class Recorder(TorchFunctionMode):
             operation.outputs.append(wire)
         return operation
 
-    def _leaf(self, tensor: Tensor, kind: Kind, name: str) -> Wire:
-        return self._new(tensor, kind, name)
-
     def _new(self, tensor: Tensor, kind: Kind, name: str) -> Wire:
         wire = Wire(len(self.wires), kind, name, tensor.dtype, Summary.of(tensor), tensor.requires_grad)
         self.wires.append(wire)
         self._known[id(tensor)] = (tensor, _version(tensor), tensor.requires_grad, wire)
         if tensor.requires_grad:
             edge = get_gradient_edge(tensor)
-            self.edges[wire] = self._by_edge_key(edge.node, edge.output_nr, wire)
+            self.edges[wire] = edge.node, edge.output_nr
+            self._by_edge[self.edges[wire]] = wire
             if wire.kind != "value":
                 self.tensors[wire] = tensor
             self.hooks.append(tensor.register_hook(_arrives(wire)))
         return wire
-
-    def _by_edge_key(self, node: Any, place: int, wire: Wire) -> Edge:
-        self._by_edge[node, place] = wire
-        return node, place
 
     def _is_known(self, tensor: Tensor) -> bool:
         known = self._known.get(id(tensor))
