@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from saccade.cli.app import main
 from tests.cli.conftest import draw
-from tests.cli.test_wrong_use import assert_refused
 from tests.conftest import Saccade
 
 NETWORK = """
@@ -24,19 +24,28 @@ def test_an_expression(tmp_path: Path, saccade: Saccade) -> None:
     assert "#1 = x + y" in done.stdout
     assert "holds on 4 edges" in done.stdout
     assert "made by saccade graph" in (tmp_path / "graph.html").read_text(encoding="utf-8")[:500]
-    done = saccade("graph", "-x*y", "x=1", "y=2", "--json", cwd=tmp_path)  # the older picture is replaced
-    value = json.loads(done.stdout)
+
+
+def test_json_and_an_older_picture_is_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["graph", "-x*y", "x=1", "y=2", "--json"]) == 0
+        value = json.loads(capsys.readouterr().out)
     assert value["inputs"]["x"]["gradient"]["values"] == -2.0
     assert [step["operation"] for step in value["steps"]] == ["neg", "mul"]
 
 
-def test_a_network_of_ones_own_with_an_image(tmp_path: Path, saccade: Saccade) -> None:
+def test_a_network_of_ones_own_with_an_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NETWORK, encoding="utf-8")
     draw(tmp_path / "photo.png", (90, 140, 220), 0)
     options = ["--image", "photo.png", "--size", "8", "--out", "net.svg", "--json"]
-    done = saccade("graph", "--model", "net.py:network", *options, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    value = json.loads(done.stdout)
+    assert main(["graph", "--model", "net.py:network", *options]) == 0
+    value = json.loads(capsys.readouterr().out)
     assert value["verdict"]["state"] == "healthy"
     assert "1 (Linear)" in value["verdict"]["sentences"][0]
     assert (tmp_path / "net.svg").read_text(encoding="utf-8").startswith("<?xml")
@@ -51,6 +60,7 @@ def test_a_network_of_ones_own_with_an_image(tmp_path: Path, saccade: Saccade) -
         (["graph", "x", "x=1", "x=2"], ['"x" has two values, 1 and 2']),
         (["graph", "x", "--model", "mlp"], ["not both"]),
         (["graph", "(x", "x=1"], ["character 1"]),
+        (["graph", "x+*y", "x=1"], ['before "*" at character 3']),
         (["graph", "x", "x=1", "--out", "a.png"], ["must end in .html or .svg"]),
         (["graph", "x", "x=1", "--out", "no/a.svg"], ["there is no such folder"]),
         (["graph", "x", "x=1", "--out", "mine.svg"], ["is no picture of `saccade graph`"]),
@@ -68,8 +78,6 @@ def test_wrong_use(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str],
     words: list[str],
 ) -> None:  # fmt: skip
-    from saccade.cli.app import main
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.svg").write_text("<svg/>", encoding="utf-8")
     (tmp_path / "net.py").write_text(NETWORK, encoding="utf-8")
@@ -79,7 +87,3 @@ def test_wrong_use(
     for word in words:
         assert word in said.err.strip().splitlines()[-1]
     assert not list(tmp_path.glob("graph.*"))
-
-
-def test_refused_as_a_whole_command(tmp_path: Path, saccade: Saccade) -> None:
-    assert_refused(saccade("graph", "x+*y", "x=1", cwd=tmp_path), 'before "*" at character 3')

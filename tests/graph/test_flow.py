@@ -89,7 +89,8 @@ def test_one_step_that_loses_much_is_marked_and_an_average_is_not() -> None:
             return scores
 
     torch.manual_seed(0)
-    graph = trace(lambda x: Narrow()(x).square().sum(), torch.randn(2, 3, 50, 50, requires_grad=True))
+    model = Narrow()
+    graph = trace(lambda x: model(x).square().sum(), torch.randn(2, 3, 50, 50, requires_grad=True))
     found = {step.name: mark.word for step, mark in marks(graph).items()}
     assert found["mul"] == "vanishes"
     assert "mean" not in found
@@ -102,12 +103,36 @@ def test_a_residual_network_is_healthy_and_its_starved_branches_are_named() -> N
             self.inner, self.scale = nn.Linear(64, 64), nn.Parameter(torch.full((64,), 1e-6))
 
         def forward(self, x: Tensor) -> Tensor:
-            return x + self.inner(x) * self.scale
+            branch: Tensor = self.inner(x) * self.scale.reshape(1, -1)
+            return x + branch
 
     model = nn.Sequential(nn.Linear(64, 64), Block(), Block(), nn.Linear(64, 10))
     verdict = diagnose(traced(model))
     assert verdict.state == "healthy"
-    assert "2 layers in side branches get less than a thousandth of it: 1.inner, 2.inner" in verdict.sentences[1]
+    assert "2 layers in side branches (1.inner, 2.inner) get less than a thousandth of it" in verdict.sentences[1]
+    assert "closed by a scale of about zero, at 2 places in all (1 (Block), 2 (Block))" in verdict.sentences[2]
+
+
+def test_a_closed_branch_is_no_fault_and_a_constant_that_the_next_layer_makes_up_for_neither() -> None:
+    class Branch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm = nn.Linear(32, 32, bias=False), nn.BatchNorm1d(32)
+            self.last = nn.Linear(32, 10)
+            nn.init.zeros_(self.norm.weight)
+            with torch.no_grad():
+                self.last.weight *= 100
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores: Tensor = self.last(x + self.norm(self.first(x))) / 100
+            return scores
+
+    graph = traced(nn.Sequential(nn.Linear(64, 32), Branch()))
+    verdict = diagnose(graph)
+    assert verdict.state == "healthy"
+    assert "1 layer in side branches (1.first) gets no gradient" in verdict.sentences[1]
+    assert "at 1 place in all (1.norm)" in verdict.sentences[2]
+    assert marks(graph) == {}
 
 
 def test_a_graph_of_one_layer_has_nothing_to_lose() -> None:

@@ -3,6 +3,7 @@
 import random
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Hashable
 
 import numpy as np
 import pytest
@@ -27,7 +28,9 @@ def test_links_go_forward_and_boxes_do_not_overlap() -> None:
     rng = random.Random(0)
     for _ in range(20):
         count = rng.randint(2, 14)
-        sizes = {key: (rng.uniform(5, 40), rng.uniform(5, 40)) for key in range(count)}
+        sizes: dict[Hashable, tuple[float, float]] = {
+            key: (rng.uniform(5, 40), rng.uniform(5, 40)) for key in range(count)
+        }
         links = [(a, b) for a in range(count) for b in range(a + 1, count) if rng.random() < 0.3]
         layout = layered(sizes, links, gap=4, step=6)
         for a, b in links:
@@ -92,7 +95,8 @@ def network() -> Graph:
             self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x + self.norm(self.conv(x)).relu()
+            branch: torch.Tensor = self.norm(self.conv(x)).relu()
+            return x + branch
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(Block(), Block()), nn.Flatten(), nn.Linear(256, 2))

@@ -20,9 +20,10 @@ class Square(torch.autograd.Function):
         return x * x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return 2 * x * gradient
+        product: Tensor = 2 * x * gradient
+        return product
 
 
 def in_place(x: Tensor) -> Tensor:
@@ -50,7 +51,8 @@ def several_outputs(x: Tensor) -> Tensor:
 def control_flow(x: Tensor) -> Tensor:
     for _ in range(3):
         x = x * 2 if x.sum() < 10 else x + 1
-    return x.norm()
+    norm: Tensor = torch.linalg.vector_norm(x)
+    return norm
 
 
 def without_gradient(x: Tensor) -> Tensor:
@@ -60,7 +62,8 @@ def without_gradient(x: Tensor) -> Tensor:
 
 
 def custom(x: Tensor) -> Tensor:
-    return (Square.apply(x) * x).sum()
+    square: Tensor = Square.apply(x)
+    return (square * x).sum()
 
 
 def shared(x: Tensor) -> Tensor:
@@ -136,7 +139,7 @@ def test_the_summary_of_a_large_tensor() -> None:
     assert summary.shape == (40, 50)
     assert summary.sd == pytest.approx(x.double().numpy().std(), rel=1e-6)
     assert summary.norm == pytest.approx(float(x.double().norm()), rel=1e-6)
-    assert (summary.low, summary.high) == (x.min(), x.max())
+    assert (summary.low, summary.high) == (float(x.min()), float(x.max()))
     assert Summary.of(torch.zeros(100).index_fill(0, torch.arange(25), 1)).zeros == 0.75
     assert Summary.of(torch.zeros(0)).norm == 0
 
@@ -195,7 +198,7 @@ NETWORKS = ["resnet18", "mobilenetv3_small_100", "convnext_tiny", "vit_tiny_patc
 def test_networks_of_timm_have_the_same_gradients_to_the_bit(name: str) -> None:
     import timm
 
-    side = {"img_size": 32} if name.startswith("vit") else {}
+    side: dict[str, Any] = {"img_size": 32} if name.startswith("vit") else {}
     torch.manual_seed(0)
     network, x = timm.create_model(name, num_classes=3, **side), torch.randn(2, 3, 32, 32, requires_grad=True)
     state = {key: value.clone() for key, value in network.state_dict().items()}
@@ -204,12 +207,13 @@ def test_networks_of_timm_have_the_same_gradients_to_the_bit(name: str) -> None:
         return F.cross_entropy(network(x), torch.tensor([0, 2]))
 
     torch.manual_seed(1)
-    loss(x).backward()  # type: ignore[no-untyped-call]
+    loss(x).backward()
     buffers = {key: value.clone() for key, value in network.named_buffers()}
     network.load_state_dict(state)
     torch.manual_seed(1)
     graph = trace(loss, x)
     for key, parameter in network.named_parameters():
+        assert parameter.grad is not None
         assert torch.equal(graph.gradients[key], parameter.grad), key
     for key, value in network.named_buffers():
         assert torch.equal(value, buffers[key]), key

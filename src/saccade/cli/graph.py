@@ -52,7 +52,7 @@ class NetworkOptions:
 
 def graph(
     *words: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    network: Annotated[NetworkOptions, Parameter(name="*")] = NetworkOptions(),  # noqa: B008 (frozen)
+    network: Annotated[NetworkOptions, Parameter(name="*")] = NetworkOptions(),
     unfold: Annotated[tuple[str, ...], Parameter(consume_multiple=(1, None), negative=())] = (),
     out: Path | None = None,
     json: Json = False,
@@ -180,7 +180,12 @@ def _text(found: "Graph", verdict: "Verdict | None", title: str, target: Path) -
                     printable(leaf.name), Text(told(leaf.value), "blue"), Text(told(leaf.gradient), "yellow"), "", ""
                 )
     for row in _by_module(found) if network else rows(found):
-        cells = [row["step"], Text(row["value"], "blue"), Text(row["gradient"], "yellow"), row["role"]]
+        cells: list[str | Text] = [
+            row["step"],
+            Text(row["value"], "blue"),
+            Text(row["gradient"], "yellow"),
+            row["role"],
+        ]
         table.add_row(*cells, *(() if network else (row["back"],)))
     with console.capture() as capture:
         console.print(table)

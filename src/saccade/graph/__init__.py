@@ -7,5 +7,6 @@ from saccade.graph.records import Graph, Operation, Summary, Use, Wire
 from saccade.graph.trace import trace
 
 __all__ = [
-    "Graph", "Operation", "Summary", "Use", "Verdict", "Wire", "diagnose", "page", "picture", "trace", "trace_expression",
+    "Graph", "Operation", "Summary", "Use", "Verdict", "Wire", "diagnose", "page", "picture", "trace",
+    "trace_expression",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from saccade.graph.layout import Layout, layered
 from saccade.graph.view import Arrow, Box, View, gradient_text, value_text
@@ -48,14 +49,15 @@ def svg(view: View, description: str, *, down: bool, network: bool) -> str:
     links: list[tuple[object, object]] = []
     for place, arrow in enumerate(view.arrows):
         links += [(arrow.source, place), (place, arrow.target)]
-    layout = layered(sizes, links, gap=14.0, step=12.0 if down else 14.0)
+    layout = layered(sizes, links, gap=14.0, step=12.0 if down else 20.0)
     painter = _Painter(view, layout, sizes, down)
     parts = [*painter.frames(), *painter.lines(labels), *painter.boxes()]
     width, height = painter.extent()
+    said = escape(description)
     return (
-        f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" '
-        f'height="{_n(height)}" role="img" aria-label="{escape(description)}"><title>{escape(view.title or "graph")}</title>'
-        f"<desc>{escape(description)}</desc>{''.join(parts)}</svg>"
+        f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" '
+        f'width="{_n(width)}" height="{_n(height)}" role="img" aria-label="{said}">'
+        f"<title>{escape(view.title or 'graph')}</title><desc>{said}</desc>{''.join(parts)}</svg>"
     )
 
 
@@ -81,7 +83,8 @@ def style() -> str:
         ".graph .marked{stroke:var(--wrong);stroke-width:2.4;stroke-dasharray:5 3}"
         ".graph .m{font-size:11px;fill:var(--wrong);font-weight:600}"
         ".graph path{fill:none;stroke:var(--quiet);stroke-width:1.3}.graph .none{stroke-dasharray:2 4}"
-        ".graph .frame{fill:none;stroke:var(--line);stroke-width:1.5}.graph .f{font-size:11px;fill:var(--quiet);text-anchor:start}"
+        ".graph .frame{fill:none;stroke:var(--line);stroke-width:1.5}"
+        ".graph .f{font-size:11px;fill:var(--quiet);text-anchor:start}"
         ".graph [data-open]{cursor:pointer}.graph [data-open]:hover .b,.graph [data-open]:focus .b{stroke:var(--right)}"
         ".graph .chosen .b{stroke:var(--right);stroke-width:3}"
     )
@@ -116,7 +119,8 @@ class _Painter:
             bottom = max(y + h / 2 for (_, y), (_, h) in corners) + 9
             parts.append(
                 f'<rect class="frame" x="{_n(left)}" y="{_n(top)}" width="{_n(right - left)}" '
-                f'height="{_n(bottom - top)}" rx="10"/><text class="f" x="{_n(left + 8)}" y="{_n(top + 13)}">{escape(name)}</text>'
+                f'height="{_n(bottom - top)}" rx="10"/>'
+                f'<text class="f" x="{_n(left + 8)}" y="{_n(top + 13)}">{escape(name)}</text>'
             )
         return parts
 
@@ -137,7 +141,7 @@ class _Painter:
     def _curve(self, points: list[Point]) -> str:
         """Return a smooth way through points (along, across) that leaves and arrives along the flow."""
         text = "M" + self._pair(points[0])
-        for (a, b), (c, d) in zip(points, points[1:], strict=False):
+        for (a, b), (c, d) in pairwise(points):
             bend = (c - a) / 2
             straight = abs(b - d) < 0.5
             text += (

@@ -169,8 +169,8 @@ class _Evaluation:
         inner = right.shape[-2] if right.dim() > 1 else right.shape[0] if right.dim() else None
         if not left.dim() or left.shape[-1] != inner:
             raise GraphError(
-                f"A matrix product needs as many columns on the left as rows on the right, but {_described(left)} meets "
-                f"{_described(right)}, {self._at(node)}."
+                "A matrix product needs as many columns on the left as rows on the right, "
+                f"but {_described(left)} meets {_described(right)}, {self._at(node)}."
             )
         return torch.matmul(left, right)
 

@@ -8,10 +8,10 @@ from saccade.graph.patterns import AVERAGES
 from saccade.graph.records import Graph, Operation, Summary, Use, Wire
 from saccade.graph.words import number
 
-STEP = 10.0
-"""An operation that changes the gradient's norm by more than this factor is marked."""
 PATH = 1000.0
 """A gradient that changes by more than this factor from the result to the first layer is lost, or explodes."""
+STEP = math.sqrt(PATH)
+"""An operation that changes the gradient's norm by more than this factor is marked: two of them would lose it."""
 
 ENDLESS = 99.0
 """The strength of a mark where nothing at all arrives."""
@@ -42,7 +42,10 @@ class Station:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`healthy`, or `vanishes`, `explodes` or `blocked`; `path` leads from the result back; `sentences` say it in words."""
+    """What becomes of the gradient: `state` is healthy, vanishes, explodes or blocked, said in `sentences`.
+
+    `path` leads from the result back.
+    """
 
     state: str
     factor: float
@@ -61,44 +64,68 @@ def levels(graph: Graph) -> dict[Wire, float]:
         if wire.gradient is None:
             continue
         use = _strongest(graph.uses_of(wire))
-        spread[wire] = 1.0 if use is None else _spread(use) * spread.get(_main(use.operation), 1.0)
+        after = _main(use.operation) if use is not None else None
+        spread[wire] = _spread(use) * (spread.get(after, 1.0) if after is not None else 1.0) if use is not None else 1.0
         found[wire] = wire.gradient.norm * spread[wire]
     return found
 
 
 def marks(graph: Graph) -> dict[Operation, Mark]:
-    """Return a mark for each operation that loses or blows up the gradient, or gets next to none of it.
+    """Return a mark for each operation on the main path that loses or blows up the gradient, or gets next to none.
 
-    An operation is compared with what comes back to it, so that a mark stands where the loss happens.
+    An operation is compared with what comes back to it, so that a mark stands where the loss happens, and
+    with its neighbours, so that none stands where the next operation makes up for it. What is beside the
+    main path is no fault, for the gradient goes past it: `diagnose` tells of it in words.
     """
+    main = main_path(graph)
+    return {step: mark for step, mark in _suspects(graph).items() if step in main}
+
+
+def _suspects(graph: Graph) -> dict[Operation, Mark]:
+    """Return the marks of all operations, on whatever path they are."""
     level, top = levels(graph), 0.0
+    factors = _factors(graph, level)
     found: dict[Operation, Mark] = {}
     for step in reversed(graph.steps):
         output = _main(step)
         if output is None or output not in level:
             continue
-        received, passed = level[output], _passed(step, level)
+        received = level[output]
         top = max(top, received) if _weights(step) else top
         if received < top / PATH and _weights(step):
             share = f"× {number(_two(received / top))} of what later layers get" if received else "no gradient at all"
             found[step] = Mark("starved", share, math.log10(top / received) if received else ENDLESS)
-        if passed is None or not received:
-            continue
-        factor = passed / received
-        if not 1 / STEP <= factor <= STEP:
+        factor = factors.get(step, 1.0)
+        if not _steady(factor) and not any(_steady(factor * factors.get(near, 0.0)) for near in _beside(graph, step)):
             word = "vanishes" if factor < 1 else "explodes"
             strength = abs(math.log10(factor)) if factor else ENDLESS
             found[step] = Mark(word, f"gradient × {number(_two(factor))} here", strength)
     return found
 
 
-def mark_of(steps: list[Operation], found: dict[Operation, Mark], main: frozenset[Operation]) -> Mark | None:
-    """Return the mark of operations taken together: the strongest on the main path, or what all layers there share."""
-    own = [found[step] for step in steps if step in found]
-    layers = [step for step in steps if _weights(step)]
-    if len(steps) > 1 and not (layers and all(step in found for step in layers)):
-        own = [found[step] for step in steps if step in found and step in main]
-    return max(own, key=lambda mark: mark.strength, default=None)
+def _factors(graph: Graph, level: dict[Wire, float]) -> dict[Operation, float]:
+    """Return by what each operation multiplies the gradient's level on its way back."""
+    found: dict[Operation, float] = {}
+    for step in graph.steps:
+        output, passed = _main(step), _passed(step, level)
+        if output is not None and passed is not None and level.get(output):
+            found[step] = passed / level[output]
+    return found
+
+
+def _steady(factor: float) -> bool:
+    return 1 / STEP <= factor <= STEP
+
+
+def _beside(graph: Graph, step: Operation) -> list[Operation]:
+    """Return the operations that make what a step takes, and those that take what it makes."""
+    makers = [use.wire.source for use in step.uses if use.wire.source is not None]
+    return makers + [use.operation for output in step.outputs for use in graph.uses_of(output)]
+
+
+def mark_of(steps: list[Operation], found: dict[Operation, Mark]) -> Mark | None:
+    """Return the strongest mark of operations taken together."""
+    return max((found[step] for step in steps if step in found), key=lambda mark: mark.strength, default=None)
 
 
 def main_path(graph: Graph) -> frozenset[Operation]:
@@ -107,7 +134,7 @@ def main_path(graph: Graph) -> frozenset[Operation]:
 
 
 def place_name(graph: Graph, step: Operation) -> str:
-    """Return where an operation is, as a reader would look for it: its module, with the class where that is a number."""
+    """Return where an operation is, as a reader would look for it: its module, with its class if a number."""
     if not step.module:
         return f"#{step.number + 1} {step.name}"
     path = ".".join(step.module)
@@ -140,8 +167,8 @@ def diagnose(graph: Graph) -> Verdict:
         return Verdict("healthy", factor, tuple(path), (healthy, *_aside(graph, path)))
     if not factor:
         where = next((s for s in path if not s.level), path[-1])
-        told = (f"{change}: it stops at {where.name} ({where.operation.name}), nothing reaches what lies before it.",)
-        return Verdict("blocked", 0.0, tuple(path), told)
+        stops = f"{change}: it stops at {where.name} ({where.operation.name}), nothing reaches what lies before it."
+        return Verdict("blocked", 0.0, tuple(path), (stops,))
     state = "vanishes" if factor < 1 else "explodes"
     told = (f"{change} (× {number(_two(factor))}): it {state}.", _where(weighted, state), _blame(between, factor))
     return Verdict(state, factor, tuple(path), told)
@@ -184,8 +211,15 @@ def _flows(step: Operation, output: Wire, level: dict[Wire, float]) -> list[tupl
     """Return the edges into an operation that are no parameters', each with the level of what it passes back."""
     norm = _norm(output.gradient)
     ratio = level[output] / norm if norm else 1.0
-    taken = [use for use in step.uses if use.wire.kind != "parameter" and use.gradient is not None]
+    taken = [use for use in step.uses if use.gradient is not None and not _learned(use.wire)]
     return [(use, _norm(use.gradient) * _spread(use) * ratio) for use in taken]
+
+
+def _learned(wire: Wire) -> bool:
+    """Return whether a wire is a parameter, be it reshaped: what flows into it goes no further back."""
+    while wire.source is not None and len(wire.source.uses) == 1:
+        wire = wire.source.uses[0].wire
+    return wire.kind == "parameter"
 
 
 def _where(weighted: list[Station], state: str) -> str:
@@ -219,16 +253,39 @@ def _blame(between: list[Station], factor: float) -> str:
 
 
 def _aside(graph: Graph, path: list[Station]) -> list[str]:
-    """Name side branches that get next to nothing, though the main path is healthy."""
-    on_path = {station.operation for station in path}
-    starved = [step for step, mark in marks(graph).items() if mark.word == "starved" and step not in on_path]
+    """Name side branches that get next to nothing, though the main path is healthy, and why."""
+    beside = {step: mark for step, mark in _suspects(graph).items() if step not in {s.operation for s in path}}
+    starved = [step for step, mark in beside.items() if mark.word == "starved"]
     if not starved:
         return []
-    names = list(dict.fromkeys(place_name(graph, step) for step in reversed(starved)))
+    nothing = all(beside[step].strength == ENDLESS for step in starved)
+    least = "no gradient" if nothing else "less than a thousandth of it"
+    layers = _counted(graph, starved, "layer", "in side branches")
+    told = f"Beside it, {layers} {'gets' if len(starved) == 1 else 'get'} {least}; other branches carry it past them."
+    closed = [step for step, mark in beside.items() if mark.word == "vanishes" and _scale(step) < 1 / PATH]
+    if not closed:
+        return [told]
+    why = (
+        f"The side branches are closed by a scale of about zero, at {_counted(graph, closed, 'place', 'in all')}; "
+        "many residual networks start so, and the branches open as the scales are learned."
+    )
+    return [told, why]
+
+
+def _counted(graph: Graph, steps: list[Operation], what: str, where: str) -> str:
+    """Return how many places there are and the first three of them, in the order in which they ran."""
+    names = list(dict.fromkeys(place_name(graph, step) for step in reversed(steps)))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [
-        f"Beside it, {len(names)} layers in side branches get less than a thousandth of it: {', '.join(names[:3])}{more}."
-    ]
+    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} {where} ({', '.join(names[:3])}{more})"
+
+
+def _scale(step: Operation) -> float:
+    """Return the largest entry of what an operation scales by, a parameter or a factor; infinity without such."""
+    if _weights(step):
+        return math.inf
+    scales = [use.wire.value for use in step.uses if step.name == "mul" or use.wire.kind == "parameter"]
+    largest = [max(abs(scale.low), abs(scale.high)) for scale in scales]
+    return min(largest) if step.name == "mul" and largest else next(iter(largest), math.inf)
 
 
 def _received(station: Station) -> float:

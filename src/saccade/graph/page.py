@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from saccade.graph.draw import MARKER, describe, standalone, style, svg
-from saccade.graph.flow import Verdict, main_path, mark_of, marks
+from saccade.graph.flow import Verdict, mark_of, marks
 from saccade.graph.patterns import copies, role, symbol
 from saccade.graph.records import Graph, Operation, upstream_times_local
 from saccade.graph.view import Group, Path, groups, tree, view
@@ -57,11 +57,12 @@ def is_network(graph: Graph) -> bool:
 
 
 def verified(graph: Graph) -> str:
-    """Return in one sentence how well upstream × local = downstream holds."""
+    """Return in one sentence how well upstream × local = downstream holds; of a network, nothing is small enough."""
     seen = graph.verified
-    if not seen.edges:
+    if not seen.edges or graph.modules:
         return ""
-    return f"Upstream × local = downstream holds on {seen.edges} edges (largest relative error {number(seen.worst)})."
+    edges = "1 edge" if seen.edges == 1 else f"{seen.edges} edges"
+    return f"Upstream × local = downstream holds on {edges} (largest relative error {number(seen.worst)})."
 
 
 def rows(graph: Graph) -> Iterator[dict[str, str]]:
@@ -124,12 +125,12 @@ def _shape(sides: tuple[int, ...]) -> str:
 
 def network_rows(graph: Graph) -> list[dict[str, str]]:
     """Return the outermost groups of a network as rows in words: shapes, spread, gradients, what is marked."""
-    found, main = marks(graph), main_path(graph)
+    found = marks(graph)
     table = []
     for item in tree(graph).items:
         steps = item.steps if isinstance(item, Group) else [item]
         output = next(wire for step in reversed(steps) for wire in step.outputs)
-        worst = mark_of(steps, found, main)
+        worst = mark_of(steps, found)
         table.append(
             {
                 "step": _named(graph, item) if isinstance(item, Group) else formula(item),

@@ -1,6 +1,7 @@
 """Patterns in gradient flow (lecture 4): what each operation does with the gradient that comes back to it."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from saccade.graph.records import Graph, Operation, Use
 from saccade.graph.words import mention, number
@@ -8,7 +9,8 @@ from saccade.graph.words import mention, number
 SYMBOLS = {
     "add": "+", "sub": "−", "rsub": "−", "mul": "×", "div": "÷", "rdiv": "÷", "pow": "^", "rpow": "^", "matmul": "@",
     "neg": "× −1", "write": "write", "index": "[ ]", "maximum": "max", "minimum": "min", "vector_norm": "norm",
-    "linalg_vector_norm": "norm", "scaled_dot_product_attention": "attention", "multi_head_attention_forward": "attention",
+    "linalg_vector_norm": "norm", "scaled_dot_product_attention": "attention",
+    "multi_head_attention_forward": "attention",
 }  # fmt: skip
 """How an operation is written in a picture, where that is not its name."""
 
@@ -21,8 +23,8 @@ CHAINS: dict[str, tuple[tuple[str, str], ...]] = {
 """Sub-expressions that are one function: operations in a row, each with its constant."""
 
 _MOVES = frozenset(
-    "view reshape flatten unflatten permute transpose t T mT squeeze unsqueeze contiguous movedim swapaxes clone to float "
-    "double channels_last flip roll pixel_shuffle view_as reshape_as type_as".split()
+    "view reshape flatten unflatten permute transpose t T mT squeeze unsqueeze contiguous movedim swapaxes clone to "
+    "float double channels_last flip roll pixel_shuffle view_as reshape_as type_as".split()
 )
 _JOINS = frozenset("cat stack concat concatenate hstack vstack".split())
 _PICKS = frozenset("index split chunk unbind select narrow gather index_select getitem tensor_split slice take".split())
@@ -31,12 +33,16 @@ AVERAGES = frozenset("mean avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_av
 
 _NORMS = frozenset("batch_norm layer_norm group_norm instance_norm rms_norm".split())
 _LOCAL = {
-    "exp": "scales by its own output", "log": "divides by its input", "rdiv": "scales by −1/x²", "sqrt": "scales by 1/(2√x)",
-    "sigmoid": "scales by σ(1 − σ), at most 1/4", "tanh": "scales by 1 − tanh², at most 1", "sin": "scales by the cosine",
+    "exp": "scales by its own output", "log": "divides by its input", "rdiv": "scales by −1/x²",
+    "sqrt": "scales by 1/(2√x)",
+    "sigmoid": "scales by σ(1 − σ), at most 1/4", "tanh": "scales by 1 − tanh², at most 1",
+    "sin": "scales by the cosine",
     "cos": "scales by minus the sine", "neg": "turns the sign", "pow": "scales by p·xᵖ⁻¹", "norm": "points along x/‖x‖",
-    "vector_norm": "points along x/‖x‖", "linalg_vector_norm": "points along x/‖x‖", "softmax": "takes out the mean under its own probabilities",
+    "vector_norm": "points along x/‖x‖", "linalg_vector_norm": "points along x/‖x‖",
+    "softmax": "takes out the mean under its own probabilities",
     "log_softmax": "takes out the sum times its probabilities", "cross_entropy": "probabilities minus targets",
-    "matmul": "multiply swaps: upstream × the other, transposed", "linear": "multiply swaps: Wᵀ × upstream to x, upstream × xᵀ to W",
+    "matmul": "multiply swaps: upstream × the other, transposed",
+    "linear": "multiply swaps: Wᵀ × upstream to x, upstream × xᵀ to W",
     "write": "writes over part of it, and lets the rest through", "detach": "stops the gradient",
 }  # fmt: skip
 
@@ -100,7 +106,7 @@ def _matches(graph: Graph, row: list[Operation], chain: tuple[tuple[str, str], .
             return False
     return all(
         after.uses[0].wire is before.outputs[0] and graph.uses_of(before.outputs[0]) == after.uses
-        for before, after in zip(row, row[1:], strict=False)
+        for before, after in pairwise(row)
     )
 
 
@@ -153,7 +159,8 @@ _TABLE: dict[str, Callable[[Operation], str]] = {
     "mul": _multiply, "relu": _gate, "relu6": _gate, "threshold": _gate,
     "max": _route, "maximum": _route, "amax": _route, "min": _route, "minimum": _route, "amin": _route,
     "max_pool2d": _route, "max_pool1d": _route, "adaptive_max_pool2d": _route, "boolean_dispatch": _route,
-    "add": lambda operation: "add distributes it unchanged" if len(operation.uses) > 1 else "add passes it on unchanged",
+    "add": lambda operation: "add distributes it unchanged" if len(operation.uses) > 1
+    else "add passes it on unchanged",
     "sub": lambda operation: "subtract distributes it, to the second with its sign turned" if len(operation.uses) > 1
     else "subtract passes it on unchanged",
     "rsub": lambda operation: "turns the sign",

@@ -58,7 +58,7 @@ class Recorder(TorchFunctionMode):
         with ExitStack() as stack:
             stack.callback(register_module_forward_pre_hook(self._module_begins).remove)
             stack.callback(register_module_forward_hook(self._module_ends, always_call=True).remove)
-            super().__enter__()
+            super().__enter__()  # type: ignore[no-untyped-call]
             stack.callback(super().__exit__, None, None, None)
             self._block = stack.pop_all()
         return self
@@ -81,7 +81,7 @@ class Recorder(TorchFunctionMode):
         result = function(*args, **kwargs)
         returned = list(tensors_in(result))
         if name.endswith("_like") or name.startswith("new_"):
-            given = wires = []  # they take a shape from a tensor, and no value
+            given, wires = [], []  # they take a shape from a tensor, and no value
         fresh = list({id(t): t for t in (*returned, *given) if not self._is_known(t)}.values())
         if fresh and given:
             operation = self._operation(NAMES.get(name, name.strip("_")), wires, fresh)

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 from saccade.errors import GraphError
 
@@ -82,10 +81,10 @@ class _Parser:
         if token.kind == "end":
             return node
         if token.word in (")", "]"):
-            self._refuse(token, f'There is a "{token.word}" too many at')
+            raise self._refusal(token, f'There is a "{token.word}" too many at')
         if token.word in (",", ";"):
-            self._refuse(token, f'A "{token.word}" stands outside of any list, at')
-        self._refuse(token, f'An operator (such as *) is missing before "{token.word}" at')
+            raise self._refusal(token, f'A "{token.word}" stands outside of any list, at')
+        raise self._refusal(token, f'An operator (such as *) is missing before "{token.word}" at')
 
     @property
     def _next(self) -> _Token:
@@ -99,7 +98,7 @@ class _Parser:
     def _expression(self, strength: int) -> Node:
         self._depth += 1
         if self._depth > DEEPEST:
-            self._refuse(self._next, f"The expression is nested more than {DEEPEST} deep at")
+            raise self._refusal(self._next, f"The expression is nested more than {DEEPEST} deep at")
         left = self._value()
         while _BINDING.get(self._next.word, -1) > strength:
             sign = self._take()
@@ -123,8 +122,8 @@ class _Parser:
         if token.word == "[":
             return self._matrix(token)
         if token.kind == "end":
-            self._refuse(token, "A value is missing at")
-        self._refuse(token, f'A value is missing before "{token.word}" at')
+            raise self._refusal(token, "A value is missing at")
+        raise self._refusal(token, f'A value is missing before "{token.word}" at')
 
     def _call(self, name: _Token) -> Node:
         opening, arguments = self._take(), list[Node]()
@@ -148,7 +147,7 @@ class _Parser:
         lines = tuple(Node("row", "", tuple(row), row[0].start, row[-1].end) for row in rows)
         if len({len(row) for row in rows}) > 1:
             lengths = ", ".join(str(len(row)) for row in rows)
-            self._refuse(opening, f"The rows have different lengths ({lengths}) in the matrix at")
+            raise self._refusal(opening, f"The rows have different lengths ({lengths}) in the matrix at")
         return (
             Node("matrix", "", lines, opening.start, end)
             if len(rows) > 1
@@ -164,11 +163,11 @@ class _Parser:
                 f'The "{opening.word}" at character {opening.start + 1} of "{self._text}" is never closed.'
             )
         if token.kind in ("number", "name") or token.word in ("(", "["):
-            self._refuse(token, f'An operator (such as *) is missing before "{token.word}" at')
-        self._refuse(token, f'"{word}" is expected instead of "{token.word}" at')
+            raise self._refusal(token, f'An operator (such as *) is missing before "{token.word}" at')
+        raise self._refusal(token, f'"{word}" is expected instead of "{token.word}" at')
 
-    def _refuse(self, token: _Token, complaint: str) -> NoReturn:
-        raise GraphError(f"{complaint} {position(self._text, token.start)}.")
+    def _refusal(self, token: _Token, complaint: str) -> GraphError:
+        return GraphError(f"{complaint} {position(self._text, token.start)}.")
 
 
 def position(text: str, start: int) -> str:

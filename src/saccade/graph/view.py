@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from saccade.graph.flow import Mark, main_path, mark_of, marks
+from saccade.graph.flow import Mark, mark_of, marks
 from saccade.graph.patterns import folds, role, symbol
 from saccade.graph.records import Graph, Operation, Summary, Use, Wire
 from saccade.graph.words import mention, number, shape, statistics, told
@@ -110,7 +110,6 @@ class _Builder:
         self._group = group
         self._opened = opened
         self._marks = marks(graph)
-        self._main = main_path(graph)
         self._boxes: list[Box] = []
         self._arrows: list[Arrow] = []
         self._frames: dict[str, list[Box]] = {}
@@ -148,7 +147,7 @@ class _Builder:
         count = f"{len(group.steps)} operations" if group.opens else role(group.steps[-1])
         parameters = [use.wire for step in group.steps for use in step.uses if use.wire.kind == "parameter"]
         lines = [f"{'.'.join(group.path)}: {count}", *(_parameter(wire) for wire in dict.fromkeys(parameters))]
-        mark = mark_of(group.steps, self._marks, self._main)
+        mark = mark_of(group.steps, self._marks)
         opens = group.path if group.opens else None
         return Box("group", group.label, inside, "\n".join(lines[:12]), mark, opens)
 
