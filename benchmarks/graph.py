@@ -35,14 +35,18 @@ def compare(name: str, side: int, batch: int, repeats: int) -> dict[str, object]
         network.zero_grad()
         loss(x).backward()  # type: ignore[no-untyped-call]
 
-    graphs: list[Graph] = []
+    last: dict[str, Graph] = {}
+
+    def traced() -> None:
+        last["graph"] = trace(loss, x)
+
     seconds: dict[str, list[float]] = {"plain": [], "traced": []}
     for _ in range(repeats + 1):  # the first warms up
-        for kind, run in (("plain", plain), ("traced", lambda: graphs.append(trace(loss, x)))):
+        for kind, run in (("plain", plain), ("traced", traced)):
             network.load_state_dict(state)
             torch.manual_seed(1)
             seconds[kind].append(timed(run))
-    same = all(torch.equal(graphs[-1].gradients[key], p.grad) for key, p in network.named_parameters())  # type: ignore[arg-type]
+    same = all(torch.equal(last["graph"].gradients[key], p.grad) for key, p in network.named_parameters())  # type: ignore[arg-type]
     without, with_ = (median(seconds[kind][1:]) for kind in ("plain", "traced"))
     return {"network": name, "plain": without, "traced": with_, "ratio": with_ / without, "same_gradients": same}
 

@@ -1,6 +1,6 @@
 """A view as a picture: SVG with values and gradients on every line, readable without colour, told in words too."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -12,6 +12,9 @@ from saccade.palette import PALETTE, text_width
 FONT = 13.0
 SMALL_FONT = 11.0
 MARGIN = 14.0
+NEST = 17.0
+"""How far a frame stands off what it frames, for its name."""
+
 LINE = 15.0
 
 MARKER = "made by saccade graph"
@@ -29,7 +32,7 @@ class _Label:
 
     def size(self, down: bool) -> Point:
         """Return the extents along and across the flow."""
-        wide = max((text_width(line, SMALL_FONT) for line in (*self.value, *self.gradient)), default=0.0) + 10
+        wide = max((text_width(line, SMALL_FONT) for line in (*self.value, *self.gradient)), default=0.0) + 16
         rows = max(len(self.value), len(self.gradient))
         return (LINE * max(rows, 1) + 4, 2 * wide) if down else (wide + 6, 2 * LINE * max(rows, 1) + 4)
 
@@ -49,7 +52,8 @@ def svg(view: View, description: str, *, down: bool, network: bool) -> str:
     links: list[tuple[object, object]] = []
     for place, arrow in enumerate(view.arrows):
         links += [(arrow.source, place), (place, arrow.target)]
-    layout = layered(sizes, links, gap=14.0, step=12.0 if down else 20.0)
+    around = NEST * max((1 + _nested(view.frames, name) for name in view.frames), default=0)
+    layout = layered(sizes, links, gap=14.0 + around, step=max(12.0 if down else 20.0, around + 4))
     painter = _Painter(view, layout, sizes, down)
     parts = [*painter.frames(), *painter.lines(labels), *painter.boxes()]
     width, height = painter.extent()
@@ -98,10 +102,11 @@ class _Painter:
         self._layout = layout
         self._sizes = sizes
         self._down = down
+        self._margin = MARGIN + NEST * max((1 + _nested(view.frames, name) for name in view.frames), default=0)
 
     def extent(self) -> Point:
         """Return width and height of the picture."""
-        length, breadth = self._layout.length + 2 * MARGIN, self._layout.breadth + 2 * MARGIN
+        length, breadth = self._layout.length + 2 * self._margin, self._layout.breadth + 2 * self._margin
         return (breadth, length) if self._down else (length, breadth)
 
     def boxes(self) -> list[str]:
@@ -109,14 +114,16 @@ class _Painter:
         return [self._box(box) for box in self._view.boxes]
 
     def frames(self) -> list[str]:
-        """Return a frame, with its name, around each group that stands opened."""
+        """Return a frame, with its name, around each group that stands opened, and around what flows inside it."""
         parts = []
         for name, boxes in self._view.frames.items():
-            corners = [(self._at(box), _size(box)) for box in boxes]
-            left = min(x - w / 2 for (x, _), (w, _) in corners) - 9
-            right = max(x + w / 2 for (x, _), (w, _) in corners) + 9
-            top = min(y - h / 2 for (_, y), (_, h) in corners) - 18
-            bottom = max(y + h / 2 for (_, y), (_, h) in corners) + 9
+            inner = [place for place, arrow in enumerate(self._view.arrows) if {arrow.source, arrow.target} <= {*boxes}]
+            corners = [(self._at(key), _turned(self._sizes[key], self._down)) for key in (*boxes, *inner)]
+            around = NEST * _nested(self._view.frames, name)
+            left = min(x - w / 2 for (x, _), (w, _) in corners) - 8 - around
+            right = max(x + w / 2 for (x, _), (w, _) in corners) + 8 + around
+            top = min(y - h / 2 for (_, y), (_, h) in corners) - NEST - around
+            bottom = max(y + h / 2 for (_, y), (_, h) in corners) + 8 + around
             parts.append(
                 f'<rect class="frame" x="{_n(left)}" y="{_n(top)}" width="{_n(right - left)}" '
                 f'height="{_n(bottom - top)}" rx="10"/>'
@@ -191,11 +198,11 @@ class _Painter:
         rect = f'x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(radius)}"'
         return f'<g{opens}>{title}<rect class="{kinds}" {rect}/>{words}</g>'
 
-    def _at(self, box: Box) -> Point:
-        return self._turn(self._layout.centres[box])
+    def _at(self, key: object) -> Point:
+        return self._turn(self._layout.centres[key])
 
     def _turn(self, place: Point) -> Point:
-        x, y = place[0] + MARGIN, place[1] + MARGIN
+        x, y = place[0] + self._margin, place[1] + self._margin
         return (y, x) if self._down else (x, y)
 
     def _pair(self, place: Point) -> str:
@@ -216,6 +223,16 @@ def describe(view: View) -> str:
 
 def _named(box: Box) -> str:
     return box.title if box.kind != "copy" else "a copy"
+
+
+def _nested(frames: Mapping[str, object], name: str) -> int:
+    """Return how many frames lie within one another inside a frame.
+
+    >>> _nested(dict.fromkeys(["a", "a.b", "a.b.c", "a.d"]), "a")
+    2
+    """
+    inside = [1 + _nested(frames, other) for other in frames if other.startswith(f"{name}.")]
+    return max(inside, default=0)
 
 
 def _size(box: Box) -> Point:
