@@ -1,7 +1,9 @@
-"""Augmentations that move or hide pixels; every image of a batch draws its own amount."""
+"""Augmentations that move or hide whole pixels, without loss; every image of a batch draws its own amount."""
 
 import torch
 from torch import Generator, Tensor
+
+from saccade.augment.draws import Strength, uniform
 
 
 def mirror(x_NHWC: Tensor, chosen_N: Tensor) -> Tensor:
@@ -13,7 +15,18 @@ def mirror(x_NHWC: Tensor, chosen_N: Tensor) -> Tensor:
     return torch.where(chosen_N[:, None, None, None], x_NHWC.flip(2), x_NHWC)
 
 
-def translate(x_NHWC: Tensor, strength: float, generator: Generator) -> Tensor:
+def mirror_some(x_NHWC: Tensor, strength: Strength, generator: Generator) -> Tensor:
+    """Mirror a share of the images left to right, each with probability `strength` (lecture 7)."""
+    return mirror(x_NHWC, (uniform(len(x_NHWC), generator) < strength).to(x_NHWC.device))
+
+
+def upside_down(x_NHWC: Tensor, strength: Strength, generator: Generator) -> Tensor:
+    """Mirror a share of the images top to bottom, each with probability `strength`."""
+    chosen_N = (uniform(len(x_NHWC), generator) < strength).to(x_NHWC.device)
+    return torch.where(chosen_N[:, None, None, None], x_NHWC.flip(1), x_NHWC)
+
+
+def translate(x_NHWC: Tensor, strength: Strength, generator: Generator) -> Tensor:
     """Shift each image by up to `strength` times its side in both directions (lecture 7).
 
     Whole pixels, drawn uniformly; what moves in is the image's own border, reflected.
@@ -26,7 +39,7 @@ def translate(x_NHWC: Tensor, strength: float, generator: Generator) -> Tensor:
     return x_NHWC[tuple(part.to(x_NHWC.device) for part in index)]
 
 
-def cutout(x_NHWC: Tensor, strength: float, generator: Generator) -> Tensor:
+def cutout(x_NHWC: Tensor, strength: Strength, generator: Generator) -> Tensor:
     """Blank a square with the mean colour, of `strength` times the image's side (DeVries and Taylor, 2017).
 
     Its centre is uniform over the image, so that it may hang over the border.
@@ -35,21 +48,30 @@ def cutout(x_NHWC: Tensor, strength: float, generator: Generator) -> Tensor:
     inside_NH = _window(n, h, strength, generator)
     inside_NW = _window(n, w, strength, generator)
     hidden = (inside_NH[:, :, None] & inside_NW[:, None, :])[..., None].to(x_NHWC.device)
-    mean = x_NHWC.float().mean((0, 1, 2)).to(x_NHWC.dtype)
-    return torch.where(hidden, mean, x_NHWC)
+    # Bytes are added up exactly, in any order: threads do not change the mean.
+    total_C = x_NHWC.sum((0, 1, 2), dtype=torch.float64 if x_NHWC.is_floating_point() else torch.int64)
+    return torch.where(hidden, (total_C / (n * h * w)).to(x_NHWC.dtype), x_NHWC)
 
 
-def _shifted(images: int, side: int, strength: float, generator: Generator) -> Tensor:
+def reflected(place: Tensor, side: int) -> Tensor:
+    """Return indices up to `side` - 1 beyond either end of a row of `side` pixels, reflected into it."""
+    return (side - 1) - ((side - 1) - place.abs()).abs()
+
+
+def _shifted(images: int, side: int, strength: Strength, generator: Generator) -> Tensor:
     """Return index_NS: where each row (or column) of each shifted image comes from, reflected into range."""
-    most = min(round(strength * side), side - 1)
-    shift_N = torch.randint(-most, most + 1, (images,), generator=generator)
-    place_NS = torch.arange(side) + shift_N[:, None]
-    return (side - 1) - ((side - 1) - place_NS.abs()).abs()
+    if isinstance(strength, Tensor):
+        most_N = (strength * side).round().clamp(max=side - 1)
+        shift_N = (uniform(images, generator) * (2 * most_N + 1)).floor().long() - most_N.long()
+    else:
+        most = min(round(strength * side), side - 1)
+        shift_N = torch.randint(-most, most + 1, (images,), generator=generator)
+    return reflected(torch.arange(side) + shift_N[:, None], side)
 
 
-def _window(images: int, side: int, strength: float, generator: Generator) -> Tensor:
+def _window(images: int, side: int, strength: Strength, generator: Generator) -> Tensor:
     """Return inside_NS: which rows (or columns) fall within a window around a random centre."""
-    length = round(strength * side)
+    length_N = (torch.as_tensor(strength, dtype=torch.float64) * side).round().long().expand(images)
     centre_N = torch.randint(0, side, (images,), generator=generator)
-    place_NS = torch.arange(side) - centre_N[:, None] + length // 2
-    return (place_NS >= 0) & (place_NS < length)
+    place_NS = torch.arange(side) - centre_N[:, None] + (length_N // 2)[:, None]
+    return (place_NS >= 0) & (place_NS < length_N[:, None])
