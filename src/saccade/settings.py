@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from saccade.errors import SettingError, did_you_mean
+from saccade.strengths import parse_augment
 
 _AMOUNT = r"(?:(\d+(?:\.\d+)?)\s*"
 _TIME = re.compile(rf"{_AMOUNT}h)?\s*{_AMOUNT}m)?\s*{_AMOUNT}s?)?")
@@ -182,6 +183,24 @@ class TrainSettings(DataSettings):
     """Largest shift of training images, as a share of the side."""
     cutout: float = Field(default=0.0, ge=0, le=1)
     """Side of the square blanked out in training images, as a share of the image's side."""
+    augment: Annotated[dict[str, float], BeforeValidator(parse_augment)] = Field(default_factory=dict)
+    """Other augmentations: a name or names, such as trivialaugment, or strengths, such as {rotate: 15, noise: 0.05}.
+
+    `saccade augment` shows what each does to your images, and which keep their class."""
+    mixup: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """How evenly two images, and their labels, are averaged into one: the α of a Beta(α, α); 0 never."""
+    cutmix: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """How evenly two images share one, a rectangle of the other in each: the α of a Beta(α, α); 0 never."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the inputs of fully connected layers dropped in training, an image at a time."""
+    dropconnect: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the weights of fully connected layers dropped in training, a step at a time."""
+    stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the images for which the last residual branch is left out in training; of earlier ones less."""
+    l1: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Penalty on the sum of |w| of kernels and matrices."""
+    l2: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Penalty on half the sum of w² of kernels and matrices, through the gradient whatever the optimizer."""
     grow: bool = True
     """Begin on smaller images and end on full ones, which is cheaper, where the network takes any size."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -201,7 +220,7 @@ class TrainSettings(DataSettings):
 
     @model_validator(mode="after")
     def _full_batch(self) -> Self:
-        plain = {"learning_rate": None, "warmup": None, "accumulate": 1, "clip": None, "ema": 0.0}
+        plain = {"learning_rate": None, "warmup": None, "accumulate": 1, "clip": None, "ema": 0.0, "l1": 0.0, "l2": 0.0}
         given = [name for name, value in plain.items() if getattr(self, name) != value]
         given += ["balance=sampling"] if self.balance == "sampling" else []
         if self.optimizer == "lbfgs" and given:

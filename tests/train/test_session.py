@@ -19,7 +19,7 @@ from saccade.nn import zoo
 from saccade.optim.muon import Muon
 from saccade.settings import TrainSettings
 from saccade.train import Forward, Pace, Session, timing
-from saccade.train.session import alternating
+from saccade.train.preparing import alternating
 from tests.photos import photo
 
 CPU = torch.device("cpu")
@@ -221,3 +221,39 @@ def test_steps_and_rates_for_the_record() -> None:
     assert all(a > b for a, b in pairwise(rates))
     assert session(settings(batch_size=500)).batch_size == IMAGES
     assert (session(settings("convnet")).rule, session(settings("mlp")).rule) == ("muon", "adam")
+
+
+EVERYTHING = {
+    "augment": {"rotate": 15, "pca": 0.1, "noise": 0.05, "trivialaugment": 1},
+    "mixup": 0.4,
+    "cutmix": 1.0,
+    "dropout": 0.2,
+    "stochastic_depth": 0.3,
+    "l1": 1e-5,
+    "l2": 1e-4,
+}
+
+
+def test_augmented_mixed_and_regularised_the_seed_still_decides_every_bit() -> None:
+    once, again = (trained(session(settings("convnet", **EVERYTHING)), 5) for _ in range(2))
+    assert all(torch.equal(once[name], again[name]) for name in once)
+    plain = trained(session(settings("convnet")), 5)
+    assert not all(torch.equal(once[name], plain[name]) for name in once)
+
+
+@pytest.mark.parametrize("name", ["augment", "mixup", "cutmix", "dropout", "stochastic_depth", "l1", "l2"])
+def test_each_setting_alone_changes_the_training(name: str) -> None:
+    plain, changed = (trained(session(settings("convnet", **more)), 3) for more in ({}, {name: EVERYTHING[name]}))
+    assert not all(torch.equal(plain[key], changed[key]) for key in plain)
+
+
+def test_mixed_labels_are_shares_of_the_two_images() -> None:
+    chosen = settings("mlp", mixup=0.5, flip=False, translate=0.0, cutout=0.0)
+    made = session(chosen)
+    batch = next(made.images.batches(Order(IMAGES, 16, 5)))
+    x_NCHW, target_NK = made.training().prepare(batch, 0.0)
+    _, other_N, share_N = augment.mixup(batch.x_NHWC, 0.5, generator(5, "augment"))
+    assert torch.equal(target_NK, augment.targets(batch.y_N, other_N, share_N, CLASSES))
+    own = share_N[:, None, None, None].float()
+    exact = own * batch.x_NHWC + (1 - own) * batch.x_NHWC[other_N]
+    assert float((x_NCHW.permute(0, 2, 3, 1) - exact).abs().max()) <= 0.5 + 1e-3

@@ -145,7 +145,7 @@ def projected(from_N42: Tensor, to_N42: Tensor) -> Tensor:
         rows.append(torch.stack([*(none + place if axis else place + none), -u_N4 * x_N4, -u_N4 * y_N4], -1))
     right_N8 = torch.cat(to_N42.unbind(-1), -1)
     solved_N8 = torch.linalg.solve(torch.cat(rows, -2), right_N8)
-    return torch.cat([solved_N8, torch.ones_like(solved_N8[:, :1])], -1).view(-1, 3, 3)
+    return torch.cat([solved_N8, torch.ones_like(solved_N8[..., :1])], -1).view(-1, 3, 3)
 
 
 def log1p(strength: Strength) -> Strength:

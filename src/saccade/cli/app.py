@@ -25,6 +25,10 @@ COMMANDS = {
     "volumes": ("volumes:volumes", "Show a network layer by layer: sizes, parameters, products, memory."),
     "curvature": ("curvature:curvature", "Look at a network's loss: eigenvalues of its Hessian, gradient noise."),
     "graph": ("graph:graph", "Show values and gradients flowing through an expression or a network."),
+    "augment": (
+        "augment:augment",
+        "Show what each augmentation does to a source's images, and which keep their class.",
+    ),
     "models": ("lists:models", "List the networks that can be trained."),
     "datasets": ("lists:datasets", "List the data sets known by name."),
 }

@@ -11,6 +11,7 @@ from saccade.errors import ModelError
 from saccade.nn.activations import activation, pieces
 from saccade.nn.layers import FractionalMaxPool, GlobalMaxPool
 from saccade.nn.names import entry
+from saccade.nn.regularize import StochasticDepth
 from saccade.settings import TrainSettings
 
 GROUPS = 32
@@ -116,9 +117,11 @@ class Residual(nn.Module):
     def __init__(self, channels: int, *, zero_last: bool) -> None:
         super().__init__()
         self.scale_C = nn.Parameter(torch.zeros(channels)) if zero_last else None
+        self.drop = StochasticDepth()
 
     def forward(self, x_NCHW: Tensor, branch_NCHW: Tensor) -> Tensor:
         """Return the sum."""
+        branch_NCHW = self.drop(branch_NCHW)
         return x_NCHW + (branch_NCHW if self.scale_C is None else self.scale_C[:, None, None] * branch_NCHW)
 
 

@@ -4,6 +4,7 @@ from saccade.optim.average import Average
 from saccade.optim.lbfgs import LBFGS
 from saccade.optim.objective import Objective
 from saccade.optim.optimizers import DEFAULTS, Optimizer, build_optimizer
+from saccade.optim.penalties import penalized, penalty
 from saccade.optim.schedules import SCHEDULES, Schedule, schedule
 
 __all__ = [
@@ -15,5 +16,7 @@ __all__ = [
     "Optimizer",
     "Schedule",
     "build_optimizer",
+    "penalized",
+    "penalty",
     "schedule",
 ]

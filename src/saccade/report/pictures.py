@@ -38,6 +38,11 @@ def embed(folder: Path, name: str | None) -> Picture | None:
         return None
 
 
+def picture(png: bytes, width: int, height: int) -> Picture:
+    """Return a PNG as a picture."""
+    return Picture(_url(png, "image/png"), width, height)
+
+
 def heat(counts_KK: NDArray[np.int64]) -> Picture:
     """Return a confusion matrix as a picture of one pixel a cell, coloured as `charts.confusion` does.
 

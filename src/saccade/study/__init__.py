@@ -7,6 +7,8 @@ from saccade.study.checks import checks as checks
 from saccade.study.curves import learning_curve as learning_curve
 from saccade.study.ensemble import ensemble as ensemble
 from saccade.study.evaluate import evaluate as evaluate
+from saccade.study.invariance import Invariance as Invariance
+from saccade.study.invariance import invariances as invariances
 from saccade.study.symmetry import SymmetryResult as SymmetryResult
 from saccade.study.symmetry import mirror_symmetric as mirror_symmetric
 from saccade.study.transfer import Probe as Probe

@@ -9,6 +9,7 @@ import torch
 from saccade.data.batches import ArrayImages, Batch
 from saccade.device import derived_seed
 from saccade.errors import TrainingError
+from saccade.nn.regularize import without_drops
 from saccade.train.budget import Pace
 from saccade.train.loop import train
 from saccade.train.session import Session
@@ -63,7 +64,7 @@ def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]
     """
     torch.manual_seed(derived_seed(session.settings.seed, "handful"))
     trial, handful = _on_a_handful(session, batch)
-    training = replace(trial.training(), prepare=lambda drawn, _: trial.forward.to_input(drawn.x_NHWC))
+    training = replace(trial.training(), prepare=lambda drawn, _: (trial.forward.to_input(drawn.x_NHWC), drawn.y_N))
     steps, accuracy, trouble = 0, 0.0, ""
     try:
         for steps, _ in train(training, Pace.fixed(MOST_STEPS), Watch()):
@@ -91,8 +92,10 @@ def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]
 
 def _on_a_handful(session: Session, batch: Batch) -> tuple[Session, ArrayImages]:
     handful = ArrayImages(batch.x_NHWC[:HANDFUL], batch.y_N[:HANDFUL])
-    plain = {"label_smoothing": 0.0, "schedule": "constant"}
-    return replace(session.on_trial(), images=handful, settings=session.settings.model_copy(update=plain)), handful
+    plain = {"label_smoothing": 0.0, "schedule": "constant", "l1": 0.0, "l2": 0.0}
+    trial = replace(session.on_trial(), images=handful, settings=session.settings.model_copy(update=plain))
+    without_drops(trial.network)
+    return trial, handful
 
 
 @torch.no_grad()

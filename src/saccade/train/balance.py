@@ -13,15 +13,19 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def loss_of(settings: TrainSettings, images: Images) -> Loss:
-    """Return the cross-entropy of scores (N, K) and labels (N,), one value an image (lecture 3).
+    """Return the cross-entropy of scores (N, K) and labels (N,), or shares (N, K), one value an image (lecture 3).
 
-    Labels are smoothed; with balance=weights each value counts by its class: see `class_weights`.
+    Labels are smoothed; with balance=weights each value counts by its class, or classes: see `class_weights`.
     """
     weights_K = class_weights(labels_of(images, settings.balance)) if settings.balance == "weights" else None
 
-    def loss(scores_NK: Tensor, y_N: Tensor) -> Tensor:
-        loss_N = F.cross_entropy(scores_NK, y_N, reduction="none", label_smoothing=settings.label_smoothing)
-        return loss_N if weights_K is None else loss_N * weights_K.to(loss_N.device)[y_N]
+    def loss(scores_NK: Tensor, y: Tensor) -> Tensor:
+        loss_N = F.cross_entropy(scores_NK, y, reduction="none", label_smoothing=settings.label_smoothing)
+        if weights_K is None:
+            return loss_N
+        # Classes after the last that any image is of have no weight, and no share of a label.
+        known_K = weights_K.to(loss_N.device)
+        return loss_N * (known_K[y] if y.ndim == 1 else y[:, : len(known_K)] @ known_K)
 
     return loss
 

@@ -11,6 +11,8 @@ from scipy.special import logsumexp
 from torch import Tensor, nn
 
 from saccade.device import resolve_device, resolve_precision
+from saccade.nn import zoo
+from saccade.nn.regularize import regularize
 from saccade.settings import TrainSettings
 
 CACHED_PIXELS = 400_000
@@ -33,8 +35,12 @@ class Forward:
 
     @classmethod
     def of(cls, network: nn.Module, settings: TrainSettings) -> "Forward":
-        """Return it with what resolved settings say, the network moved to its device."""
+        """Return it with what resolved settings say, the network given its rates of dropout and moved to its device.
+
+        Raises SettingError where the network has nothing that a rate is for.
+        """
         assert settings.size is not None
+        regularize(zoo.body(network), settings)
         device = resolve_device(settings.device)
         network.to(device).to(memory_format=torch.channels_last)
         precision = resolve_precision(settings.precision, device)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,19 @@ from saccade.train.watch import Watch
 
 FLAT = 1e-6
 """Where no derivative is larger, training ends."""
-NOISE = {"flip": False, "translate": 0.0, "cutout": 0.0, "grow": False, "precision": "float32"}
+NOISE: dict[str, Any] = {
+    "flip": False,
+    "translate": 0.0,
+    "cutout": 0.0,
+    "augment": {},
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "dropout": 0.0,
+    "dropconnect": 0.0,
+    "stochastic_depth": 0.0,
+    "grow": False,
+    "precision": "float32",
+}
 """The settings without what would make the loss another function at each step."""
 
 

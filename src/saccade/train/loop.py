@@ -20,16 +20,16 @@ from saccade.train.watch import Watch
 class Training:
     """What a network is trained with.
 
-    `prepare(batch, progress)` gives the network's input, augmented by `draws` and on its device;
-    `loss(scores_NK, y_N)` gives one loss an image; `rate(progress)` scales every learning rate. A batch
-    is run through in `accumulate` parts, one after another; gradients longer than `clip` are shortened
-    to it; an `average` of the weights is kept, and is what the network has in the end. Where `full` is
-    given, every step is of all images, by its own rule, and none of the rest holds.
+    `prepare(batch, progress)` gives the network's input, augmented by `draws` and on its device, and its labels:
+    y_N, or target_NK where they are mixed; `loss(scores_NK, y)` gives one loss an image; `rate(progress)` scales
+    every learning rate. A batch is run through in `accumulate` parts, one after another; gradients longer than
+    `clip` are shortened to it; an `average` of the weights is kept, and is what the network has in the end. Where
+    `full` is given, every step is of all images, by its own rule, and none of the rest holds.
     """
 
     forward: Forward
     batches: Iterator[Batch]
-    prepare: Callable[[Batch, float], Tensor]
+    prepare: Callable[[Batch, float], tuple[Tensor, Tensor]]
     draws: Generator
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
@@ -52,13 +52,13 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
     for step, progress in pace:
         network.train()
         batch = next(training.batches)
-        x, y_N = training.prepare(batch, progress), batch.y_N.to(training.forward.device)
-        losses = []
-        for part, y in zip(x.chunk(training.accumulate), y_N.chunk(training.accumulate), strict=True):
+        x, y = training.prepare(batch, progress)
+        y, losses = y.to(training.forward.device), []
+        for some_x, some_y in zip(x.chunk(training.accumulate), y.chunk(training.accumulate), strict=True):
             with training.forward.computing():
-                scores = network(part)
-            loss = training.loss(scores.float(), y)
-            (loss.sum() / len(y_N)).backward()
+                scores = network(some_x)
+            loss = training.loss(scores.float(), some_y)
+            (loss.sum() / len(y)).backward()
             losses.append(loss.detach())
         if training.clip is not None:
             nn.utils.clip_grad_norm_(network.parameters(), training.clip)

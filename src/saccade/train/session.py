@@ -1,20 +1,19 @@
 """A network and its training images, ready to be checked, timed and trained."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from saccade import augment
-from saccade.data.batches import Batch, Images
+from saccade.data.batches import Images
 from saccade.device import derived_seed, generator
 from saccade.errors import ModelError
 from saccade.nn import pretrained, zoo
 from saccade.nn.transfer import Transfer
-from saccade.optim import DEFAULTS, LBFGS, Average, Optimizer, Schedule, build_optimizer, schedule
+from saccade.optim import DEFAULTS, LBFGS, Average, Optimizer, Schedule, build_optimizer, penalized, schedule
 from saccade.settings import TrainSettings
 from saccade.train.balance import Loss, loss_of, order_of
 from saccade.train.budget import Pace
@@ -23,6 +22,7 @@ from saccade.train.course import Course
 from saccade.train.forward import Forward
 from saccade.train.full_batch import FullBatch, without_noise
 from saccade.train.loop import Training
+from saccade.train.preparing import preparing
 from saccade.train.watch import Watch
 
 
@@ -78,7 +78,7 @@ class Session:
         return Training(
             forward=self.forward,
             batches=self.images.batches(order_of(settings, self.images, self.batch_size), first),
-            prepare=_preparing(self, draws),
+            prepare=preparing(self.forward, self.images, settings, draws, self.side_at),
             draws=draws,
             loss=self.loss,
             optimizer=Optimizer(full.rule) if full else _optimizer(self),
@@ -91,7 +91,7 @@ class Session:
 
     @cached_property
     def loss(self) -> Loss:
-        """The loss of scores (N, K) and labels (N,), one value an image."""
+        """The loss of scores (N, K) and labels (N,), or shares of them (N, K), one value an image."""
         return loss_of(self.settings, self.images)
 
     @property
@@ -171,34 +171,9 @@ def _network(settings: TrainSettings, classes: int, images: Images, sample_NHWC:
     return network
 
 
-def alternating(batch: Batch, seed: int) -> Tensor:
-    """Return which images of a batch to mirror: a coin an image, turned over every epoch.
-
-    Within any two epochs each image is then seen both ways (Jordan, 2024).
-    """
-    coin_N = (batch.index_N * 2654435761 + derived_seed(seed, "mirror") % 2**31) >> 16
-    return (coin_N + batch.epoch_N) % 2 == 1
-
-
-def _preparing(session: Session, draws: torch.Generator) -> Callable[[Batch, float], Tensor]:
-    settings = session.settings
-
-    def prepare(batch: Batch, progress: float) -> Tensor:
-        x = batch.x_NHWC
-        if x.dtype == torch.uint8:
-            if settings.flip:
-                x = augment.mirror(x, alternating(batch, settings.seed))
-            if settings.translate:
-                x = augment.translate(x, settings.translate, draws)
-            if settings.cutout:
-                x = augment.cutout(x, settings.cutout, draws)
-        return session.forward.to_input(x, session.side_at(progress))
-
-    return prepare
-
-
 def _optimizer(session: Session) -> Optimizer:
     """Return the update rule; the lower layers of a pretrained network go slower where the settings say so."""
     body, settings = zoo.body(session.network), session.settings
     factors = body.depth_factors(settings.lowest_rate) if isinstance(body, Transfer) else {}
-    return build_optimizer(session.rule, session.network, session.highest_rate, settings.weight_decay, factors)
+    rule = build_optimizer(session.rule, session.network, session.highest_rate, settings.weight_decay, factors)
+    return penalized(rule, settings.l1, settings.l2)

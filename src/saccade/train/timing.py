@@ -31,7 +31,9 @@ def _step_seconds(session: Session, side: int, images: int, steps: int) -> float
     # A step of L-BFGS is of all images; each costs what it costs under a rule of small batches.
     plain = {"batch_size": images, **({"optimizer": "sgd"} if session.rule == "lbfgs" else {})}
     trial = replace(session.on_trial(), settings=session.settings.model_copy(update=plain))
-    training = replace(trial.training(), prepare=lambda batch, _: trial.forward.to_input(batch.x_NHWC, side))
+    training = replace(
+        trial.training(), prepare=lambda batch, _: (trial.forward.to_input(batch.x_NHWC, side), batch.y_N)
+    )
     times = []
     for _ in train(training, Pace.fixed(steps + 1), Watch()):
         synchronize(session.forward.device)

@@ -1,0 +1,29 @@
+"""One self-contained HTML page of what each augmentation does to a source's own images, and which keep their class."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from saccade.report import words
+from saccade.report.page import environment
+from saccade.report.palette import PALETTE
+from saccade.report.pictures import Picture
+
+VERDICTS = {"yes": "keeps the class", "no": "may change the class", "undecided": "too few images to tell"}
+
+
+def render_augmentations(told: Mapping[str, Any], pictures: Mapping[str, Picture]) -> str:
+    """Return the page as HTML, from what `recipe.preview_augmentations` tells and a strip of pictures for each.
+
+    No script, and nothing loaded from elsewhere.
+    """
+    rows = [{**words.clean(each), "picture": pictures[each["name"]]} for each in told["augmentations"]]
+    context = {
+        "rows": rows,
+        "original": pictures["original"],
+        "source": words.clean(str(told["source"])),
+        "classes": len(told["classes"]),
+        "assignment": words.clean(told["settings"]),
+        "palette": PALETTE,
+        "verdicts": VERDICTS,
+    }
+    return environment().get_template("augmentations.html.jinja").render(context)

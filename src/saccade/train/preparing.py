@@ -1,0 +1,93 @@
+"""What is done to a batch before the network sees it: augmented as settings say, resized, on its device."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from saccade import augment
+from saccade.augment import MIXED, MIXES
+from saccade.data.batches import Batch, Images, Order
+from saccade.device import derived_seed
+from saccade.settings import TrainSettings
+from saccade.strengths import POLICIES
+from saccade.train.forward import Forward
+
+COLOURED = 512
+"""Training images whose pixels the axes of PCA colour are of."""
+
+Change = Callable[[Tensor], Tensor]
+
+
+def preparing(
+    forward: Forward, images: Images, settings: TrainSettings, draws: Generator, side_at: Callable[[float], int]
+) -> Callable[[Batch, float], tuple[Tensor, Tensor]]:
+    """Return `prepare(batch, progress)`: the network's input (N, C, side, side), and y_N or, mixed, target_NK.
+
+    What is not uint8 is taken to be prepared already, by a user's own data set.
+    """
+    further = _further(images, settings, draws)
+    classes = _classes(forward) if settings.mixup or settings.cutmix else 0
+
+    def prepare(batch: Batch, progress: float) -> tuple[Tensor, Tensor]:
+        x, y = batch.x_NHWC, batch.y_N
+        if x.dtype == torch.uint8:
+            if settings.flip:
+                x = augment.mirror(x, alternating(batch, settings.seed))
+            if settings.translate:
+                x = augment.translate(x, settings.translate, draws)
+            for change in further:
+                x = change(x)
+            if settings.cutout:
+                x = augment.cutout(x, settings.cutout, draws)
+            if classes:
+                x, y = _blended(x, y, settings, draws, classes)
+        return forward.to_input(x, side_at(progress)), y
+
+    return prepare
+
+
+def alternating(batch: Batch, seed: int) -> Tensor:
+    """Return which images of a batch to mirror: a coin an image, turned over every epoch.
+
+    Within any two epochs each image is then seen both ways (Jordan, 2024).
+    """
+    coin_N = (batch.index_N * 2654435761 + derived_seed(seed, "mirror") % 2**31) >> 16
+    return (coin_N + batch.epoch_N) % 2 == 1
+
+
+def _further(images: Images, settings: TrainSettings, draws: Generator) -> list[Change]:
+    """Return what the setting `augment` asks for: the named augmentations at once, then each mix."""
+    if not settings.augment:
+        return []
+    mixes = {name: strength for name, strength in settings.augment.items() if name in POLICIES}
+    single = {name: strength for name, strength in settings.augment.items() if name not in POLICIES}
+    axes_33 = _axes(images, settings.seed) if mixes or "pca" in single else None
+    changes: list[Change] = []
+    if single:
+        changes.append(partial(augment.apply, strengths=single, generator=draws, axes_33=axes_33))
+    for name, strength in mixes.items():
+        changes.append(partial(MIXES[name], strength=strength, generator=draws, axes_33=axes_33, names=MIXED))
+    return changes
+
+
+def _axes(images: Images, seed: int) -> Tensor | None:
+    """Return the axes of the training images' colours, from those that the first batch would be of."""
+    first = next(images.batches(Order(len(images), min(len(images), COLOURED), seed)))
+    return augment.colour_axes(first.x_NHWC) if first.x_NHWC.dtype == torch.uint8 else None
+
+
+def _classes(forward: Forward) -> int:
+    """Return the number of scores the network gives."""
+    return forward.scores(torch.zeros(1, 3, forward.side, forward.side)).shape[1]
+
+
+def _blended(x: Tensor, y_N: Tensor, settings: TrainSettings, draws: Generator, classes: int) -> tuple[Tensor, Tensor]:
+    """Return images and shares of labels after mixup or CutMix; where both are asked for, a coin a batch decides."""
+    cut = bool(settings.cutmix)
+    if settings.mixup and settings.cutmix:
+        cut = bool(torch.rand((), generator=draws) < 0.5)
+    blend, strength = (augment.cutmix, settings.cutmix) if cut else (augment.mixup, settings.mixup)
+    x, other_N, share_N = blend(x, strength, draws)
+    return x, augment.targets(y_N, other_N, share_N, classes)

@@ -1,0 +1,39 @@
+"""The command `augment`: what is measured on digits is what digits are; nothing is written where it is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from saccade.strengths import STRENGTHS
+from tests.cli.test_wrong_use import assert_refused
+from tests.conftest import Saccade
+
+
+def test_digits_keep_their_class_when_turned_a_little_and_never_in_the_mirror(saccade: Saccade, tmp_path: Path) -> None:
+    done = saccade("augment", "digits", "--out", tmp_path / "seen", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    found = {each["name"]: each for each in told["augmentations"]}
+    assert list(found) == list(STRENGTHS)
+    assert {name for name, each in found.items() if each["verdict"] == "no"} == {"mirror", "upside_down"}
+    assert found["rotate"]["kept"] >= 7.5
+    assert found["translate"]["kept"] < 0.25
+    assert found["brightness"]["kept"] == 0.5
+    assert "--no-flip" in told["settings"]
+    assert "upside_down" not in told["settings"]
+    page = (tmp_path / "seen" / "augment.html").read_text()
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert page.count("data:image/png") == 1 + len(STRENGTHS)
+    sheet = np.asarray(Image.open(tmp_path / "seen" / "augment.png"))
+    assert sheet.std() > 30
+    assert json.loads((tmp_path / "seen" / "augment.json").read_text()) == told
+
+
+def test_refusals_write_nothing(saccade: Saccade, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("mine")
+    assert_refused(saccade("augment", "digits", "--out", tmp_path / "taken"), "taken")
+    assert_refused(saccade("augment", tmp_path / "nowhere", cwd=tmp_path), "nowhere")
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "taken", tmp_path / "taken" / "file"]
