@@ -1,6 +1,7 @@
 """Augmentations that torchvision has too, on the same amounts; and those it lacks against SciPy and closed forms."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from saccade import augment
 from saccade.augment import colours, textures, warps
 
 N, SIDE = 6, 21
+Change = Callable[..., Tensor]
 
 
 def rng(seed: int = 0) -> Generator:
@@ -33,15 +35,15 @@ def last(x_NCHW: Tensor) -> Tensor:
     return 255 * x_NCHW.permute(0, 2, 3, 1)
 
 
-def each(change: object, x_NHWC: Tensor, amount_N: Tensor) -> Tensor:
+def each(change: Change, x_NHWC: Tensor, amount_N: Tensor) -> Tensor:
     """Return what torchvision makes of each image by itself, in 0…255."""
-    return last(torch.stack([change(x, float(a)) for x, a in zip(first(x_NHWC), amount_N, strict=True)]))  # type: ignore[operator]
+    return last(torch.stack([change(x, float(a)) for x, a in zip(first(x_NHWC), amount_N, strict=True)]))
 
 
-def reflected(x_CHW: Tensor, change: object, margin: int) -> Tensor:
+def reflected(x_CHW: Tensor, change: Change, margin: int) -> Tensor:
     """Return the middle of what torchvision makes of an image that goes on beyond its border, reflected."""
     padded = torch.from_numpy(np.pad(x_CHW.numpy(), ((0, 0), (margin, margin), (margin, margin)), mode="reflect"))
-    return tv.center_crop(change(padded), list(x_CHW.shape[1:]))  # type: ignore[operator]
+    return tv.center_crop(change(padded), list(x_CHW.shape[1:]))
 
 
 AMOUNTS = torch.tensor([-0.9, -0.4, -0.05, 0.1, 0.45, 0.8], dtype=torch.float64)
@@ -51,7 +53,7 @@ AMOUNTS = torch.tensor([-0.9, -0.4, -0.05, 0.1, 0.45, 0.8], dtype=torch.float64)
     ("name", "change"),
     [("brightness", tv.adjust_brightness), ("contrast", tv.adjust_contrast), ("saturation", tv.adjust_saturation)],
 )
-def test_linear_colours_are_torchvisions(name: str, change: object) -> None:
+def test_linear_colours_are_torchvisions(name: str, change: Change) -> None:
     x_NHWC = images().float()
     out = colours.LINEAR[name](colours.Colours.of(x_NHWC), AMOUNTS)(x_NHWC)
     torch.testing.assert_close(out, each(change, x_NHWC, 1 + AMOUNTS), atol=1e-3, rtol=0)

@@ -1,5 +1,7 @@
 """Dropout, DropConnect and stochastic depth: the mean over masks is the prediction; weights fit with and without."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -49,7 +51,7 @@ def test_the_mean_over_depths_is_the_prediction(rate: float) -> None:
     assert float(kept.float().mean()) == pytest.approx(1 - rate, abs=0.02)
 
 
-def built(model: str, **rates: float) -> tuple[nn.Module, nn.Module]:
+def built(model: str, **rates: Any) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     plain = zoo.build(model, classes=5, side=16, width=0.25)
     torch.manual_seed(0)

@@ -43,17 +43,19 @@ class Colours:
     def mean_grey_N(self) -> Tensor:  # noqa: N802 (the suffix is its shape)
         """Return how bright each image has become on average."""
         grey_3 = torch.tensor(GREY, dtype=torch.float64)
-        return ((self.a_N33 @ self.mean_N3[..., None])[..., 0] + self.b_N3) @ grey_3
+        mean_N3: Tensor = (self.a_N33 @ self.mean_N3[..., None])[..., 0] + self.b_N3
+        return mean_N3 @ grey_3
 
     def __call__(self, x_NHWC: Tensor) -> Tensor:
         """Return the images in their new colours."""
         a_N33, b_N3 = (part.to(x_NHWC.device, torch.float32) for part in (self.a_N33, self.b_N3))
+        mixed_33 = (self.a_N33 != 0).any(0).tolist()
         old = x_NHWC.float().unbind(-1)
         new = []
         for row in range(3):
             # By elements and not by a matrix product, whose last bit would depend on the number of threads.
-            terms = [old[c] * a_N33[:, row, c, None, None] for c in range(3)]
-            new.append(terms[0] + terms[1] + terms[2] + b_N3[:, row, None, None])
+            terms = [old[c] * a_N33[:, row, c, None, None] for c in range(3) if mixed_33[row][c]]
+            new.append(sum(terms, b_N3[:, row, None, None]).expand_as(old[row]))
         return as_given(torch.stack(new, -1), x_NHWC)
 
 

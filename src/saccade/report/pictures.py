@@ -40,7 +40,7 @@ def embed(folder: Path, name: str | None) -> Picture | None:
 
 def picture(png: bytes, width: int, height: int) -> Picture:
     """Return a PNG as a picture."""
-    return Picture(_url(png, "image/png"), width, height)
+    return Picture(data_url(png, "image/png"), width, height)
 
 
 def heat(counts_KK: NDArray[np.int64]) -> Picture:
