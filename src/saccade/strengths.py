@@ -72,6 +72,7 @@ def parse_augment(value: object) -> object:
         value = {name: _known(name).usual for name in names}
     if not isinstance(value, dict):
         raise ValueError("expected a name such as trivialaugment, or names with strengths such as {rotate: 15}")
+    value = {name: _number(strength) for name, strength in value.items()}
     for name, strength in value.items():
         limits = _known(name)
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= limits.most:
@@ -79,11 +80,19 @@ def parse_augment(value: object) -> object:
     return value
 
 
+def _number(strength: object) -> object:
+    """Turn what an option says into a number, where it is one."""
+    try:
+        return float(strength) if isinstance(strength, str) else strength
+    except ValueError:
+        return strength
+
+
 def _known(name: object) -> Strength:
     known = {**{each: s for each, s in STRENGTHS.items() if each not in APART}, **POLICIES}
     if not isinstance(name, str) or name not in known:
         if name in APART:
             raise ValueError(f"{name} is a setting of its own, such as {APART[str(name)]}")
-        hint = did_you_mean(str(name), known) or f" Known are: {', '.join(known)}."
-        raise ValueError(f'there is no augmentation "{name}".{hint}'.rstrip("."))
+        nearest = did_you_mean(str(name), known).strip(" ?").replace("Did", "did")
+        raise ValueError(f'there is no augmentation "{name}"; {nearest or "known are " + ", ".join(known)}')
     return known[name]

@@ -43,7 +43,8 @@ def each(change: Change, x_NHWC: Tensor, amount_N: Tensor) -> Tensor:
 def reflected(x_CHW: Tensor, change: Change, margin: int) -> Tensor:
     """Return the middle of what torchvision makes of an image that goes on beyond its border, reflected."""
     padded = torch.from_numpy(np.pad(x_CHW.numpy(), ((0, 0), (margin, margin), (margin, margin)), mode="reflect"))
-    return tv.center_crop(change(padded), list(x_CHW.shape[1:]))
+    middle: Tensor = tv.center_crop(change(padded), list(x_CHW.shape[1:]))
+    return middle
 
 
 AMOUNTS = torch.tensor([-0.9, -0.4, -0.05, 0.1, 0.45, 0.8], dtype=torch.float64)

@@ -155,8 +155,8 @@ def test_mixed_labels_cost_the_mean_of_both_losses() -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("rotat", 'there is no augmentation "rotat". Did you mean "rotate"?'),
-        (["zebra"], 'there is no augmentation "zebra". Known are: upside_down, crop, rotate'),
+        ("rotat", 'there is no augmentation "rotat"; did you mean "rotate"'),
+        (["zebra"], 'there is no augmentation "zebra"; known are upside_down, crop, rotate'),
         ({"rotate": 181}, "rotate takes a number from 0 to 180 (degrees turned)"),
         ({"noise": "much"}, "noise takes a number from 0 to 1"),
         ({"noise": True}, "noise takes a number from 0 to 1"),
@@ -175,4 +175,5 @@ def test_names_alone_are_as_usual() -> None:
     assert parse_augment("trivialaugment") == {"trivialaugment": 1}
     assert parse_augment(["rotate", "blur"]) == {"rotate": 15, "blur": 0.02}
     assert parse_augment({"rotate": 0}) == {"rotate": 0}
+    assert parse_augment({"rotate": "7.5"}) == {"rotate": 7.5}
     assert parse_augment(None) == {}

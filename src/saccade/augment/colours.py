@@ -44,7 +44,8 @@ class Colours:
         """Return how bright each image has become on average."""
         grey_3 = torch.tensor(GREY, dtype=torch.float64)
         mean_N3: Tensor = (self.a_N33 @ self.mean_N3[..., None])[..., 0] + self.b_N3
-        return mean_N3 @ grey_3
+        grey_N: Tensor = mean_N3 @ grey_3
+        return grey_N
 
     def __call__(self, x_NHWC: Tensor) -> Tensor:
         """Return the images in their new colours."""
@@ -55,7 +56,8 @@ class Colours:
         for row in range(3):
             # By elements and not by a matrix product, whose last bit would depend on the number of threads.
             terms = [old[c] * a_N33[:, row, c, None, None] for c in range(3) if mixed_33[row][c]]
-            new.append(sum(terms, b_N3[:, row, None, None]).expand_as(old[row]))
+            summed: Tensor = sum(terms, b_N3[:, row, None, None])
+            new.append(summed.expand_as(old[row]))
         return as_given(torch.stack(new, -1), x_NHWC)
 
 
@@ -121,7 +123,8 @@ def colour_axes(x_NHWC: Tensor) -> Tensor:
     pixels = x_NHWC[..., 0].numel()
     mean_3 = sums_3 / pixels
     variances_3, vectors_33 = torch.linalg.eigh(products_33 / pixels - mean_3.outer(mean_3))
-    return (vectors_33 * variances_3.clamp(min=0).sqrt()).T.flip(0)
+    axes_33: Tensor = (vectors_33 * variances_3.clamp(min=0).sqrt()).T.flip(0)
+    return axes_33
 
 
 def hue(x_NHWC: Tensor, strength: Strength, generator: Generator) -> Tensor:
