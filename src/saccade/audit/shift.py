@@ -2,11 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from saccade.data.imageset import ImageSet
 from saccade.events import Finding, emit
@@ -31,6 +26,13 @@ def shift(train: ImageSet, validation: ImageSet) -> float | None:
     Compared are sizes, shapes, light, sharpness, colour, and the coarse picture. Emits a Finding of the kind
     "shift" that says what differs most.
     """
+    # Imported late: together they take a second, which a short fit needs for its network.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     train, validation = _share(train), _share(validation)
     if min(len(train), len(validation)) < FEWEST:
         return None

@@ -6,7 +6,6 @@ mean over all masks of what the layer gives. Names of parameters stay, so weight
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision import ops
 
 from saccade.errors import SettingError
 from saccade.settings import TrainSettings
@@ -51,7 +50,11 @@ class StochasticDepth(nn.Module):
 
     def forward(self, branch: Tensor) -> Tensor:
         """Return the branch (N, …), scaled up or zero for each image."""
-        dropped: Tensor = ops.stochastic_depth(branch, self.rate, "row", self.training)
+        if not (self.rate and self.training):
+            return branch
+        from torchvision.ops import stochastic_depth
+
+        dropped: Tensor = stochastic_depth(branch, self.rate, "row")
         return dropped
 
 
@@ -112,6 +115,8 @@ def _is_linear(module: nn.Module) -> bool:
 
 def _branches(owner: nn.Module) -> list[tuple[nn.Module, str]]:
     """Return where residual branches end, from the input on: saccade's own, torchvision's and timm's."""
+    from torchvision import ops
+
     found = [(owner, name) for name in SLOTS if name in vars(owner) and vars(owner)[name] is None]
     for name, child in owner._modules.items():
         empty = child is None or isinstance(child, nn.Identity)
