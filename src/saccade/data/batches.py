@@ -1,9 +1,7 @@
 """Which images make up which batch, and getting them: a pure function of seed and step."""
 
-import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -15,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from saccade.data.parts import Part
-from saccade.device import derived_seed
+from saccade.device import derived_seed, seeded
 from saccade.events import Progress, emit
 
 CHUNK = 1024
@@ -239,24 +237,9 @@ class _SeededItems(Dataset[Any]):
 
     def __getitem__(self, request: tuple[int, int]) -> tuple[Any, int, int, int]:
         index, epoch = request
-        with _global_generators(derived_seed(self.seed, "item", epoch, index)):
+        with seeded(derived_seed(self.seed, "item", epoch, index)):
             image, label = self.dataset[index]
         return image, int(label), index, epoch
-
-
-@contextmanager
-def _global_generators(seed: int) -> Iterator[None]:
-    """Seed what a user's data set may draw from within the block; it goes on from where it was after it."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _ahead(load: Callable[[int], Batch], workers: int, first: int) -> Iterator[Batch]:
