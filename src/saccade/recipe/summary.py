@@ -16,6 +16,7 @@ from saccade.events import Event, Finding, StageEnded
 from saccade.files import read_json, write_json
 from saccade.recipe.material import Material
 from saccade.study import Baseline
+from saccade.train.reading import read_curve
 
 SCHEMA = 1
 FEW, MOST_NAMED = 3, 100
@@ -115,16 +116,10 @@ def reading(history: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     first, last = seen[0], seen[-1]
     told = ["Validation accuracy went from " + " to ".join(map(_accuracy_then, (first, last))) + "."]
-    lowest = min(seen, key=lambda line: line["validation_loss"])
-    if last["validation_loss"] > 1.1 * lowest["validation_loss"]:
-        told.append(
-            f"The validation loss was lowest after epoch {lowest['epoch']:.1f} and has risen by "
-            f"{last['validation_loss'] / lowest['validation_loss'] - 1:.0%} since, while the training loss fell: "
-            "the network overfits; more images would help more than more time."
-        )
-    elif last["loss"] > 0.95 * first["loss"]:
-        told.append("The training loss hardly fell: the network has not learnt; look at the checks and the labels.")
-    else:
+    held = [line["validation_loss"] for line in seen]
+    found = read_curve([line["loss"] for line in history if "loss" in line], held, annealed=True)
+    told += [each.sentence for each in found]
+    if not found:
         told.append("The validation loss was still about its lowest at the end: no sign of overfitting.")
     if last["loss"] > last["validation_loss"]:
         told.append("The training loss lies above it because it is measured on changed images and smoothed labels.")
