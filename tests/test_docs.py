@@ -37,4 +37,4 @@ def test_a_row_shows_what_exists_or_names_the_issue(row: list[str]) -> None:
         assert (ROOT / path).exists(), path
     for command in re.findall(r"`(saccade [^`]*)`", shown):
         assert command.split()[1] in COMMANDS
-        assert set(re.findall(r"--[a-z-]+", command)) <= OPTIONS | {"--json", "--set"}
+        assert set(re.findall(r"--[a-z-]+", command)) <= OPTIONS | {"--json", "--layer", "--set"}

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from saccade.data.batches import ArrayImages, Batch, Order
 from saccade.settings import TrainSettings
-from saccade.study.checks import Check, checks, initial_loss, overfit_handful
+from saccade.study.check import Check
+from saccade.study.checks import checks, initial_loss, overfit_handful
 from saccade.train import Session
 from tests.photos import photo
 

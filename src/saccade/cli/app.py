@@ -17,6 +17,7 @@ COMMANDS = {
     "fit": ("training:fit", "Turn labelled images into an honestly evaluated classifier, within a time budget."),
     "audit": ("audit:audit", "Look for what is wrong with labelled images, before anything is trained on them."),
     "train": ("training:train", "Train one network with explicit settings."),
+    "check": ("check:check", "Ask all that can be known before training, or check a layer's gradients."),
     "baselines": ("baselines:baselines", "Cross-validate classical classifiers on pixels and on features."),
     "evaluate": ("results:evaluate", "Measure a run on its test part (a counted look) or on new labelled images."),
     "predict": ("predict:predict", "Label images, folders and archives with a run's classifier."),

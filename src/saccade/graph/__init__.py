@@ -9,6 +9,21 @@ from saccade.graph.records import Graph, Operation, Summary, Use, Wire
 from saccade.graph.trace import trace
 
 __all__ = [
-    "Derivative", "Graph", "GradientCheck", "Operation", "Summary", "TensorGradient", "Use", "Verdict", "Wire",
-    "check_gradients", "derivative", "diagnose", "numerical_gradient", "page", "picture", "trace", "trace_expression",
+    "Derivative",
+    "GradientCheck",
+    "Graph",
+    "Operation",
+    "Summary",
+    "TensorGradient",
+    "Use",
+    "Verdict",
+    "Wire",
+    "check_gradients",
+    "derivative",
+    "diagnose",
+    "numerical_gradient",
+    "page",
+    "picture",
+    "trace",
+    "trace_expression",
 ]  # fmt: skip

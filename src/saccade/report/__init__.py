@@ -1,6 +1,7 @@
 """The report: one self-contained HTML file from a run's folder."""
 
 from saccade.report.augmentations import render_augmentations
+from saccade.report.checking import write_checks
 from saccade.report.comparison import render_comparison, write_comparison
 from saccade.report.page import curvature_page, render, write
 from saccade.report.pictures import Picture, picture
@@ -16,5 +17,6 @@ __all__ = [
     "render_comparison",
     "verdict",
     "write",
+    "write_checks",
     "write_comparison",
 ]

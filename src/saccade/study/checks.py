@@ -1,15 +1,20 @@
-"""Checks before training: whether the first loss is what chance gives, and a handful can be memorised."""
+"""The verdict before training: first loss, a handful learnt by heart, gradients, faults, a rate that works."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from saccade.data.batches import ArrayImages, Batch
-from saccade.device import derived_seed
+from saccade.data.batches import ArrayImages, Batch, Order
+from saccade.device import derived_seed, generator
 from saccade.errors import TrainingError
+from saccade.graph import GradientCheck, check_gradients
 from saccade.nn.regularize import without_drops
+from saccade.study import faults
+from saccade.study.check import Check
+from saccade.study.probe import first_updates, probe
+from saccade.study.rates import RangeTest, range_test
 from saccade.train.budget import Pace
 from saccade.train.loop import train
 from saccade.train.session import Session
@@ -18,17 +23,54 @@ from saccade.train.watch import Watch
 HANDFUL = 32
 MOST_STEPS = 60
 ENOUGH = 0.95
+GRADIENTS_SHARE, HANDFUL_SHARE = 0.3, 0.3
+"""Of the time left, for checking gradients and for learning a handful by heart."""
+FEW = 4
+"""Images that gradients are checked on."""
+JITTER = 0.01
+"""Standard deviation of the noise added to them, as a share of their own."""
+TOO_LOW = 100.0
+"""A learning rate this many times below the suggestion is too low."""
 
 
 @dataclass(frozen=True)
-class Check:
-    """One question asked before training: what was expected, what was measured, what to do if it failed."""
+class Verdict:
+    """The checks before training, and the learning-rate range test; None where there was no time for it."""
 
-    name: str
-    passed: bool
-    expected: str
-    measured: str
-    advice: str
+    checks: tuple[Check, ...]
+    rates: RangeTest | None
+
+
+def verdict(session: Session, classes: int, seconds: Callable[[], float], *, declared: Sequence[str] = ()) -> Verdict:
+    """Return every check that a session alone can answer, within `seconds()`; the session is left as it was.
+
+    `declared` are the names of modules and parameters that are meant to be frozen. What takes long, the
+    gradients and the range test, gets a share of the time each.
+    """
+    batch = next(session.images.batches(Order(len(session.images), session.batch_size, session.settings.seed)))
+    seen = probe(session, batch)
+    asked = [
+        faults.inputs_scaled(seen),
+        faults.scores_plain(seen),
+        initial_loss(session.on_trial(), batch, classes),
+        faults.units_alive(seen),
+        faults.units_unsaturated(seen),
+        faults.gradient_reaches(seen),
+        faults.batches_mixed(session),
+        faults.prediction_independent(session, batch),
+    ]
+    try:
+        updates = first_updates(session)
+        trainable = {name for name, each in session.network.named_parameters() if each.requires_grad}
+        asked += [faults.weights_differ(updates), faults.layers_learn(updates, trainable, declared)]
+    except TrainingError:  # the loss was no number, which the other checks name
+        pass
+    asked.append(gradients(session, batch, _share(seconds, GRADIENTS_SHARE)))
+    asked.append(overfit_handful(session, batch, _share(seconds, HANDFUL_SHARE)))
+    rates = range_test(session, seconds=seconds)
+    if rates is not None:
+        asked.append(learning_rate(session, rates))
+    return Verdict(tuple(check for check in asked if check is not None), rates)
 
 
 def checks(session: Session, batch: Batch, classes: int, seconds: Callable[[], float]) -> list[Check]:
@@ -88,6 +130,75 @@ def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]
         measured=f"{accuracy:.0%} after {steps} steps{trouble}",
         advice="" if passed else advice,
     )
+
+
+def gradients(session: Session, batch: Batch, seconds: Callable[[], float]) -> Check | None:
+    """Compare the gradients of a network's scores with numerical ones near a few images (lecture 4).
+
+    None where `seconds()` ran out before anything was compared.
+    """
+    x_NCHW = session.forward.to_input(batch.x_NHWC[:FEW]).float().cpu()
+    # Even areas and grey images lie on kinks: maxima tie, and a constant channel's batch norm is all slope.
+    draws = generator(session.settings.seed, "jitter")
+    x_NCHW = x_NCHW + JITTER * x_NCHW.std() * torch.randn(x_NCHW.shape, generator=draws)
+    found = check_gradients(session.network.train(), x_NCHW, seconds=seconds)
+    return gradient_verdict("gradients", found)
+
+
+def gradient_verdict(name: str, found: GradientCheck) -> Check | None:
+    """Return what a gradient check found as a check before training; None where nothing was compared."""
+    expected = "gradients within a relative error of 1e-7 of numerical ones, or 1e-4 near kinks"
+    if found.trouble:
+        advice = "Its gradients cannot be checked; draw from the global generators, and look for divisions by 0."
+        return Check(name, False, expected, f"nothing: {found.trouble}", advice)
+    worst = found.worst
+    if worst is None:
+        return None
+    compared, kinks = sum(each.compared for each in found.tensors), sum(each.kinks for each in found.tensors)
+    tensors, reached = len(found.tensors), sum(each.compared > 0 for each in found.tensors)
+    measured = f"{worst.error:.1g} at the most, in {worst.name}; {compared} numbers of "
+    measured += f"{tensors if reached == tensors else f'{reached} of {tensors}'} tensor{'s' if tensors > 1 else ''}"
+    measured += f", {kinks} more on kinks" if kinks else ""
+    measured += ", random draws held still" if found.random else ""
+    if found.verdict == "wrong":
+        where = f" of {', '.join(found.wrong_modules)}" if found.wrong_modules else ""
+        advice = (
+            f"The backward{where} is wrong: for {worst.name} it gives {worst.analytic:.6g} where the loss changes by "
+            f"{worst.numerical:.6g}."
+        )
+    else:
+        advice = "Larger than rounding explains: look for a constant that the backward has slightly different."
+    return Check(name, found.passed, expected, measured, "" if found.passed else advice)
+
+
+def learning_rate(session: Session, rates: RangeTest) -> Check:
+    """Ask whether the session's learning rate lies where the range test saw the loss go down (lecture 7, step 3)."""
+    chosen, suggested = session.highest_rate, rates.suggestion
+    if suggested is None:
+        advice = "No rate made the loss go down: look at the labels, the preprocessing and the initial weights."
+        return Check("learning rate", False, "a rate at which the loss falls", "it fell at none", advice)
+    low = suggested / TOO_LOW
+    passed = low <= chosen <= rates.limit
+    advice = (
+        f"The learning rate is too {'high: the loss rises at it' if chosen > rates.limit else 'low to learn'}; "
+        f"try {suggested:.2g}."
+    )
+    return Check(
+        "learning rate",
+        passed,
+        f"between {low:.2g} and {rates.limit:.2g}; the loss falls fastest at {suggested:.2g} "
+        f"(within a factor of {rates.spread:.1f} over {len(rates.losses_TR)} repetitions)",
+        f"{chosen:.3g}",
+        "" if passed else advice,
+    )
+
+
+def _share(seconds: Callable[[], float], share: float) -> Callable[[], float]:
+    """Return the time left of a share of it, from now on."""
+    if math.isinf(seconds()):
+        return seconds
+    kept = (1 - share) * seconds()
+    return lambda: seconds() - kept
 
 
 def _on_a_handful(session: Session, batch: Batch) -> tuple[Session, ArrayImages]:

@@ -1,0 +1,112 @@
+"""`saccade check`: a source and a network before training; a layer of one's own; every refusal a sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from saccade.cli.app import main
+from tests.conftest import Saccade
+
+RIGHT = """
+def product_forward(x, w):
+    return x @ w, (x, w)
+
+def product_backward(dout, cache):
+    x, w = cache
+    return dout @ w.T, x.T @ dout
+"""
+WRONG = RIGHT.replace("x.T @ dout", "0.9 * x.T @ dout")
+KINKED = """
+import numpy as np
+
+inputs = [np.array([[0.0, -1.0, 2.0], [0.0, 0.5, -3.0]])]
+
+def forward(x):
+    return np.maximum(x, 0), x
+
+def backward(dout, cache):
+    return dout * (cache > 0)
+"""
+
+
+@pytest.fixture
+def layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a file to write a layer to, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "layer.py"
+
+
+def test_a_right_layer_passes(layer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer.write_text(RIGHT)
+    assert main(["check", "--layer", "layer.py", "4x5", "5x3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("passed  product: ")
+    assert lines[0].endswith("16 numbers of 2 tensors")
+    assert lines[1] == "1 of 1 passed"
+
+
+def test_a_wrong_layer_fails_and_the_gradient_is_shown(layer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer.write_text(WRONG)
+    assert main(["check", "--layer", "layer.py", "4x5", "5x3"]) == 0
+    out = capsys.readouterr().out
+    assert "FAILED  product: 0.1 at the most, in input 2" in out
+    assert "The backward is wrong: for input 2 it gives " in out
+    assert main(["check", "--layer", "layer.py", "4x5", "5x3", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["passed"] for row in told["checks"]] == [False]
+    assert [row["verdict"] for row in told["gradients"]] == ["fine", "wrong"]
+    assert told["gradients"][1]["error"] == pytest.approx(0.1)
+
+
+def test_a_kink_is_no_error(layer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer.write_text(KINKED)
+    assert main(["check", "--layer", "layer.py"]) == 0
+    assert "4 numbers of 1 tensor, 2 more on kinks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("", "", "Give either a source of images to check a network on, or --layer FILE.py to check a layer."),
+        ("digits --layer layer.py", "", "Give either a source of images"),
+        ("--layer layer.py 4y5", RIGHT, '"4y5" is not a shape; expected whole numbers such as 4x5.'),
+        ("--layer layer.py 4x0", RIGHT, '"4x0" is not a shape'),
+        ("--layer layer.py 4x5", RIGHT, "product in layer.py failed on inputs of shape (4, 5) (TypeError: "),
+        ("--layer layer.py 4x5 4x3", RIGHT, "failed on inputs of shape (4, 5), (4, 3) (ValueError: "),
+        ("--layer layer.py", RIGHT, "layer.py does not say what product takes; give the shapes"),
+        ("--layer layer.py 3", "x = 1", "layer.py defines no layer; expected are functions forward(*inputs)"),
+        ("--layer layer.py 3", "def f(:", "layer.py cannot be imported (SyntaxError: "),
+        ("--layer nowhere.py 3", "", "nowhere.py is not a Python file"),
+        ("--layer", "", "--layer"),
+        ("nowhere", "", "nowhere"),
+        ("digits --model convent", "", '"convent"'),
+        ("digits --device tpu9", "", '"tpu9"'),
+        ("digits --budget soon", "", '"soon"'),
+    ],
+)
+def test_a_refusal_is_one_sentence(
+    layer: Path, capsys: pytest.CaptureFixture[str], arguments: str, code: str, words: str
+) -> None:
+    layer.write_text(code)
+    assert main(["check", *arguments.split()]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1].startswith("saccade: ")
+    assert words in said.err.splitlines()[-1]
+    assert {each.name for each in layer.parent.iterdir()} <= {"layer.py", "__pycache__"}
+
+
+def test_a_source_leaves_a_page(photos: Path, saccade: Saccade) -> None:
+    out = photos.parent / "checked"
+    done = saccade("check", photos, "--model", "mlp", "--budget", "25s", "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [row["name"] for row in told["checks"] if not row["passed"]] == []
+    assert {"initial loss", "gradients", "overfit a handful", "every layer learns"} <= {
+        row["name"] for row in told["checks"]
+    }
+    page = (out / "report.html").read_text()
+    assert "Training may start" in page
+    assert "Images as the network sees them" in page
+    assert told == json.loads((out / "checks.json").read_text())
