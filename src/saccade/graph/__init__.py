@@ -26,4 +26,4 @@ __all__ = [
     "picture",
     "trace",
     "trace_expression",
-]  # fmt: skip
+]
