@@ -14,6 +14,10 @@ class TrainingError(SaccadeError):
     """Training cannot go on: a loss that is not a number, a budget with no room for a step."""
 
 
+class StorageError(SaccadeError):
+    """Where a search keeps its trials cannot be reached any more; what was done until then is kept."""
+
+
 class InputError(SaccadeError, ValueError):
     """What the user gave cannot be used; nothing was written."""
 

@@ -230,6 +230,31 @@ class TrainSettings(DataSettings):
         return self
 
 
+class SearchSettings(TrainSettings):
+    """A search over the settings of one network: everything `saccade search` can be told."""
+
+    epochs: float | None = Field(default=6.0, gt=0, allow_inf_nan=False)
+    """Passes over the training part in a refined trial; a coarse one takes a third of them."""
+    trials: int = Field(default=24, ge=2, le=100_000)
+    """Trials: two thirds coarse ones over the whole space, the rest around the best of those, and longer."""
+    sampler: Literal["random", "grid", "sobol", "tpe"] = "random"
+    """Where coarse trials lie: drawn at random, on a grid, evenly (Sobol), or by what did well before (TPE)."""
+    stop: Literal["halving", "exploded", "none"] = "halving"
+    """Stop trials whose loss passes 3 times the first (exploded), and also the worse half at 1/4 and 1/2 of the way."""
+    repeats: int = Field(default=3, ge=0, le=100)
+    """Trials with fresh seeds of each finalist: the two best settings, and the defaults; 0 for none."""
+    storage: str | None = None
+    """URL of a database for the trials, such as postgresql://host/name; the default is a file in the run's folder."""
+    study: str = Field(default="saccade", min_length=1, max_length=500)
+    """Name of the search in that database; commands that give the same one work on it together."""
+
+    @model_validator(mode="after")
+    def _epochs_alone(self) -> Self:
+        if self.epochs is None or self.budget is not None or self.replay is not None:
+            raise ValueError("the trials of a search have all as many epochs: give epochs, no budget and no replay")
+        return self
+
+
 class FitSettings(DataSettings):
     """The whole main path: everything `saccade fit` can be told."""
 

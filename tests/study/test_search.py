@@ -11,7 +11,8 @@ from scipy import stats
 
 from saccade.data.batches import ArrayImages
 from saccade.settings import TrainSettings
-from saccade.study.search import Range, Trial, best_trial, draws, run_trial
+from saccade.study.search import Trial, best_trial, draws, run_trial
+from saccade.study.space import Range
 from saccade.train.session import Session
 from tests.photos import photo
 

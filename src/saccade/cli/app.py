@@ -18,6 +18,7 @@ COMMANDS = {
     "audit": ("audit:audit", "Look for what is wrong with labelled images, before anything is trained on them."),
     "train": ("training:train", "Train one network with explicit settings."),
     "check": ("check:check", "Ask all that can be known before training, or check a layer's gradients."),
+    "search": ("search:search", "Search for the settings of a network that do best, in one process or several."),
     "baselines": ("baselines:baselines", "Cross-validate classical classifiers on pixels and on features."),
     "evaluate": ("results:evaluate", "Measure a run on its test part (a counted look) or on new labelled images."),
     "predict": ("predict:predict", "Label images, folders and archives with a run's classifier."),

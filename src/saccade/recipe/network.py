@@ -242,3 +242,9 @@ class Glance:
             "validation_accuracy": float((log_NK.argmax(1) == self.labels_N).mean()),
             "validation_loss": float(-log_NK[np.arange(len(log_NK)), self.labels_N].mean()),
         }
+
+    def losses(self, session: Session) -> tuple[NDArray[np.float64], float]:
+        """Return the loss on each image (N,), and the accuracy, without views."""
+        log_NK = session.forward.log_probabilities(self.x_NHWC, over_views=False).double().numpy()
+        losses_N = -log_NK[np.arange(len(log_NK)), self.labels_N]
+        return losses_N, float((log_NK.argmax(1) == self.labels_N).mean())

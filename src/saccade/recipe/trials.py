@@ -2,12 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from saccade.events import Progress, emit
 from saccade.optim import DEFAULTS
@@ -16,7 +12,8 @@ from saccade.recipe.network import MOST_EPOCHS as LONGEST
 from saccade.recipe.network import Glance, start
 from saccade.recipe.plan import TRAINING_SHARE
 from saccade.settings import TrainSettings
-from saccade.study.search import TIME_UP, Range, Trial, best_trial, draws, run_trial
+from saccade.study.search import TIME_UP, Trial, best_trial, draws, run_trial
+from saccade.study.space import Range
 from saccade.train.session import Session
 
 SHARE = 0.12
@@ -136,8 +133,8 @@ class _Race:
 
     def _run(self, session: Session, glance: Glance, drawn: Mapping[str, Any]) -> None:
         trial_session = replace(session.on_trial(), settings=session.settings.model_copy(update=dict(drawn)))
-        held = partial(_held, glance)
-        trial = run_trial(trial_session, drawn, self.scale.steps, held, self.trials, seconds=self.contest.plan.left)
+        left = self.contest.plan.left
+        trial = run_trial(trial_session, drawn, self.scale.steps, glance.losses, self.trials, seconds=left)
         self.trials.append(trial)
         told = {
             "network": self.entry.name,
@@ -151,20 +148,18 @@ class _Race:
         emit(Progress(task="search", done=len(self.rows), total=self.total, unit="trials", detail=detail))
 
 
-def _held(glance: Glance, session: Session) -> tuple[NDArray[np.float64], float]:
-    log_NK = session.forward.log_probabilities(glance.x_NHWC, over_views=False).double().numpy()
-    losses_N = -log_NK[np.arange(len(log_NK)), glance.labels_N]
-    return losses_N, float((log_NK.argmax(1) == glance.labels_N).mean())
-
-
 def _draws(entry: Entry, seed: int) -> Iterator[dict[str, float]]:
     """Yield settings for a network: none, then random factors on its defaults and strengths of augmentation."""
-    default = DEFAULTS[entry.rule]
-    rate = entry.settings.learning_rate or default.learning_rate
-    scale = {"learning_rate": rate, "weight_decay": default.weight_decay}
+    scale = scales(entry.rule, entry.settings)
     space = {**{name: factor for name, factor in FACTORS.items() if scale[name]}, **STRENGTHS}
     for drawn in draws(space, seed):
         yield {name: float(f"{value * scale.get(name, 1.0):.3g}") for name, value in drawn.items()}
+
+
+def scales(rule: str, settings: TrainSettings) -> dict[str, float]:
+    """Return what FACTORS are factors on: learning rate and weight decay of an update rule, where none are given."""
+    default = DEFAULTS[rule]
+    return {"learning_rate": settings.learning_rate or default.learning_rate, "weight_decay": default.weight_decay}
 
 
 def _why(best: Trial, trials: Sequence[Trial]) -> str:

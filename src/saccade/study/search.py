@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from saccade.device import derived_seed
 from saccade.errors import TrainingError
+from saccade.study.space import Range
 from saccade.train.budget import Pace
 from saccade.train.session import Session
 
@@ -19,27 +20,6 @@ LOST = 1.25
 """And half-way, where its validation loss is more than this times the best trial's at that point."""
 HALF = 0.5
 TIME_UP = "its time was up"
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`: their logarithms evenly likely where `log`, else they themselves."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def draw(self, rng: np.random.Generator) -> float:
-        """Return one number, rounded to three digits.
-
-        >>> Range(2.0, 2.0, log=True).draw(np.random.default_rng(0))
-        2.0
-        """
-        if self.log:
-            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
-        else:
-            value = rng.uniform(self.low, self.high)
-        return float(f"{value:.3g}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +53,31 @@ Held = Callable[[Session], tuple[NDArray[np.float64], float]]
 """Returns a session's loss on each of some validation images (N,), and its accuracy on them."""
 
 
+class Hopeless(Exception):
+    """A trial is not worth going on with; the message is why."""
+
+
+def hopeful(session: Session, steps: int, *, exploded: float = EXPLODED) -> Iterator[int]:
+    """Train a session for a few steps, with a schedule that ends with them, yielding the steps done after each.
+
+    Raises Hopeless when its loss passes `exploded` times the first, or is no number.
+    """
+    first: float | None = None
+    course = session.run(Pace.fixed(steps))
+    while True:
+        try:
+            done, _, watch = next(course)
+        except StopIteration:
+            return
+        except TrainingError:
+            raise Hopeless("its loss was no number any more") from None
+        if first is None:
+            first = watch.latest
+        elif watch.latest is not None and watch.latest > exploded * first:
+            raise Hopeless(f"its loss passed {exploded:g} times the first")
+        yield done
+
+
 def run_trial(
     session: Session,
     settings: Mapping[str, Any],
@@ -82,31 +87,38 @@ def run_trial(
     *,
     seconds: Callable[[], float] = lambda: math.inf,
 ) -> Trial:
-    """Train a session for a few steps, with a schedule that ends with them, and measure it on validation images.
+    """Train a session for a few steps and measure it on validation images.
 
-    It is stopped when its loss passes EXPLODED times the first or is no number, and half-way when it
-    clearly loses against the best of `rivals`; and when `seconds()`, the time left, runs out.
+    It is stopped where `hopeful` does, and half-way when it clearly loses against the best of `rivals`; and
+    when `seconds()`, the time left, runs out.
     """
     best_half = min((rival.half_loss for rival in rivals), default=math.inf)
     nothing = np.empty(0)
-    first: float | None = None
     half_loss = math.inf
     try:
-        for done, _, watch in session.run(Pace.fixed(steps)):
+        for done in hopeful(session, steps):
             if seconds() <= 0:
                 return Trial(settings, nothing, 0.0, half_loss, TIME_UP)
-            if first is None:
-                first = watch.latest
-            elif watch.latest is not None and watch.latest > EXPLODED * first:
-                return Trial(settings, nothing, 0.0, math.inf, f"its loss passed {EXPLODED:g} times the first")
             if done == max(1, round(HALF * steps)):
                 half_loss = float(held(session)[0].mean())
                 if not half_loss <= LOST * best_half:
                     return Trial(settings, nothing, 0.0, half_loss, "it clearly lost half-way")
-    except TrainingError:
-        return Trial(settings, nothing, 0.0, math.inf, "its loss was no number any more")
+    except Hopeless as reason:
+        return Trial(settings, nothing, 0.0, math.inf, str(reason))
     losses_N, accuracy = held(session)
     return Trial(settings, losses_N, accuracy, half_loss)
+
+
+def halved(value: float, others: Sequence[float], share: float = HALF) -> bool:
+    """Return whether a trial is to be stopped at a rung: others that came so far are enough of the better ones.
+
+    `value` and `others` are accuracies at the same share of the training; the first to come goes on, then who
+    is among the better `share` of those seen so far (Li et al., 2020: successive halving that waits for nobody).
+
+    >>> halved(0.5, []), halved(0.5, [0.7]), halved(0.5, [0.7, 0.2])
+    (False, True, False)
+    """
+    return sum(other > value for other in others) >= math.ceil(share * (len(others) + 1))
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:

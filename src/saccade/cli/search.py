@@ -1,0 +1,78 @@
+"""The command that searches for settings: `search`."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from saccade.cli.options import Config, Json, Out, resolve
+from saccade.cli.output import answer, working
+from saccade.cli.text import count, percent, printable
+from saccade.settings import SearchSettings
+
+Ranges = Annotated[
+    tuple[str, ...],
+    Parameter(
+        consume_multiple=(1, None),
+        negative=(),
+        show_default=False,
+        help="What to search over, as name=low:high, name=low:high:log or name=a,b …; the default is learning rate, "
+        "weight decay, translate and cutout.",
+    ),
+]
+
+
+def search(
+    source: str,
+    /,
+    *,
+    settings: Annotated[SearchSettings, Parameter(name="*")] = SearchSettings(),
+    space: Ranges = (),
+    out: Out = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Search for the settings of one network that do best on validation images; several processes may work on one.
+
+    Parameters
+    ----------
+    source
+        A folder, archive, manifest or array file of labelled images, or a data set's name.
+    """
+    settings = resolve(settings, config, ())
+    with working():
+        from saccade.recipe.ranges import parse_space
+        from saccade.recipe.search import search as run
+
+        told = run(source, settings, space=parse_space(space) or None, out=out)
+    answer(told, text(told), json=json)
+
+
+def text(told: Mapping[str, Any]) -> str:
+    """Return what a search came to as a few lines."""
+    best = told["best"]
+    spread = "" if best.get("sd") is None else f" ± {100 * best['sd']:.1f}"
+    seeds = len(best["accuracies"])
+    rows = [("Best", _spelt(best["settings"]))]
+    rows.append(("Validation", f"{percent(best['mean'])}{spread}" + (f" over {seeds} fresh seeds" if seeds else "")))
+    if told["better"] is False:
+        rows.append(("", "other settings were better by no more than chance: the defaults stay"))
+    rows += [
+        ("Beside it", f"{percent(each['mean'])} {_spelt(each['settings'])}")
+        for each in told["finalists"]
+        if each["settings"] != best["settings"]
+    ]
+    stopped = sum(trial["state"] == "stopped" for trial in told["trials"])
+    rows.append(("Trials", f"{count(len(told['trials']))}, {count(stopped)} of them stopped early"))
+    if told["importance"]:
+        shares = (f"{name} {100 * share:.0f} %" for name, share in told["importance"].items())
+        rows.append(("Matters", ", ".join(shares)))
+    rows.append(("Drawn", f"{told['folder']}/search.html"))
+    rows.append(("Go on", f"saccade train {told['source']} --config {told['folder']}/settings.yaml"))
+    return "\n".join(f"{name:<11}{printable(told_of)}" for name, told_of in rows)
+
+
+def _spelt(settings: Mapping[str, Any]) -> str:
+    return " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings.items()
+    ) or "the defaults"  # fmt: skip

@@ -1,0 +1,125 @@
+"""What `saccade search` searches over: ranges and choices as the user writes them, or those that suit the network."""
+
+import math
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from saccade.errors import SettingError, did_you_mean
+from saccade.recipe.trials import FACTORS, STRENGTHS, scales
+from saccade.settings import DataSettings, TrainSettings
+from saccade.study.space import Choice, Range, Space
+
+WIDER = 4.0
+"""How much further a search goes than the few short trials of `saccade fit`, up and down, on its logarithmic ranges."""
+_FIXED = {*DataSettings.model_fields, "pretrained", "epochs", "budget", "device", "threads", "replay"}
+_QUANTITIES = [name for name in TrainSettings.model_fields if name not in _FIXED]
+_FORM = "expected name=low:high, name=low:high:log or name=a,b,c"
+
+
+def default_space(rule: str, base: TrainSettings) -> Space:
+    """Return ranges around the defaults of an update rule, and of the augmentations.
+
+    >>> default_space("adam", TrainSettings())["learning_rate"]
+    Range(low=7.5e-05, high=0.01, log=True, whole=False)
+    """
+    scale = scales(rule, base)
+    around = {
+        name: Range(_rounded(scale[name] * each.low / WIDER), _rounded(scale[name] * each.high * WIDER), log=True)
+        for name, each in FACTORS.items()
+        if scale[name] and (name != "learning_rate" or rule != "lbfgs")
+    }
+    return {**around, **STRENGTHS}
+
+
+def parse_space(texts: Iterable[str]) -> Space:
+    """Return what texts such as `learning_rate=1e-4:1e-1:log` and `optimizer=adam,muon` say.
+
+    Raises SettingError where one is not of that form, is not to be searched over, is empty or inverted, or holds
+    a value that the setting refuses.
+
+    >>> parse_space(["width=0.5:2", "depth=1:4", "optimizer=adam,sgd"])
+    {'width': Range(low=0.5, high=2.0, log=False, whole=False), 'depth': Range(low=1, high=4, log=False, whole=True),
+     'optimizer': Choice(values=('adam', 'sgd'))}
+    """
+    space: dict[str, Range | Choice] = {}
+    for text in texts:
+        name, separator, value = (part.strip() for part in text.partition("="))
+        if not separator:
+            raise SettingError(f'"{text}" is no range: {_FORM}.')
+        if name not in _QUANTITIES:
+            raise SettingError(_refusal(name))
+        if name in space:
+            raise SettingError(f"The range of {name} is given twice; give it once.")
+        space[name] = _range(name, value) if ":" in value else _choice(name, value)
+    return space
+
+
+def _refusal(name: str) -> str:
+    if name in _FIXED:
+        return f"The search cannot be over {name}: it holds for all trials alike; give --{name.replace('_', '-')}."
+    hint = did_you_mean(name, _QUANTITIES) or f" Known are: {', '.join(_QUANTITIES)}."
+    return f'There is no setting "{name}" to search over.{hint}'
+
+
+def _range(name: str, text: str) -> Range:
+    ends = [part.strip() for part in text.split(":")]
+    log = len(ends) == 3 and ends[2] == "log"
+    try:
+        low, high = (float(end) for end in (ends[:2] if log else ends))
+    except ValueError:
+        raise SettingError(f'The range {name}={text} is not understood: {_FORM}.') from None
+    kinds = _kinds(name)
+    if not kinds & {int, float}:
+        raise SettingError(f"The setting {name} is no number: give its values as {name}=a,b,c.")
+    if not low < high or not math.isfinite(high - low):
+        raise SettingError(f"The range {name}={text} is empty: its first number must be less than its second.")
+    if log and low <= 0:
+        raise SettingError(f"The range {name}={text} cannot be logarithmic: its first number must be more than 0.")
+    if float in kinds:
+        return Range(_checked(name, low), _checked(name, high), log)
+    if low != int(low) or high != int(high):
+        raise SettingError(f"The setting {name} is a whole number, and so must both ends of {name}={text} be.")
+    return Range(_checked(name, int(low)), _checked(name, int(high)), log, whole=True)
+
+
+def _choice(name: str, text: str) -> Choice:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise SettingError(f"The choice {name}={text} is empty, or has an empty value: {_FORM}.")
+    try:
+        values = [_checked(name, _number(yaml.safe_load(part))) for part in parts]
+    except yaml.YAMLError:
+        raise SettingError(f'The choice {name}={text} is not understood: {_FORM}.') from None
+    return Choice(tuple(dict.fromkeys(values)))
+
+
+def _number(value: Any) -> Any:
+    """Return a number that YAML takes for text, as it does with 1e-3, else the value."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return a value as its setting takes it; raises SettingError where it does not."""
+    return getattr(TrainSettings(**{name: value}), name)
+
+
+def _kinds(name: str) -> set[Any]:
+    """Return the types a setting may have."""
+    found: set[Any] = set()
+    pending = [TrainSettings.model_fields[name].annotation]
+    while pending:
+        kind = pending.pop()
+        inner = typing.get_args(kind) if typing.get_origin(kind) is not typing.Literal else ()
+        pending += inner
+        found.add(kind)
+    return found
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")

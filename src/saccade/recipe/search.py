@@ -1,0 +1,309 @@
+"""`saccade search`: coarse trials of few epochs, finer ones around the best, finalists repeated, all on validation."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from saccade import audit, data
+from saccade.data.batches import ArrayImages
+from saccade.device import resolve_device
+from saccade.errors import InputError, StorageError, TrainingError
+from saccade.events import Progress, emit, stage
+from saccade.files import is_temporary, lock, write_atomic, write_json, write_lines
+from saccade.nn import zoo
+from saccade.recipe.finalists import RUNNERS, conclude, finalists, ranked
+from saccade.recipe.material import origin
+from saccade.recipe.network import SAMPLE, Glance, start
+from saccade.recipe.plan import batch_for, full_side, native_side
+from saccade.recipe.ranges import default_space
+from saccade.recipe.stages import with_weights
+from saccade.report.search import render_search
+from saccade.run import make_folder, refuse_place
+from saccade.settings import SearchSettings, TrainSettings
+from saccade.study.board import Board, Row, worker
+from saccade.study.search import EXPLODED, Hopeless, halved, hopeful
+from saccade.study.space import Layout, Space, lay_out, refined
+from saccade.train.session import Session
+
+COARSE = 2 / 3
+"""Of the trials: over the whole space, for SHORTER times the epochs."""
+SHORTER = 1 / 3
+RUNGS = (25, 50)
+"""Per cent of a trial at which the worse half stops."""
+SIDE = 64
+"""Largest side of a trial's images where no size is given."""
+AGAIN = 0.5
+"""Seconds until a worker looks again whether there is a trial for it."""
+_FIRST = {"trials.db", "trials.db.lock", "trials.jsonl"}
+_FILES = _FIRST | {"trials.db-journal", "write.lock", "summary.json", "search.html", "settings.yaml"}
+_INCIDENTAL = {"device", "threads", "memory", "workers", "storage", "study"}
+"""Settings that workers of one search may differ in."""
+
+
+def search(
+    source: str | Path, settings: SearchSettings, *, space: Space | None = None, out: Path | None = None
+) -> dict[str, Any]:
+    """Search for the settings of one network that do best on validation images; the test part stays sealed.
+
+    Works on the search in `out`, or in the storage, where one of the same plan was begun: several processes
+    may. Returns what is known of it in the end, as plain values, which lies in `out` as summary.json beside
+    trials.jsonl, search.html and settings.yaml, the best settings for `saccade train --config`. Raises
+    InputError, before anything is written, where source, settings or `out` cannot be used; StorageError where
+    the storage went away, after writing what was done; TrainingError where no trial came to an end.
+    """
+    begun = perf_counter()
+    joined = out is not None and _joinable(out)
+    if not joined:
+        refuse_place(source, out)
+    zoo.check_choices(settings)
+    base = _base(settings)
+    resolve_device(base.device)
+    bench = Bench.open(source, base)
+    space = default_space(bench.first.rule, base) if space is None else space
+    folder = out if joined and out is not None else make_folder(out, f"{Path(source).name}-search")
+    url = settings.storage or f"sqlite:///{(folder / 'trials.db').resolve()}"
+    try:
+        board = Board.open(url, settings.study, space, _plan(source, settings, space), _jobs(settings, space))
+    except InputError:
+        with suppress(OSError):
+            folder.rmdir()  # goes only where it is empty
+        raise
+    work = Work(bench, board, settings, space, folder)
+    problem: StorageError | None = None
+    try:
+        rows = work.until_all_ended()
+    except StorageError as error:
+        problem, rows = error, board.known
+    told = {
+        "schema": 1, "source": str(source), "model": base.model, "folder": str(folder), "storage": settings.storage,
+        "study": settings.study, "sampler": settings.sampler, "stop": settings.stop, "complete": problem is None,
+        "images": len(bench.parts.train), "validation_images": bench.seen_images,
+        **conclude(rows, settings, space), "seconds": round(perf_counter() - begun, 2),
+    }  # fmt: skip
+    work.write(told, rows)
+    if problem is not None:
+        raise problem
+    if told["best"] is None:
+        reasons = [row.result.get("stopped", "") for row in rows]
+        raise TrainingError(f"None of the {len(rows)} trials came to an end; of the first, {reasons[0]}.")
+    return told
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What trials are run with: the parts, settings with nothing left open, and a first session, never trained."""
+
+    parts: data.Parts
+    base: TrainSettings
+    first: Session
+    glances: dict[int, Glance]
+
+    @classmethod
+    def open(cls, source: str | Path, base: TrainSettings) -> "Bench":
+        """Read and split a source; raises InputError where it or the settings cannot be used."""
+        with stage("open") as record:
+            found = data.integrity(data.open(source, base))
+            parts = data.split(found, audit.duplicates(found), base)
+            record.outcome = f"{len(parts.train):,} training, {len(parts.validation):,} validation images"
+        side = base.size or min(SIDE, full_side(native_side(parts.train)))
+        batch = base.batch_size or batch_for(len(parts.train))
+        chosen = {"size": side, "batch_size": batch, "flip": bool(base.flip), "views": False}
+        base = base.model_copy(update=chosen)
+        return cls(parts, base, start(parts.train, base), {})
+
+    @property
+    def seen_images(self) -> int:
+        """How many validation images a trial is measured on."""
+        return len(self.glance(self.first).labels_N)
+
+    def session(self, settings: Mapping[str, Any], seed: int) -> Session:
+        """Return a new session; raises InputError where the settings do not go together."""
+        values = {**self.base.model_dump(), **settings, "seed": seed}
+        given = TrainSettings(**values)
+        images, names = self.first.images, self.first.names
+        if given.size != self.base.size or not isinstance(images, ArrayImages):
+            return start(self.parts.train, given)
+        x_NHWC = images.x_NHWC
+        sample_NHWC = x_NHWC[:: -(-len(x_NHWC) // SAMPLE)]
+        classes = len(self.parts.classes)
+        return Session.start(given, images, sample_NHWC, classes=classes, names=names)
+
+    def glance(self, session: Session) -> Glance:
+        """Return the validation images a session is measured on."""
+        return self.glances.setdefault(session.forward.side, Glance.at(self.parts.validation, session))
+
+
+@dataclass(frozen=True)
+class Work:
+    """One process's part in a search."""
+
+    bench: Bench
+    board: Board
+    settings: SearchSettings
+    space: Space
+    folder: Path
+
+    def until_all_ended(self) -> list[Row]:
+        """Take and run trials until none is left, those of other processes included; return all."""
+        while True:
+            row = self.board.claim()
+            rows = self.board.rows()
+            self._show(rows)
+            if row is not None:
+                self._take(row, rows)
+            elif all(each.ended for each in rows):
+                return rows
+            else:
+                time.sleep(AGAIN)
+
+    def write(self, told: Mapping[str, Any], rows: Sequence[Row]) -> None:
+        """Write what the search came to into its folder."""
+        with lock(self.folder / "write"):
+            write_lines(self.folder / "trials.jsonl", [row.plain() for row in rows])
+            write_json(self.folder / "summary.json", told)
+            write_atomic(self.folder / "search.html", render_search(told))
+            if told["best"] is not None:
+                given = _base(self.settings).model_dump(exclude_unset=True)
+                best = TrainSettings(**{**given, **told["best"]["settings"]})
+                write_atomic(self.folder / "settings.yaml", best.to_yaml())
+
+    def _take(self, row: Row, rows: Sequence[Row]) -> None:
+        alike = [each.number for each in rows if each.stage == row.stage]
+        try:
+            settings = self._settings(row, rows)
+            if settings is None:
+                self.board.finish(row.number, {"stopped": "there was no other finalist"}, stopped=True)
+                return
+            self.board.settle(row.number, settings)
+            with stage(f"{row.stage} {alike.index(row.number) + 1}/{len(alike)}") as record:
+                result = self._run(row, settings)
+                record.validation_accuracy = result.get("accuracy")
+                came_to = result.get("stopped") or f"validation {result['accuracy']:.1%}"
+                record.outcome = f"{came_to}  {_spelt(settings)}"
+            self.board.finish(row.number, result, stopped="stopped" in result)
+        except StorageError:
+            raise
+        except BaseException:
+            with suppress(StorageError):
+                self.board.release(row.number)
+            raise
+        with lock(self.folder / "write"):
+            write_lines(self.folder / "trials.jsonl", [each.plain() for each in self.board.rows()])
+
+    def _settings(self, row: Row, rows: Sequence[Row]) -> dict[str, Any] | None:
+        """Return a trial's settings, which may follow from the trials before; None where there are none for it."""
+        seed, job = self.settings.seed, row.job
+        if job["settings"] is not None:
+            return dict(job["settings"])
+        coarse = [each for each in rows if each.stage == "coarse"]
+        if row.stage == "coarse":
+            return self.board.suggest(row.number, seed + job["order"], startup=max(3, len(coarse) // 3))
+        if row.stage == "refined":
+            count = sum(each.stage == "refined" for each in rows)
+            best, layout = ranked(coarse)[0], _layout(self.settings)
+            if best.job["settings"] is None:
+                return lay_out("random", self.space, count, seed + 1)[job["order"]]
+            return refined(layout, self.space, best.job["settings"], count, seed)[job["order"]]
+        found = finalists(rows)
+        return found[job["rank"]] if job["rank"] < len(found) else None
+
+    def _run(self, row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a trial came to: accuracy and loss on validation images, or why it was stopped."""
+        begun = perf_counter()
+        told: dict[str, Any] = {"worker": worker()}
+        try:
+            session = self.bench.session(settings, row.job["seed"])
+            glance = self.bench.glance(session)
+            self._train(row, session, glance)
+            losses_N, accuracy = glance.losses(session)
+            loss = float(losses_N.mean())
+            if not math.isfinite(loss):
+                raise Hopeless("its loss was no number any more")
+            told |= {"accuracy": accuracy, "loss": loss}
+        except (Hopeless, InputError) as reason:
+            told["stopped"] = str(reason)
+        return {**told, "seconds": round(perf_counter() - begun, 3)}
+
+    def _train(self, row: Row, session: Session, glance: Glance) -> None:
+        """Train; raises Hopeless where the trial is to be stopped."""
+        steps = session.steps(row.job["epochs"])
+        exploded = math.inf if self.settings.stop == "none" else EXPLODED
+        rungs = {max(1, round(percent / 100 * steps)): percent for percent in RUNGS}
+        for done in hopeful(session, steps, exploded=exploded):
+            self.board.beat(row.number)
+            emit(Progress(task="trial", done=done, total=steps, unit="steps"))
+            percent = rungs.get(done)
+            if percent is None or row.stage == "final":
+                continue
+            accuracy = glance.losses(session)[1]
+            self.board.see(row.number, percent, accuracy)
+            others = [
+                each.seen[percent]
+                for each in self.board.rows()
+                if each.stage == row.stage and each.number != row.number and percent in each.seen
+            ]
+            if self.settings.stop == "halving" and halved(accuracy, others):
+                raise Hopeless(f"it was among the worse half at {percent} % of its way")
+
+    def _show(self, rows: Sequence[Row]) -> None:
+        done = [row for row in rows if row.state == "done"]
+        best = f"best {max(row.result['accuracy'] for row in done):.1%}" if done else ""
+        ended = sum(row.ended for row in rows)
+        emit(Progress(task="search", done=ended, total=len(rows), unit="trials", detail=best))
+
+
+def _jobs(settings: SearchSettings, space: Space) -> list[dict[str, Any]]:
+    """Return what each trial is to be; its settings are None where they follow from other trials."""
+    assert settings.epochs is not None
+    seed, epochs = settings.seed, settings.epochs
+    count = max(1, round(COARSE * settings.trials))
+    places: list[dict[str, Any] | None] = [None] * count
+    if settings.sampler != "tpe":
+        places = [*lay_out(_layout(settings), space, count, seed)]
+    coarse = {"stage": "coarse", "seed": seed, "epochs": SHORTER * epochs}
+    fine = {"stage": "refined", "seed": seed, "epochs": epochs, "settings": None}
+    final = {"stage": "final", "epochs": epochs, "settings": None}
+    return [
+        *({**coarse, "order": order, "settings": given} for order, given in enumerate(places)),
+        *({**fine, "order": order} for order in range(settings.trials - len(places))),
+        *(
+            {**final, "seed": seed + 1 + again, "rank": rank}
+            for again in range(settings.repeats)
+            for rank in range(1 + RUNNERS)
+        ),
+    ]
+
+
+def _layout(settings: SearchSettings) -> Layout:
+    return "sobol" if settings.sampler == "tpe" else settings.sampler
+
+
+def _plan(source: str | Path, settings: SearchSettings, space: Space) -> dict[str, Any]:
+    """Return what all workers of a search must agree on."""
+    given = settings.model_dump(mode="json", exclude=_INCIDENTAL)
+    return {"source": origin(source), **given, "space": "; ".join(f"{name} {values}" for name, values in space.items())}
+
+
+def _base(settings: SearchSettings) -> TrainSettings:
+    """Return the settings that all trials start from; raises ModelError where the network is not known."""
+    given = {name: getattr(settings, name) for name in settings.model_fields_set if name in TrainSettings.model_fields}
+    return with_weights(TrainSettings(**{**given, "epochs": settings.epochs}))
+
+
+def _joinable(out: Path) -> bool:
+    """Return whether a folder holds a search, and nothing else."""
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    return bool(names & _FIRST) and all(name in _FILES or is_temporary(out / name) for name in names)
+
+
+def _spelt(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_short(value)}" for name, value in settings.items()) or "defaults"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,332 @@
+"""The board on which several processes share the trials of a search: Optuna's storage, a row a trial."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+import psutil
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from saccade.errors import SettingError, StorageError
+from saccade.events import Finding, emit
+from saccade.files import lock
+from saccade.study.space import Choice, Range, Space
+
+WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds between tries to reach a storage that does not answer."""
+SILENT = 180.0
+"""Seconds after which a worker on another machine that no longer says anything is taken for dead."""
+BEAT = 5.0
+"""Seconds between two signs of life."""
+ATTEMPTS = 3
+"""After so many workers died at one trial, it is given up: its settings may be what kills them."""
+LOST = "workers died at it"
+
+Answer = TypeVar("Answer")
+_OUT_OF_REACH = (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial: its number, what it is to be ("job": stage, seed, epochs, settings), and what became of it.
+
+    `state` is "waiting", "running", "done" or "stopped"; `seen` are the accuracies at shares of its way, in per cent.
+    """
+
+    number: int
+    job: Mapping[str, Any]
+    state: str
+    result: Mapping[str, Any] = field(default_factory=dict)
+    seen: Mapping[int, float] = field(default_factory=dict)
+    attempts: int = 0
+
+    @property
+    def stage(self) -> str:
+        """Which stage it belongs to."""
+        return str(self.job["stage"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.state in ("done", "stopped")
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as one line of trials.jsonl."""
+        seen = {str(share): value for share, value in self.seen.items()}
+        told = {"trial": self.number, **self.job, "state": self.state, **self.result}
+        return {**told, "seen": seen, "attempts": self.attempts}
+
+
+class Board:
+    """The trials of one search, which any number of processes take, run and answer, each trial once.
+
+    A trial whose worker is gone waits for another one. What the storage does not answer is tried again
+    for about a minute; StorageError is raised after that.
+    """
+
+    def __init__(self, url: str, storage: RDBStorage, study: str, space: Space) -> None:
+        self.url, self.storage, self.study, self.space = url, storage, study, space
+        self.known: list[Row] = []
+        self._id: int = storage.get_study_id_from_name(study)
+        self._spoken = 0.0
+        process = psutil.Process()
+        self._me = {"host": socket.gethostname(), "pid": process.pid, "born": process.create_time()}
+
+    @classmethod
+    def open(
+        cls, url: str, study: str, space: Space, plan: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]
+    ) -> "Board":
+        """Return the board of a study in the database at `url`; where there is none, pin the `jobs` to a new one.
+
+        Raises SettingError where the database cannot be opened, or the study there has another plan.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            storage = RDBStorage(url, engine_kwargs=_engine(url))
+            with _alone(url):
+                if study not in {each.study_name for each in storage.get_all_studies()}:
+                    _pin(storage, storage.create_new_study([StudyDirection.MAXIMIZE], study), space, plan, jobs)
+            board = cls(url, storage, study, space)
+            found = _settled(storage, board._id)
+        except (*_OUT_OF_REACH, ImportError, ValueError, optuna.exceptions.DuplicatedStudyError) as error:
+            raise SettingError(f'The storage "{_shown(url)}" cannot be opened: {_reason(error)}.') from error
+        if found is None:
+            raise SettingError(f'The study "{study}" in {_shown(url)} was never begun in full; give --study another name.')
+        differing = [name for name in plan if found.get(name) != plan[name]]
+        if differing:
+            name = differing[0]
+            raise SettingError(
+                f'The study "{study}" in {_shown(url)} has {name} {found.get(name)}, and {plan[name]} was given; '
+                "give the same to work on it too, or another --study or --out."
+            )
+        return board
+
+    def rows(self) -> list[Row]:
+        """Return all trials in order."""
+        self.known = [_row(trial) for trial in self._reach(self._trials)]
+        return self.known
+
+    def claim(self) -> Row | None:
+        """Take the next trial that waits; None where none does, as all of its stage are running or ended.
+
+        Stages come one after another: of each, the first trial waits until all of the one before have ended.
+        """
+        return self._reach(self._claim)
+
+    def settle(self, number: int, settings: Mapping[str, Any]) -> None:
+        """Write down which settings a trial that was taken has: numbers for Optuna, and all for the row."""
+        trial = self._find(number)
+        for name, value in settings.items():
+            if name in self.space and name not in trial.params:
+                known = distribution(self.space[name])
+                self._set(self.storage.set_trial_param, trial, name, known.to_internal_repr(value), known)
+        self._set(self.storage.set_trial_user_attr, trial, "job", {**trial.user_attrs["job"], "settings": settings})
+
+    def suggest(self, number: int, seed: int, startup: int) -> dict[str, Any]:
+        """Return settings for a trial that was taken by what did well before (TPE; Bergstra et al., 2011)."""
+
+        def ask() -> dict[str, Any]:
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+            study = optuna.load_study(study_name=self.study, storage=self.storage, sampler=sampler)
+            trial = optuna.trial.Trial(study, self._find(number)._trial_id)
+            return {name: trial._suggest(name, distribution(values)) for name, values in self.space.items()}
+
+        return self._reach(ask)
+
+    def see(self, number: int, percent: int, accuracy: float) -> None:
+        """Write down a trial's accuracy at a share of its way."""
+        self._set(self.storage.set_trial_intermediate_value, self._find(number), percent, accuracy)
+
+    def beat(self, number: int) -> None:
+        """Give a sign of life, where the last is some seconds ago."""
+        if time.monotonic() - self._spoken > BEAT:
+            self._spoken = time.monotonic()
+            self._set(self.storage.set_trial_user_attr, self._find(number), "beat", time.time())
+
+    def finish(self, number: int, result: Mapping[str, Any], *, stopped: bool) -> None:
+        """Write down what became of a trial; `result` has an "accuracy" where it was not stopped."""
+        ended = "stopped" if stopped else "done"
+        self.known = [replace(row, state=ended, result=result) if row.number == number else row for row in self.known]
+        trial = self._find(number)
+        self._set(self.storage.set_trial_user_attr, trial, "result", dict(result))
+        state, values = (TrialState.PRUNED, None) if stopped else (TrialState.COMPLETE, [float(result["accuracy"])])
+        self._set(self.storage.set_trial_state_values, trial, state, values)
+
+    def release(self, number: int) -> None:
+        """Put a trial back that was taken, so that another worker may have it at once."""
+        self._set(self.storage.set_trial_state_values, self._find(number), TrialState.WAITING)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.storage.get_all_trials(self._id, deepcopy=False)
+
+    def _find(self, number: int) -> FrozenTrial:
+        return self._reach(lambda: self._trials()[number])
+
+    def _claim(self) -> Row | None:
+        with _alone(self.url):
+            trials = self._trials()
+            for trial in trials:
+                if trial.state == TrialState.RUNNING and not _alive(trial, self._me["host"]):
+                    self._put_back(trial)
+            rows = [_row(trial) for trial in self._trials()]
+            turn = next((row.stage for row in rows if not row.ended), None)
+            for row in rows:
+                trial = trials[row.number]
+                taken = row.state == "waiting" and row.stage == turn
+                if taken and self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                    owner = {**self._me, "attempts": row.attempts + 1}
+                    self.storage.set_trial_user_attr(trial._trial_id, "owner", owner)
+                    self.storage.set_trial_user_attr(trial._trial_id, "beat", time.time())
+                    self._spoken = time.monotonic()
+                    return row
+        return None
+
+    def _put_back(self, trial: FrozenTrial) -> None:
+        attempts = int(trial.user_attrs.get("owner", {}).get("attempts", 0))
+        detail = f"The worker of trial {trial.number} is gone"
+        if attempts >= ATTEMPTS:
+            self.storage.set_trial_user_attr(trial._trial_id, "result", {"stopped": f"{attempts} {LOST}"})
+            self.storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
+            detail += f", the {attempts}rd: it is given up."
+        else:
+            self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            detail += ": it waits for another one."
+        emit(Finding(kind="worker", severity="warning", detail=detail))
+
+    def _set(self, function: Callable[..., Any], trial: FrozenTrial, *values: Any) -> None:
+        """Write to a trial; where another worker has ended it already, what it wrote stands."""
+        try:
+            self._reach(lambda: function(trial._trial_id, *values))
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return
+
+    def _reach(self, ask: Callable[[], Answer]) -> Answer:
+        for wait in (*WAITS, None):
+            try:
+                return ask()
+            except optuna.exceptions.UpdateFinishedTrialError:
+                raise
+            except (*_OUT_OF_REACH, KeyError, IndexError) as error:
+                reason = _reason(error)
+                if wait is None:
+                    raise StorageError(
+                        f"The storage {_shown(self.url)} does not answer any more ({reason}); what was done is kept: "
+                        "give the same command again once it does."
+                    ) from error
+            detail = f"{_shown(self.url)} does not answer ({reason}); trying again in {wait:g} s"
+            emit(Finding(kind="storage", severity="warning", detail=detail))
+            time.sleep(wait)
+        raise AssertionError
+
+
+def _row(trial: FrozenTrial) -> Row:
+    states = {TrialState.WAITING: "waiting", TrialState.RUNNING: "running", TrialState.COMPLETE: "done"}
+    given, owner = trial.user_attrs, trial.user_attrs.get("owner", {})
+    return Row(
+        number=trial.number,
+        job=given["job"],
+        state=states.get(trial.state, "stopped"),
+        result=given.get("result", {}),
+        seen=trial.intermediate_values,
+        attempts=int(owner.get("attempts", 0)),
+    )
+
+
+def _alive(trial: FrozenTrial, host: str) -> bool:
+    """Return whether the process that took a trial still runs: looked up on this machine, believed of another one."""
+    owner = trial.user_attrs.get("owner")
+    if owner is None:  # taken, and not yet signed
+        began = trial.datetime_start
+        return began is not None and time.time() - began.timestamp() < SILENT
+    if owner["host"] != host:
+        return bool(time.time() - trial.user_attrs.get("beat", 0.0) < SILENT)
+    try:
+        process = psutil.Process(owner["pid"])
+        same = abs(process.create_time() - owner["born"]) < 1.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _pin(
+    storage: RDBStorage, study: int, space: Space, plan: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]
+) -> None:
+    for job in jobs:
+        given = {name: value for name, value in (job["settings"] or {}).items() if name in space}
+        template = optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            params=given,
+            distributions={name: distribution(space[name]) for name in given},
+            user_attrs={"job": dict(job)},
+        )
+        storage.create_new_trial(study, template)
+    storage.set_study_user_attr(study, "plan", dict(plan))
+
+
+def _settled(storage: RDBStorage, study: int, seconds: float = 10.0) -> Mapping[str, Any] | None:
+    """Return a study's plan, which another process may be about to write."""
+    end = time.monotonic() + seconds
+    while "plan" not in (given := storage.get_study_user_attrs(study)):
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.2)
+    return dict(given["plan"])
+
+
+def distribution(values: Range | Choice) -> BaseDistribution:
+    """Return values to search over as Optuna knows them."""
+    if isinstance(values, Choice):
+        return CategoricalDistribution(values.values)
+    if values.whole:
+        return IntDistribution(int(values.low), int(values.high), log=values.log)
+    return FloatDistribution(values.low, values.high, log=values.log)
+
+
+def _engine(url: str) -> dict[str, Any]:
+    """Return how to connect; to a file afresh each time, so that one that is gone is noticed."""
+    return {"poolclass": NullPool, "connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    with lock(path, timeout=60.0):
+        yield
+
+
+def _alone(url: str) -> AbstractContextManager[None]:
+    """Keep other processes from taking trials: SQLite has no lock on a row; other databases have."""
+    file = make_url(url).database if url.startswith("sqlite") else None
+    return _held(Path(file)) if file and file != ":memory:" else nullcontext()
+
+
+def _shown(url: str) -> str:
+    """Return a URL without its password."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return url
+
+
+def _reason(error: BaseException) -> str:
+    """Return what a database says, in its first line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    words = " ".join(str(getattr(error, "orig", None) or error).split())
+    return (words[:1].lower() + words[1:200]).rstrip(".") or type(error).__name__
+
+
+def worker() -> str:
+    """Return this process's name, for the record."""
+    return f"{socket.gethostname()}:{os.getpid()}"
