@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from saccade.cli.app import COMMANDS
-from saccade.settings import AuditSettings, BaselineSettings, FitSettings, TrainSettings
+from saccade.settings import AuditSettings, BaselineSettings, FitSettings, SearchSettings, TrainSettings
 
 ROOT = Path(__file__).parents[1]
 ROWS = [
@@ -14,7 +14,7 @@ ROWS = [
     for line in (ROOT / "docs" / "notes.md").read_text(encoding="utf-8").splitlines()
     if re.match(r"\| \d+ \|", line)
 ]
-SETTINGS = (AuditSettings, BaselineSettings, FitSettings, TrainSettings)
+SETTINGS = (AuditSettings, BaselineSettings, FitSettings, SearchSettings, TrainSettings)
 OPTIONS = {f"--{name.replace('_', '-')}" for settings in SETTINGS for name in settings.model_fields}
 
 

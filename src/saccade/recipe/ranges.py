@@ -70,7 +70,7 @@ def _range(name: str, text: str) -> Range:
     try:
         low, high = (float(end) for end in (ends[:2] if log else ends))
     except ValueError:
-        raise SettingError(f'The range {name}={text} is not understood: {_FORM}.') from None
+        raise SettingError(f"The range {name}={text} is not understood: {_FORM}.") from None
     kinds = _kinds(name)
     if not kinds & {int, float}:
         raise SettingError(f"The setting {name} is no number: give its values as {name}=a,b,c.")
@@ -92,7 +92,7 @@ def _choice(name: str, text: str) -> Choice:
     try:
         values = [_checked(name, _number(yaml.safe_load(part))) for part in parts]
     except yaml.YAMLError:
-        raise SettingError(f'The choice {name}={text} is not understood: {_FORM}.') from None
+        raise SettingError(f"The choice {name}={text} is not understood: {_FORM}.") from None
     return Choice(tuple(dict.fromkeys(values)))
 
 

@@ -66,16 +66,16 @@ def parallel(trials: Sequence[Trial], space: Mapping[str, Any], axes: Sequence[s
         _text(chart, place, 1.05, top, ha="center", va="bottom", color=LIGHT["quiet"], fontsize=FONT - 1)
         _text(chart, place, -0.05, bottom, ha="center", va="top", color=LIGHT["quiet"], fontsize=FONT - 1)
         _text(chart, place, -0.13, words.short(name, 16), ha="center", va="top")
-    _text(chart, len(axes), 1.05, words.percent(high), ha="center", va="bottom", color=LIGHT["quiet"], fontsize=FONT - 1)
+    _text(
+        chart, len(axes), 1.05, words.percent(high), ha="center", va="bottom", color=LIGHT["quiet"], fontsize=FONT - 1
+    )
     _text(chart, len(axes), -0.05, words.percent(low), ha="center", va="top", color=LIGHT["quiet"], fontsize=FONT - 1)
     _text(chart, len(axes), -0.13, "accuracy", ha="center", va="top")
     best = max(trials, key=accuracy)
     return to_svg(figure, f"Parallel coordinates of {len(trials)} trials; the best has {spelt(best['settings'])}.")
 
 
-def plane(
-    trials: Sequence[Trial], space: Mapping[str, Any], grid: Mapping[str, int], axes: Sequence[str]
-) -> Markup:
+def plane(trials: Sequence[Trial], space: Mapping[str, Any], grid: Mapping[str, int], axes: Sequence[str]) -> Markup:
     """Draw coarse trials in the plane of two quantities beside the grid of as many, and how few levels that has of each.
 
     Ticks along the edges are the distinct values that were tried: a grid of n trials tries √n, drawn ones n.
@@ -88,7 +88,9 @@ def plane(
     levels = [(np.arange(grid[name]) + 0.5) / grid[name] for name in axes]
     for x in levels[0]:
         for y in levels[1]:
-            chart.plot(x, y, "s", markersize=9, markerfacecolor="none", markeredgecolor=LIGHT["line"], markeredgewidth=2)
+            chart.plot(
+                x, y, "s", markersize=9, markerfacecolor="none", markeredgecolor=LIGHT["line"], markeredgewidth=2
+            )
     for trial in sorted(coarse, key=accuracy):
         x, y = (_place(space[name], trial["settings"][name]) for name in axes)
         kind, _, alpha = _emphasis(accuracy(trial), values)
@@ -103,7 +105,9 @@ def plane(
     chart.set_xlabel(across, color=LIGHT["quiet"], fontsize=FONT, labelpad=6)
     _text(chart, -0.06, 1.09, up, color=LIGHT["quiet"], clip_on=False)
     spoken = f"{len(coarse)} trials by {across} and {up}, and a grid of {grid[across]} times {grid[up]}"
-    return to_svg(figure, f"{spoken}; {_distinct(coarse, across)} and {_distinct(coarse, up)} distinct values were tried.")
+    return to_svg(
+        figure, f"{spoken}; {_distinct(coarse, across)} and {_distinct(coarse, up)} distinct values were tried."
+    )
 
 
 def accuracy(trial: Trial) -> float:

@@ -32,6 +32,8 @@ BEAT = 5.0
 """Seconds between two signs of life."""
 ATTEMPTS = 3
 """After so many workers died at one trial, it is given up: its settings may be what kills them."""
+BEGINNING = 10.0
+"""Seconds that the first worker has to pin up all trials."""
 LOST = "workers died at it"
 
 Answer = TypeVar("Answer")
@@ -103,7 +105,9 @@ class Board:
         except (*_OUT_OF_REACH, ImportError, ValueError, optuna.exceptions.DuplicatedStudyError) as error:
             raise SettingError(f'The storage "{_shown(url)}" cannot be opened: {_reason(error)}.') from error
         if found is None:
-            raise SettingError(f'The study "{study}" in {_shown(url)} was never begun in full; give --study another name.')
+            raise SettingError(
+                f'The study "{study}" in {_shown(url)} was never begun in full; give --study another name.'
+            )
         differing = [name for name in plan if found.get(name) != plan[name]]
         if differing:
             name = differing[0]
@@ -199,7 +203,7 @@ class Board:
         if attempts >= ATTEMPTS:
             self.storage.set_trial_user_attr(trial._trial_id, "result", {"stopped": f"{attempts} {LOST}"})
             self.storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
-            detail += f", the {attempts}rd: it is given up."
+            detail += f"; it was the last of {attempts}, and the trial is given up."
         else:
             self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             detail += ": it waits for another one."
@@ -275,9 +279,9 @@ def _pin(
     storage.set_study_user_attr(study, "plan", dict(plan))
 
 
-def _settled(storage: RDBStorage, study: int, seconds: float = 10.0) -> Mapping[str, Any] | None:
+def _settled(storage: RDBStorage, study: int) -> Mapping[str, Any] | None:
     """Return a study's plan, which another process may be about to write."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + BEGINNING
     while "plan" not in (given := storage.get_study_user_attrs(study)):
         if time.monotonic() > end:
             return None

@@ -1,0 +1,263 @@
+"""`saccade search`: trials shared by processes, storage that goes away, what is chosen, what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import optuna
+import pytest
+
+from saccade.errors import InputError, SettingError, StorageError, TrainingError
+from saccade.events import Event, Finding, listening
+from saccade.files import read_lines
+from saccade.recipe.finalists import conclude, finalists
+from saccade.recipe.search import search
+from saccade.settings import SearchSettings, TrainSettings
+from saccade.study import board
+from saccade.study.board import Row
+from saccade.study.space import Choice, Range
+from tests.conftest import Saccade
+
+SMALL: dict[str, Any] = {"model": "mlp", "width": 0.1, "size": 8, "epochs": 0.5, "device": "cpu"}
+SPACE = {"learning_rate": Range(1e-4, 1e-1, log=True)}
+
+
+def test_a_search_leaves_trials_a_page_and_settings_to_train_with(tmp_path: Path) -> None:
+    settings = SearchSettings(**SMALL, trials=6, repeats=2, sampler="sobol")
+    told = search("digits", settings, space=SPACE, out=tmp_path / "a")
+    rows = read_lines(tmp_path / "a" / "trials.jsonl")
+    assert [row["stage"] for row in rows] == ["coarse"] * 4 + ["refined"] * 2 + ["final"] * 6
+    assert [row["trial"] for row in rows] == list(range(12))
+    assert all(row["state"] in ("done", "stopped") for row in rows)
+    assert rows[4]["settings"] == max(rows[:4], key=lambda row: row.get("accuracy", 0.0))["settings"]
+    assert {row["seed"] for row in rows[6:]} == {1, 2}, "finalists have seeds that chose nothing"
+    best = TrainSettings.load(tmp_path / "a" / "settings.yaml")
+    assert best.model == "mlp"
+    assert best.epochs == 0.5
+    assert best.learning_rate == told["best"]["settings"].get("learning_rate")
+    page = (tmp_path / "a" / "search.html").read_text()
+    assert page.count("<svg class") == 1, "one quantity has no plane"
+    assert "<script" not in page
+
+    again = search("digits", settings, space=SPACE, out=tmp_path / "a")
+    assert again["trials"] == told["trials"], "nothing was left to do"
+    other = search("digits", settings, space=SPACE, out=tmp_path / "b")
+    timeless = {"seconds", "worker"}
+    pairs = zip(told["trials"], other["trials"], strict=True)
+    assert all({k: a[k] for k in a.keys() - timeless} == {k: b[k] for k in b.keys() - timeless} for a, b in pairs)
+
+
+def test_the_test_part_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACCADE_STATE", str(tmp_path / "state"))
+    search("digits", SearchSettings(**SMALL, trials=2, repeats=0), space=SPACE, out=tmp_path / "a")
+    assert not list((tmp_path / "state").rglob("*ledger*")), "no look was counted"
+
+
+def _worker(out: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "saccade", "search", "digits", "--model", "mlp", "--width", "0.2", "--size", "8"]
+    command += ["--trials", "6", "--repeats", "1", "--epochs", "20", "--stop", "none", "--space", "cutout=0:0.5"]
+    return subprocess.Popen([*command, "--json", "--out", str(out), *arguments], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def _running(out: Path) -> dict[int, int]:
+    """Return the trials that run, by the process that does."""
+    if not (out / "trials.db").exists():
+        return {}
+    storage = optuna.storages.RDBStorage(f"sqlite:///{out / 'trials.db'}")
+    studies = storage.get_all_studies()
+    trials = storage.get_all_trials(studies[0]._study_id) if studies else []
+    running = [trial for trial in trials if trial.state == optuna.trial.TrialState.RUNNING]
+    return {trial.user_attrs["owner"]["pid"]: trial.number for trial in running if "owner" in trial.user_attrs}
+
+
+def test_three_workers_share_a_search_and_one_is_killed(tmp_path: Path) -> None:
+    out = tmp_path / "shared"
+    workers = [_worker(out) for _ in range(3)]
+    victim, abandoned = workers[0], None
+    end = time.monotonic() + 100
+    while abandoned is None and time.monotonic() < end:
+        abandoned = _running(out).get(victim.pid)
+        if abandoned is not None:
+            os.kill(victim.pid, signal.SIGKILL)
+        time.sleep(0.05)
+    assert abandoned is not None, "the victim never took a trial"
+    told = []
+    for worker in workers[1:]:
+        output, error = worker.communicate(timeout=150)
+        assert worker.returncode == 0, error
+        told.append(json.loads(output))
+    victim.communicate()
+    assert victim.returncode == -signal.SIGKILL
+    rows = read_lines(out / "trials.jsonl")
+    assert [row["trial"] for row in rows] == list(range(9))
+    ended = [row for row in rows if row.get("stopped") != "there was no other finalist"]
+    assert all(row["state"] == "done" for row in ended)
+    assert [row["attempts"] for row in ended] == [2 if row["trial"] == abandoned else 1 for row in ended]
+    assert not rows[abandoned]["worker"].endswith(f":{victim.pid}")
+    assert told[0]["trials"] == told[1]["trials"] == rows
+
+
+def _small_board(tmp_path: Path, count: int = 2) -> board.Board:
+    jobs = [{"stage": "coarse", "order": k, "seed": 0, "epochs": 1, "settings": {"learning_rate": 0.01}}
+            for k in range(count)]  # fmt: skip
+    return board.Board.open(f"sqlite:///{tmp_path / 'x.db'}", "s", SPACE, {"trials": count}, jobs)
+
+
+def test_a_storage_that_comes_back_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "WAITS", (0.1, 0.2, 0.4, 0.8, 1.6, 3.2))
+    trials = _small_board(tmp_path)
+    first = trials.claim()
+    assert first is not None
+    (tmp_path / "x.db").rename(tmp_path / "away.db")
+
+    def bring_back() -> None:
+        time.sleep(0.3)
+        (tmp_path / "away.db").replace(tmp_path / "x.db")
+
+    thread = Thread(target=bring_back)
+    seen: list[Event] = []
+    thread.start()
+    with listening(seen.append):
+        trials.finish(first.number, {"accuracy": 0.5}, stopped=False)
+    thread.join()
+    assert any(isinstance(event, Finding) and "does not answer" in event.detail for event in seen)
+    assert [row.state for row in trials.rows()] == ["done", "waiting"]
+
+
+def test_a_storage_that_stays_away_ends_the_search_with_what_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "WAITS", (0.01, 0.02))
+    url = f"sqlite:///{tmp_path / 'far.db'}"
+    monkeypatch.setattr(board.Board, "finish", _goes_away_at(2, tmp_path / "far.db", board.Board.finish))
+    settings = SearchSettings(**SMALL, trials=6, repeats=1, stop="none", storage=url)
+    with pytest.raises(StorageError, match=r"does not answer any more \(.*\); what was done is kept"):
+        search("digits", settings, space=SPACE, out=tmp_path / "a")
+    rows = read_lines(tmp_path / "a" / "trials.jsonl")
+    assert [row["state"] for row in rows[:2]] == ["done", "done"]
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert summary["complete"] is False
+    assert "did not come to its end" in (tmp_path / "a" / "search.html").read_text()
+    assert TrainSettings.load(tmp_path / "a" / "settings.yaml").learning_rate in [
+        row["settings"]["learning_rate"] for row in rows[:2]
+    ]
+
+
+def _goes_away_at(count: int, file: Path, finish: Any) -> Any:
+    calls = []
+
+    def finishing(self: board.Board, number: int, result: Mapping[str, Any], *, stopped: bool) -> None:
+        calls.append(number)
+        if len(calls) == count:
+            file.unlink()
+        finish(self, number, result, stopped=stopped)
+
+    return finishing
+
+
+def test_a_trial_that_workers_die_at_is_given_up(tmp_path: Path) -> None:
+    trials = _small_board(tmp_path, count=1)
+    trials._me = {**trials._me, "born": 0.0}  # a process of this number, but long gone
+    for _ in range(board.ATTEMPTS):
+        assert trials.claim() is not None
+    assert trials.claim() is None
+    [row] = trials.rows()
+    assert row.state == "stopped"
+    assert row.result["stopped"] == "3 workers died at it"
+
+
+def test_a_trial_put_back_is_taken_again(tmp_path: Path) -> None:
+    trials = _small_board(tmp_path)
+    first = trials.claim()
+    assert first is not None
+    trials.release(first.number)
+    again = trials.claim()
+    assert again is not None
+    assert again.number == first.number
+
+
+def test_a_study_of_another_plan_is_refused(tmp_path: Path) -> None:
+    _small_board(tmp_path, count=2)
+    with pytest.raises(SettingError, match=r'The study "s" in .* has trials 2, and 3 was given'):
+        _small_board(tmp_path, count=3)
+
+
+def test_a_study_never_begun_in_full_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    optuna.storages.RDBStorage(url).create_new_study([optuna.study.StudyDirection.MAXIMIZE], "s")
+    monkeypatch.setattr(board, "BEGINNING", 0.1)
+    with pytest.raises(SettingError, match="was never begun in full"):
+        _small_board(tmp_path)
+
+
+def test_a_storage_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
+    for url in (f"sqlite:///{tmp_path}/no/such/folder/x.db", "nonsense", "nosuch://host/x"):
+        with pytest.raises(SettingError, match=r'The storage ".*" cannot be opened'):
+            search("digits", SearchSettings(**SMALL, trials=2, storage=url), space=SPACE, out=tmp_path / "a")
+        assert not (tmp_path / "a").exists()
+
+
+def test_trials_of_which_none_can_be_end_with_the_reason(tmp_path: Path) -> None:
+    settings = SearchSettings(**SMALL, trials=3, repeats=1)
+    with pytest.raises(TrainingError, match=r"None of the 6 trials came to an end.*muon updates convolutions"):
+        search("digits", settings, space={"optimizer": Choice(("muon",))}, out=tmp_path / "a")
+
+
+def _row(number: int, stage: str, seed: int, accuracy: float, **settings: float) -> Row:
+    job = {"stage": stage, "seed": seed, "settings": settings}
+    return Row(number, job, "done", {"accuracy": accuracy, "loss": 1 - accuracy})
+
+
+def test_luck_is_not_mistaken_for_merit() -> None:
+    tried = [_row(k, "coarse", 0, 0.6 + 0.01 * k, learning_rate=0.01 * (k + 1)) for k in range(5)]
+    tried += [_row(5, "refined", 0, 0.9, learning_rate=0.05), _row(6, "refined", 0, 0.95, learning_rate=0.06)]
+    assert finalists(tried) == [{}, {"learning_rate": 0.06}, {"learning_rate": 0.05}]
+
+    def repeated(default: list[float], best: list[float], second: list[float]) -> dict[str, Any]:
+        kinds: list[tuple[list[float], dict[str, float]]] = [
+            (default, {}), (best, {"learning_rate": 0.06}), (second, {"learning_rate": 0.05})
+        ]  # fmt: skip
+        rows = [
+            _row(7, "final", seed, value, **given) for values, given in kinds for seed, value in enumerate(values, 1)
+        ]
+        return conclude([*tried, *rows], SearchSettings(), SPACE)
+
+    lucky = repeated([0.80, 0.90, 0.85], [0.90, 0.80, 0.86], [0.70, 0.70, 0.70])
+    assert lucky["best"]["settings"] == {}, "a lead of 0.3 points with a standard error of 5.8"
+    assert lucky["better"] is False
+    clear = repeated([0.80, 0.82, 0.81], [0.86, 0.87, 0.88], [0.90, 0.91, 0.92])
+    assert clear["best"]["settings"] == {"learning_rate": 0.05}, "the best trial was not the best on fresh seeds"
+    assert clear["better"] is True
+    assert clear["best"]["mean"] == pytest.approx(0.91)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--space", "learning_rate=1e-1:1e-4:log"], "is empty: its first number must be less"),
+        (["--space", "cutout=0.2:0.2"], "is empty: its first number must be less"),
+        (["--space", "learning_rat=1:2"], 'Did you mean "learning_rate"?'),
+        (["--epochs", "3", "--budget", "2m"], "exclude each other"),
+    ],
+)
+def test_wrong_use_is_one_sentence(saccade: Saccade, tmp_path: Path, arguments: list[str], said: str) -> None:
+    ended = saccade("search", "digits", *arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine.txt").write_text("x")
+    with pytest.raises(InputError, match="already exists"):
+        search("digits", SearchSettings(**SMALL, trials=2), out=tmp_path / "a")
