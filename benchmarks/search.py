@@ -17,7 +17,7 @@ import numpy as np
 from saccade.files import write_json
 from saccade.recipe.search import Bench
 from saccade.settings import TrainSettings
-from saccade.study.search import Hopeless, hopeful
+from saccade.study.search import HopelessError, hopeful
 from saccade.study.space import Layout, Range, lay_out
 
 SPACE = {"learning_rate": Range(1e-5, 1.0, log=True), "cutout": Range(0.0, 1.0)}
@@ -29,7 +29,7 @@ def accuracy(bench: Bench, settings: dict[str, float], seed: int, epochs: float)
     try:
         for _ in hopeful(session, session.steps(epochs), exploded=math.inf):
             pass
-    except Hopeless:
+    except HopelessError:
         return 0.0
     return bench.glance(session).losses(session)[1]
 

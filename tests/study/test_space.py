@@ -17,7 +17,7 @@ from saccade.study.space import Choice, Range, grid_levels, lay_out, refined
 SPACE = {"learning_rate": Range(1e-4, 1e-1, log=True), "translate": Range(0.0, 0.5)}
 
 
-def places(rows: list[dict[str, float]]) -> np.ndarray:  # type: ignore[type-arg]
+def places(rows: list[dict[str, float]]) -> np.ndarray:
     return np.array([[SPACE[name].place(row[name]) for name in SPACE] for row in rows])
 
 
@@ -41,7 +41,7 @@ def test_a_grid_repeats_its_levels_and_random_does_not() -> None:
 
 
 def test_sobol_leaves_fewer_gaps_than_chance() -> None:
-    even, drawn = (places(lay_out(layout, SPACE, 24, 0)) for layout in ("sobol", "random"))  # type: ignore[arg-type]
+    even, drawn = (places(lay_out(layout, SPACE, 24, 0)) for layout in ("sobol", "random"))
     assert len(even) == 24
     assert qmc.discrepancy(even) < 0.5 * qmc.discrepancy(drawn)
 
@@ -103,10 +103,11 @@ def test_a_quantity_given_twice_is_refused() -> None:
 
 
 def test_what_decides_the_accuracy_is_what_matters() -> None:
+    tried = lay_out("sobol", SPACE, 40, 0)
     rows = [
-        Row(k, {"stage": "coarse", "settings": given}, "done", {"accuracy": SPACE["learning_rate"].place(given["learning_rate"])})
-        for k, given in enumerate(lay_out("sobol", SPACE, 40, 0))
-    ]  # fmt: skip
+        Row(k, {"stage": "coarse", "settings": given}, "done", {"accuracy": place})
+        for k, (given, place) in enumerate(zip(tried, places(tried)[:, 0].tolist(), strict=True))
+    ]
     shares = importance(rows, SPACE)
     assert shares["learning_rate"] > 0.9
     assert sum(shares.values()) == pytest.approx(1)

@@ -12,7 +12,7 @@ from typing import Any
 from saccade import audit, data
 from saccade.data.batches import ArrayImages
 from saccade.device import resolve_device
-from saccade.errors import InputError, StorageError, TrainingError
+from saccade.errors import InputError, RunError, StorageError, TrainingError
 from saccade.events import Progress, emit, stage
 from saccade.files import is_temporary, lock, write_atomic, write_json, write_lines
 from saccade.nn import zoo
@@ -26,7 +26,7 @@ from saccade.report.search import render_search
 from saccade.run import make_folder, refuse_place
 from saccade.settings import SearchSettings, TrainSettings
 from saccade.study.board import Board, Row, worker
-from saccade.study.search import EXPLODED, Hopeless, halved, hopeful
+from saccade.study.search import EXPLODED, HopelessError, halved, hopeful
 from saccade.study.space import Layout, Space, lay_out, refined
 from saccade.train.session import Session
 
@@ -57,15 +57,14 @@ def search(
     the storage went away, after writing what was done; TrainingError where no trial came to an end.
     """
     begun = perf_counter()
-    joined = out is not None and _joinable(out)
-    if not joined:
+    if out is None or not _joinable(out):
         refuse_place(source, out)
     zoo.check_choices(settings)
     base = _base(settings)
     resolve_device(base.device)
     bench = Bench.open(source, base)
     space = default_space(bench.first.rule, base) if space is None else space
-    folder = out if joined and out is not None else make_folder(out, f"{Path(source).name}-search")
+    folder = _folder(out, source)
     url = settings.storage or f"sqlite:///{(folder / 'trials.db').resolve()}"
     try:
         board = Board.open(url, settings.study, space, _plan(source, settings, space), _jobs(settings, space))
@@ -198,6 +197,7 @@ class Work:
     def _settings(self, row: Row, rows: Sequence[Row]) -> dict[str, Any] | None:
         """Return a trial's settings, which may follow from the trials before; None where there are none for it."""
         seed, job = self.settings.seed, row.job
+        order: int = job.get("order", 0)
         if job["settings"] is not None:
             return dict(job["settings"])
         coarse = [each for each in rows if each.stage == "coarse"]
@@ -207,8 +207,8 @@ class Work:
             count = sum(each.stage == "refined" for each in rows)
             best, layout = ranked(coarse)[0], _layout(self.settings)
             if best.job["settings"] is None:
-                return lay_out("random", self.space, count, seed + 1)[job["order"]]
-            return refined(layout, self.space, best.job["settings"], count, seed)[job["order"]]
+                return lay_out("random", self.space, count, seed + 1)[order]
+            return refined(layout, self.space, best.job["settings"], count, seed)[order]
         found = finalists(rows)
         return found[job["rank"]] if job["rank"] < len(found) else None
 
@@ -223,14 +223,14 @@ class Work:
             losses_N, accuracy = glance.losses(session)
             loss = float(losses_N.mean())
             if not math.isfinite(loss):
-                raise Hopeless("its loss was no number any more")
+                raise HopelessError("its loss was no number any more")
             told |= {"accuracy": accuracy, "loss": loss}
-        except (Hopeless, InputError) as reason:
+        except (HopelessError, InputError) as reason:
             told["stopped"] = str(reason)
         return {**told, "seconds": round(perf_counter() - begun, 3)}
 
     def _train(self, row: Row, session: Session, glance: Glance) -> None:
-        """Train; raises Hopeless where the trial is to be stopped."""
+        """Train; raises HopelessError where the trial is to be stopped."""
         steps = session.steps(row.job["epochs"])
         exploded = math.inf if self.settings.stop == "none" else EXPLODED
         rungs = {max(1, round(percent / 100 * steps)): percent for percent in RUNGS}
@@ -248,7 +248,7 @@ class Work:
                 if each.stage == row.stage and each.number != row.number and percent in each.seen
             ]
             if self.settings.stop == "halving" and halved(accuracy, others):
-                raise Hopeless(f"it was among the worse half at {percent} % of its way")
+                raise HopelessError(f"it was among the worse half at {percent} % of its way")
 
     def _show(self, rows: Sequence[Row]) -> None:
         done = [row for row in rows if row.state == "done"]
@@ -293,6 +293,16 @@ def _base(settings: SearchSettings) -> TrainSettings:
     """Return the settings that all trials start from; raises ModelError where the network is not known."""
     given = {name: getattr(settings, name) for name in settings.model_fields_set if name in TrainSettings.model_fields}
     return with_weights(TrainSettings(**{**given, "epochs": settings.epochs}))
+
+
+def _folder(out: Path | None, source: str | Path) -> Path:
+    """Return the folder of a search: the one there is, which another process may just have made, or a new one."""
+    try:
+        return make_folder(out, f"{Path(source).name}-search")
+    except RunError:
+        if out is None or not _joinable(out):
+            raise
+        return out
 
 
 def _joinable(out: Path) -> bool:

@@ -50,7 +50,7 @@ def parallel(trials: Sequence[Trial], space: Mapping[str, Any], axes: Sequence[s
     """Draw each trial as a line over what was searched over and the accuracy, the best trials in colour on top."""
     values = [accuracy(trial) for trial in trials]
     low, high = min(values), max(values)
-    figure, chart = _axes(270, left=34, right=40, top=26, bottom=34, width=max(460.0, 105.0 * (len(axes) + 1)))
+    figure, chart = _axes(270, left=56, right=48, top=26, bottom=48, width=max(460.0, 105.0 * (len(axes) + 1)))
     chart.set(xlim=(0, len(axes)), ylim=(-0.02, 1.02))
     chart.xaxis.set_visible(False)
     chart.yaxis.set_visible(False)
@@ -76,7 +76,7 @@ def parallel(trials: Sequence[Trial], space: Mapping[str, Any], axes: Sequence[s
 
 
 def plane(trials: Sequence[Trial], space: Mapping[str, Any], grid: Mapping[str, int], axes: Sequence[str]) -> Markup:
-    """Draw coarse trials in the plane of two quantities beside the grid of as many, and how few levels that has of each.
+    """Draw coarse trials in the plane of two quantities beside the grid of as many, which has few levels of each.
 
     Ticks along the edges are the distinct values that were tried: a grid of n trials tries √n, drawn ones n.
     """
@@ -89,7 +89,7 @@ def plane(trials: Sequence[Trial], space: Mapping[str, Any], grid: Mapping[str, 
     for x in levels[0]:
         for y in levels[1]:
             chart.plot(
-                x, y, "s", markersize=9, markerfacecolor="none", markeredgecolor=LIGHT["line"], markeredgewidth=2
+                x, y, "s", markersize=9, markerfacecolor="none", markeredgecolor=LIGHT["quiet"], markeredgewidth=2
             )
     for trial in sorted(coarse, key=accuracy):
         x, y = (_place(space[name], trial["settings"][name]) for name in axes)

@@ -84,7 +84,7 @@ class Board:
         self._id: int = storage.get_study_id_from_name(study)
         self._spoken = 0.0
         process = psutil.Process()
-        self._me = {"host": socket.gethostname(), "pid": process.pid, "born": process.create_time()}
+        self._me: dict[str, Any] = {"host": socket.gethostname(), "pid": process.pid, "born": process.create_time()}
 
     @classmethod
     def open(
@@ -96,8 +96,8 @@ class Board:
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
-            storage = RDBStorage(url, engine_kwargs=_engine(url))
-            with _alone(url):
+            with _alone(url):  # to make the tables, too
+                storage = RDBStorage(url, engine_kwargs=_engine(url))
                 if study not in {each.study_name for each in storage.get_all_studies()}:
                     _pin(storage, storage.create_new_study([StudyDirection.MAXIMIZE], study), space, plan, jobs)
             board = cls(url, storage, study, space)
@@ -305,6 +305,8 @@ def _engine(url: str) -> dict[str, Any]:
 
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
     with lock(path, timeout=60.0):
         yield
 

@@ -13,7 +13,7 @@ FEWEST = 5
 
 
 def importance(rows: Sequence[Row], space: Space) -> dict[str, float]:
-    """Return each quantity's share of the variance of the accuracy over trials, the largest first (Hutter et al., 2014).
+    """Return each quantity's share of the variance of the accuracy over trials, largest first (Hutter et al., 2014).
 
     Trials that were stopped count with the accuracy last seen, none as 0. Empty where they are too few or all alike.
     """

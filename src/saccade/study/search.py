@@ -53,14 +53,14 @@ Held = Callable[[Session], tuple[NDArray[np.float64], float]]
 """Returns a session's loss on each of some validation images (N,), and its accuracy on them."""
 
 
-class Hopeless(Exception):
+class HopelessError(Exception):
     """A trial is not worth going on with; the message is why."""
 
 
 def hopeful(session: Session, steps: int, *, exploded: float = EXPLODED) -> Iterator[int]:
     """Train a session for a few steps, with a schedule that ends with them, yielding the steps done after each.
 
-    Raises Hopeless when its loss passes `exploded` times the first, or is no number.
+    Raises HopelessError when its loss passes `exploded` times the first, or is no number.
     """
     first: float | None = None
     course = session.run(Pace.fixed(steps))
@@ -70,11 +70,11 @@ def hopeful(session: Session, steps: int, *, exploded: float = EXPLODED) -> Iter
         except StopIteration:
             return
         except TrainingError:
-            raise Hopeless("its loss was no number any more") from None
+            raise HopelessError("its loss was no number any more") from None
         if first is None:
             first = watch.latest
         elif watch.latest is not None and watch.latest > exploded * first:
-            raise Hopeless(f"its loss passed {exploded:g} times the first")
+            raise HopelessError(f"its loss passed {exploded:g} times the first")
         yield done
 
 
@@ -103,7 +103,7 @@ def run_trial(
                 half_loss = float(held(session)[0].mean())
                 if not half_loss <= LOST * best_half:
                     return Trial(settings, nothing, 0.0, half_loss, "it clearly lost half-way")
-    except Hopeless as reason:
+    except HopelessError as reason:
         return Trial(settings, nothing, 0.0, math.inf, str(reason))
     losses_N, accuracy = held(session)
     return Trial(settings, losses_N, accuracy, half_loss)
