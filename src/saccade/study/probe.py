@@ -60,7 +60,7 @@ def first_updates(session: Session) -> dict[str, tuple[Tensor, Tensor]]:
     plain = session.settings.model_copy(update={"schedule": "constant", "warmup": 0.0})
     trial = replace(session.on_trial(), settings=plain)
     before = {name: each.detach().clone() for name, each in trial.network.named_parameters()}
-    training = replace(trial.training(), prepare=lambda drawn, _: trial.forward.to_input(drawn.x_NHWC))
+    training = replace(trial.training(), prepare=lambda drawn, _: (trial.forward.to_input(drawn.x_NHWC), drawn.y_N))
     for _ in train(training, Pace.fixed(STEPS), Watch()):
         pass
     return {name: (before[name], each.detach()) for name, each in trial.network.named_parameters()}

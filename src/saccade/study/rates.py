@@ -159,7 +159,7 @@ def _losses(trial: Session, rates_R: NDArray[np.float64], seconds: Callable[[], 
     factors = rates_R / trial.highest_rate
     training = replace(
         trial.training(),
-        prepare=lambda batch, _: trial.forward.to_input(batch.x_NHWC),
+        prepare=lambda batch, _: (trial.forward.to_input(batch.x_NHWC), batch.y_N),
         rate=lambda progress: float(factors[min(steps - 1, round(progress * steps))]),
     )
     losses_R = np.full(steps, math.nan)
