@@ -12,7 +12,7 @@ from saccade.optim.optimizers import Optimizer
 def penalty(weights: Iterable[Tensor], l1: float, l2: float) -> Tensor:
     """Return λ₁ Σ|w| + λ₂ / 2 Σ w², differentiable.
 
-    >>> float(penalty([torch.tensor([[3.0, -4.0]])], 0.1, 0.01))
+    >>> round(float(penalty([torch.tensor([[3.0, -4.0]])], 0.1, 0.01)), 6)
     0.825
     """
     return torch.stack([l1 * weight.abs().sum() + l2 / 2 * weight.square().sum() for weight in weights]).sum()

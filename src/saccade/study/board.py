@@ -183,7 +183,7 @@ class Board:
             trials = self._trials()
             for trial in trials:
                 if trial.state == TrialState.RUNNING and not _alive(trial, self._me["host"]):
-                    self._put_back(trial)
+                    _put_back(self.storage, trial)
             rows = [_row(trial) for trial in self._trials()]
             turn = next((row.stage for row in rows if not row.ended), None)
             for row in rows:
@@ -196,18 +196,6 @@ class Board:
                     self._spoken = time.monotonic()
                     return row
         return None
-
-    def _put_back(self, trial: FrozenTrial) -> None:
-        attempts = int(trial.user_attrs.get("owner", {}).get("attempts", 0))
-        detail = f"The worker of trial {trial.number} is gone"
-        if attempts >= ATTEMPTS:
-            self.storage.set_trial_user_attr(trial._trial_id, "result", {"stopped": f"{attempts} {LOST}"})
-            self.storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
-            detail += f"; it was the last of {attempts}, and the trial is given up."
-        else:
-            self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-            detail += ": it waits for another one."
-        emit(Finding(kind="worker", severity="warning", detail=detail))
 
     def _set(self, function: Callable[..., Any], trial: FrozenTrial, *values: Any) -> None:
         """Write to a trial; where another worker has ended it already, what it wrote stands."""
@@ -336,3 +324,17 @@ def _reason(error: BaseException) -> str:
 def worker() -> str:
     """Return this process's name, for the record."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _put_back(storage: RDBStorage, trial: FrozenTrial) -> None:
+    """Let another worker have the trial of one that is gone; after ATTEMPTS give it up."""
+    attempts = int(trial.user_attrs.get("owner", {}).get("attempts", 0))
+    detail = f"The worker of trial {trial.number} is gone"
+    if attempts >= ATTEMPTS:
+        storage.set_trial_user_attr(trial._trial_id, "result", {"stopped": f"{attempts} {LOST}"})
+        storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
+        detail += f"; it was the last of {attempts}, and the trial is given up."
+    else:
+        storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        detail += ": it waits for another one."
+    emit(Finding(kind="worker", severity="warning", detail=detail))
