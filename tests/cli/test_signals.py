@@ -14,7 +14,13 @@ from tests.conftest import Saccade
 
 def start(*arguments: str | Path, **options: int) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "saccade", *map(str, arguments)]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=options.get("stderr", subprocess.PIPE))
+    stderr = options.get("stderr", subprocess.PIPE)
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=stderr, preexec_fn=hearing)  # noqa: PLW1509
+
+
+def hearing() -> None:
+    """Let Ctrl-C through, which a shell's background job, and so what it starts, would not hear."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
@@ -30,7 +36,10 @@ def test_a_signal_ends_the_work_cleanly(tmp_path: Path, sent: signal.Signals, st
     wait_for(tmp_path / "run" / "settings.yaml", process)
     sleep(1)
     process.send_signal(sent)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == status, err
     assert out == ""
     assert "Traceback" not in err
