@@ -16,13 +16,13 @@ from saccade.files import write_atomic, write_csv
 from saccade.metrics import wilson_interval
 from saccade.report.words import plural
 from saccade.run import Run, refuse_place
-from saccade.settings import DataSettings
+from saccade.settings import DataSettings, FitSettings, TrainSettings
 
 AnySettings = TypeVar("AnySettings", bound=DataSettings)
 FEW_TO_JUDGE = 100
 """Images of a part, below which an accuracy on it is known to some ten points at best."""
-NEAR_SHARE = 0.1
-NEAR_MOST = 100.0 * near.A_SECOND
+NEAR_SHARE, NEAR_MOST = 0.1, 100.0 * near.A_SECOND
+"""Of a budget, for comparing images with each other; and the pairs compared at the most."""
 SPLIT = ("image", "hash", "class", "part")
 
 
@@ -109,7 +109,8 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             record.outcome = f"{found - len(images):,} unreadable"
         with stage("duplicates") as record:
             groups_N = audit.duplicates(images)
-            alike = audit.near_duplicates(images, groups_N, work=search_work(getattr(settings, "budget", None)))
+            budget = settings.budget if isinstance(settings, FitSettings | TrainSettings) else None
+            alike = audit.near_duplicates(images, groups_N, work=search_work(budget))
             audit.quality(images)
             audit.balance(images)
             copied = len(images) - len(set(images.hashes()))

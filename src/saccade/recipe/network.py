@@ -237,11 +237,8 @@ class Glance:
 
     def __call__(self, session: Session) -> dict[str, float]:
         """Return `validation_accuracy` and `validation_loss`, without views."""
-        log_NK = session.forward.log_probabilities(self.x_NHWC, over_views=False).numpy()
-        return {
-            "validation_accuracy": float((log_NK.argmax(1) == self.labels_N).mean()),
-            "validation_loss": float(-log_NK[np.arange(len(log_NK)), self.labels_N].mean()),
-        }
+        losses_N, accuracy = self.losses(session)
+        return {"validation_accuracy": accuracy, "validation_loss": float(losses_N.mean())}
 
     def losses(self, session: Session) -> tuple[NDArray[np.float64], float]:
         """Return the loss on each image (N,), and the accuracy, without views."""
