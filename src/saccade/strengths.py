@@ -90,9 +90,11 @@ def _number(strength: object) -> object:
 
 def _known(name: object) -> Strength:
     known = {**{each: s for each, s in STRENGTHS.items() if each not in APART}, **POLICIES}
-    if not isinstance(name, str) or name not in known:
+    if not isinstance(name, str):
+        raise ValueError(f"expected names such as rotate, or a mapping of them such as {{rotate: 15}}, not {name!r}")
+    if name not in known:
         if name in APART:
-            raise ValueError(f"{name} is a setting of its own, such as {APART[str(name)]}")
-        nearest = did_you_mean(str(name), known).strip(" ?").replace("Did", "did")
+            raise ValueError(f"{name} is a setting of its own, such as {APART[name]}")
+        nearest = did_you_mean(name, known).strip(" ?").replace("Did", "did")
         raise ValueError(f'there is no augmentation "{name}"; {nearest or "known are " + ", ".join(known)}')
     return known[name]

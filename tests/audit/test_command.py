@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from saccade import data, recipe
 from saccade.cli.audit import audit_text
 from saccade.data import Cache
 from saccade.data.trees import Folder
 from saccade.errors import SourceError
+from saccade.events import Progress, listening
 from saccade.recipe.audit import audit
 from saccade.report.audit import summary_rows
 from saccade.settings import AuditSettings, TrainSettings
@@ -211,3 +215,24 @@ def test_metrics_equal_a_hand_count_whatever_the_class_folders_are(tmp_path: Pat
         mine = [good for good, own in zip(right, truth, strict=True) if own == name]
         assert by_class[folder.get(name, name)] == pytest.approx(sum(mine) / 10)
     assert by_class["aardvark"] == 0
+
+
+def test_labels_are_doubted_anew_by_other_weights_of_the_same_network(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", 60, size=(40, 40))
+    looked: list[float] = []
+
+    def count(event: object) -> None:
+        if isinstance(event, Progress) and event.task == "labels" and event.unit == "folds":
+            looked.append(event.done)
+
+    def folds(seed: int) -> int:
+        torch.manual_seed(seed)
+        network = timm.create_model("test_resnet.r160_in1k", pretrained=False)
+        save_file(network.state_dict(), tmp_path / "own.safetensors")
+        given = f"timm/test_resnet.r160_in1k={tmp_path / 'own.safetensors'}"
+        looked.clear()
+        with listening(count):
+            run(root, tmp_path, settings=AuditSettings(pretrained=given, budget=20))
+        return len(looked)
+
+    assert [folds(0), folds(0), folds(1)] == [5, 0, 5]

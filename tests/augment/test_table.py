@@ -162,6 +162,10 @@ def test_mixed_labels_cost_the_mean_of_both_losses() -> None:
         ({"noise": True}, "noise takes a number from 0 to 1"),
         ({"cutout": 0.2}, "cutout is a setting of its own, such as cutout=0.25"),
         ("mixup", "mixup is a setting of its own, such as mixup=0.2"),
+        (
+            [{"rotate": 15}],
+            "expected names such as rotate, or a mapping of them such as {rotate: 15}, not {'rotate': 15}",
+        ),
         (3, "expected a name such as trivialaugment, or names with strengths such as {rotate: 15}"),
     ],
 )

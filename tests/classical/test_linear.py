@@ -312,6 +312,7 @@ def test_templates_are_the_rows_of_weights() -> None:
     [
         LinearClassifier(),
         LinearClassifier("hinge", class_weight={"cat": 2.0, "eel": 0.5}, solver=Optimum(tolerance=1e-2)),
+        LinearClassifier(class_weight={"cat": 2.0, "dog": 0.0}),
         LinearClassifier(penalty="l1", solver=Descent(epochs=2, batch_size="all", tolerance=1e9)),
     ],
 )

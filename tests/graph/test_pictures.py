@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from torch import nn
 
 from saccade.graph import Graph, page, picture, trace, trace_expression
+from saccade.graph.flow import marks
 from saccade.graph.layout import layered, separated
 from saccade.graph.patterns import folds
 from saccade.graph.view import Group, groups, tree, view
@@ -79,7 +80,7 @@ def test_a_sigmoid_is_folded_and_unfolded() -> None:
 
 def test_a_shared_input_is_drawn_as_a_copy_whose_gradients_add() -> None:
     graph = trace_expression("x*x + exp(x)", {"x": "1"})
-    shown = view(graph, tree(graph))
+    shown = view(graph, tree(graph), marks(graph))
     (copy,) = [box for box in shown.boxes if box.kind == "copy"]
     (total,) = [arrow.gradient.mean for arrow in shown.arrows if arrow.target is copy and arrow.gradient]
     parts = [arrow.gradient.mean for arrow in shown.arrows if arrow.source is copy and arrow.gradient]

@@ -268,7 +268,16 @@ def test_a_loss_over_all_images_that_is_no_number_ends_the_training() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("learning_rate", 0.1), ("warmup", 0.1), ("accumulate", 2), ("clip", 1.0), ("ema", 0.9), ("balance", "sampling")],
+    [
+        ("learning_rate", 0.1),
+        ("warmup", 0.1),
+        ("accumulate", 2),
+        ("clip", 1.0),
+        ("ema", 0.9),
+        ("l1", 0.1),
+        ("l2", 0.1),
+        ("balance", "sampling"),
+    ],
 )
 def test_what_has_no_meaning_for_lbfgs_is_refused(name: str, value: Any) -> None:
     with pytest.raises(SettingError, match=f"finds the length of each step itself: leave out {name}"):

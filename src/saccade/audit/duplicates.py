@@ -13,6 +13,11 @@ from saccade.data.sketch import contrast
 from saccade.data.splits import crossing, given_numbers
 from saccade.events import Finding, emit
 
+FEWEST_GROUPS = 3
+"""Groups a class must have for three parts to have some of it."""
+BLANK = 2.0
+"""Standard deviation of the luminance, in grey levels, below which there is no picture to compare."""
+
 
 def duplicates(images: ImageSet) -> NDArray[np.int64]:
     """Return groups_N: equal numbers where the decoded images are equal.
@@ -49,12 +54,6 @@ def _tell(images: ImageSet, copies_N: NDArray[np.int64], groups_N: NDArray[np.in
     if leaking_N.size:
         detail = "images with a copy in a later given part: left out of their own, so that the later part stays whole"
         emit(Finding(kind="leak", detail=detail, paths=tuple(named[leaking_N]), severity="warning"))
-
-
-FEWEST_GROUPS = 3
-"""Groups a class must have for three parts to have some of it."""
-BLANK = 2.0
-"""Standard deviation of the luminance, in grey levels, below which there is no picture to compare."""
 
 
 @dataclass(frozen=True)

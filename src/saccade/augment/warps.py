@@ -100,7 +100,7 @@ def sampled(x_NHWC: Tensor, matrix_N33: Tensor, bend_N: Tensor | None = None) ->
     x_1W = torch.arange(w, device=x_NHWC.device)[None, :] - (w - 1) / 2
     x, y = x_1W[None], y_H1[None]
     if bend_N is not None:
-        corner = max(h**2 + w**2 - 2 * (h + w) + 2, 1) / 4  # ((h - 1)² + (w - 1)²) / 4
+        corner = max((h - 1) ** 2 + (w - 1) ** 2, 1) / 4
         factor_NHW = 1 + bend_N.to(x.device, x.dtype)[:, None, None] * ((x.square() + y.square()) / corner - 1)
         x, y = x * factor_NHW, y * factor_NHW
     # By elements and not by a matrix product, whose last bit would depend on the number of threads.

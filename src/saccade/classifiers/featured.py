@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from saccade.classifiers.linear import LinearClassifier
 from saccade.features import ImageFeatures, Stacked
-from saccade.features.base import images
+from saccade.features.base import images, under
 
 Array = NDArray[Any]
 
@@ -35,9 +35,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     features_: Stacked
     classifier_: LinearClassifier
 
-    def __init__(
-        self, features: "list[ImageFeatures] | None" = None, classifier: LinearClassifier | None = None
-    ) -> None:
+    def __init__(self, features: list[ImageFeatures] | None = None, classifier: LinearClassifier | None = None) -> None:
         self.features = features
         self.classifier = classifier
 
@@ -83,9 +81,5 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @classmethod
     def from_state(cls, tensors: dict[str, Array], config: dict[str, Any]) -> Self:
         """Return the classifier that `to_state` described."""
-
-        def own(name: str) -> dict[str, Array]:
-            return {key.removeprefix(f"{name}."): v for key, v in tensors.items() if key.startswith(f"{name}.")}
-
-        features = Stacked.from_state(own("features"), config["features"])
-        return cls.of(features, LinearClassifier.from_state(own("classifier"), config["classifier"]))
+        features = Stacked.from_state(under("features", tensors), config["features"])
+        return cls.of(features, LinearClassifier.from_state(under("classifier", tensors), config["classifier"]))

@@ -34,7 +34,7 @@ def checked(estimator: BaseEstimator, x: ArrayLike) -> Array:
     fitted = getattr(estimator, "image_shape_", None)
     given = image_shape(x)
     if fitted and given and fitted != given:
-        raise InputError(f"Images of shape {given} given; this {_name(estimator)} was fitted to {fitted}.")
+        raise InputError(f"Images of shape {given} given; this {type(estimator).__name__} was fitted to {fitted}.")
     try:
         return np.asarray(validate_data(estimator, flat(x), reset=False))
     except ValueError as error:
@@ -67,7 +67,3 @@ def _sentence(error: ValueError) -> str:
     """Return scikit-learn's message in one line, without its advice on estimators for missing values."""
     first, *more = str(error).strip().splitlines()
     return " ".join(" ".join([first, *more]).split()) if first.endswith(":") else first
-
-
-def _name(estimator: BaseEstimator) -> str:
-    return type(estimator).__name__

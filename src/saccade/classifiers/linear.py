@@ -93,7 +93,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def fit_path(self, x: ArrayLike, y: ArrayLike, strengths: Sequence[float]) -> "list[LinearClassifier]":
-        """Return one fitted classifier for each strength, each started from the one before; fits itself to the last.
+        """Return one fitted classifier for each strength, each from the one before; the last is itself.
 
         Statistics of the data are taken once; the order from strong to weak is the fast one. The time limit
         is for all together: strengths it leaves no time for are left out, but for the first.
@@ -176,7 +176,8 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if solver is not None:
             solver = SOLVERS[solver["kind"]](**solver["settings"])
         if isinstance(weights, list):
-            weights = {label: weight for label, weight in zip(classes.tolist(), weights, strict=True) if weight}
+            pairs = zip(classes.tolist(), weights, strict=True)
+            weights = {label: weight for label, weight in pairs if weight is not None}
         model = cls(**{**params, "solver": solver, "class_weight": weights})
         model.weights_, model.bias_ = tensors["weights"], tensors["bias"]
         model.mean_, model.scale_ = tensors["mean"], tensors["scale"]

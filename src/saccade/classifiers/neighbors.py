@@ -132,6 +132,15 @@ class KNearestNeighbors(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.where(same_Nk.any(1, keepdims=True), same_Nk, by_distance_Nk)
 
 
+def described(model: KNearestNeighbors) -> str:
+    """Return what a report calls a classifier.
+
+    >>> described(KNearestNeighbors(k=3, metric="l1"))
+    '3 nearest neighbours (L1)'
+    """
+    return f"{model.k} nearest neighbour{'s' if model.k > 1 else ''} ({model.metric.upper()})"
+
+
 def vote(labels_Nk: Array, votes_Nk: Array | None = None) -> Array:
     """Return the label with most votes in each row, nearest first; of equals that of the nearest. One vote each.
 

@@ -31,11 +31,6 @@ class Objective:
     weight_N: Array | None = None
     rounding: float = 0.0
 
-    @property
-    def smooth(self) -> bool:
-        """Whether it has a gradient everywhere."""
-        return self.penalty.l1 == 0 and (self.loss != "hinge" or self.rounding > 0)
-
     def rounded(self, rounding: float) -> "Objective":
         """Return the same with the hinge's corner rounded."""
         return replace(self, rounding=rounding)

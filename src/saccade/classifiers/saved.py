@@ -23,6 +23,7 @@ from saccade.data.decode import decode_image
 from saccade.data.scale import Fit
 from saccade.errors import DecodeError, InputError, RunError
 from saccade.events import Progress, emit
+from saccade.features.base import under
 from saccade.files import content_hash, read_json, write_atomic, write_json
 
 BLOCK = 1024
@@ -205,8 +206,7 @@ class Model:
 
 
 def _member(place: int, described: dict[str, Any], tensors: Tensors) -> Member:
-    own = {name.removeprefix(f"{place}."): value for name, value in tensors.items() if name.startswith(f"{place}.")}
-    classifier = KINDS[described["kind"]].from_state(own, described["config"])
+    classifier = KINDS[described["kind"]].from_state(under(str(place), tensors), described["config"])
     return Member(described["name"], classifier, described["size"], described["weight"])
 
 

@@ -124,7 +124,15 @@ def on_all_cores() -> Iterator[ThreadPoolExecutor]:
 
 def _shares(count: int) -> list[slice]:
     """Cut rows into one share a processor, in whole blocks."""
-    size = max(BLOCK, -(-count // (BLOCK * cores())) * BLOCK)
+    return slices(count, max(BLOCK, -(-count // (BLOCK * cores())) * BLOCK))
+
+
+def slices(count: int, size: int) -> list[slice]:
+    """Cut `count` rows into slices of `size`, the last of what is left.
+
+    >>> slices(5, 3)
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 

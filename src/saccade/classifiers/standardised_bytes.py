@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from saccade.classifiers.distances import CACHED, SPAN, padded
 from saccade.classifiers.kernels import REGISTER, TILE, kernel, native
-from saccade.classifiers.standardised import CURVED, Standardised, Visit
+from saccade.classifiers.standardised import CURVED, Standardised, Visit, slices
 from saccade.device import cores
 
 Array = NDArray[Any]
@@ -70,9 +70,9 @@ class StandardisedBytes(Standardised):
         count = len(x_ND)
         rounds = -(-count // (CHUNK * cores()))
         size = -(-count // (rounds * cores() * REGISTER)) * REGISTER
-        chunks = list(pool.map(lambda rows: Chunk.of(x_ND, rows), _slices(count, size)))
+        chunks = list(pool.map(lambda rows: Chunk.of(x_ND, rows), slices(count, size)))
         sum_D = np.sum([chunk.turned_sums_D for chunk in chunks], axis=0, dtype=np.int64) + 128 * count
-        squares_D = np.sum(list(pool.map(squares, _slices(count, STEP))), axis=0)
+        squares_D = np.sum(list(pool.map(squares, slices(count, STEP))), axis=0)
         scale_D: Array = np.asarray(np.sqrt((count * squares_D - sum_D**2) / count**2))
         scale_D[scale_D == 0] = 1.0
         mean_D = np.asarray(sum_D / count, np.float32)
@@ -115,7 +115,7 @@ class StandardisedBytes(Standardised):
             gram_DD[below, some] = moments / np.outer(scale_D[below], scale_D[some])
             gram_DD[some, below] = gram_DD[below, some].T
 
-        list(self.pool.map(part, _slices(features, FEATURES)))
+        list(self.pool.map(part, slices(features, FEATURES)))
         return gram_DD
 
 
@@ -182,7 +182,3 @@ def _products(turned_DN: Array, queries: slice, rows: slice) -> Array:
     at = many.ctypes.data, len(many), few.ctypes.data, len(few), few.strides[0], many.shape[1]
     kernel("l2")(*at, add.ctypes.data, 1, out.ctypes.data, out.shape[1])
     return out[: queries.stop - queries.start, : rows.stop - rows.start].astype(np.int64)
-
-
-def _slices(count: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

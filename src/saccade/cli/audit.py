@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from saccade.cli.options import Config, Json, resolve
+from saccade.cli.options import Config, Json, Source, resolve
 from saccade.cli.output import answer, working
 from saccade.cli.text import count, printable, seconds
 from saccade.settings import AuditSettings
@@ -20,7 +20,7 @@ Page = Annotated[
 
 
 def audit(
-    source: str,
+    source: Source,
     /,
     *,
     settings: Annotated[AuditSettings, Parameter(name="*")] = AuditSettings(),
@@ -29,14 +29,8 @@ def audit(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Look for what is wrong with labelled images, before anything is trained on them; no file is changed.
-
-    Parameters
-    ----------
-    source
-        A folder, archive, manifest or array file of labelled images, or a data set's name.
-    """
-    settings = resolve(settings, config, ())
+    """Look for what is wrong with labelled images, before anything is trained on them; no file is changed."""
+    settings = resolve(settings, config)
     with working():
         from saccade.recipe.audit import audit as audit_source
         from saccade.report.audit import summary_rows

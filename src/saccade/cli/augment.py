@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from saccade.cli.options import Json, Out
+from saccade.cli.options import Json, Out, Source
 from saccade.cli.output import answer, working
 from saccade.cli.text import percent, printable
 from saccade.settings import DataSettings
 
 
 def augment(
-    source: str,
+    source: Source,
     /,
     *,
     settings: Annotated[DataSettings, Parameter(name="*")] = DataSettings(),
@@ -23,11 +23,6 @@ def augment(
 
     A page and a sheet of pictures are written; a quick probe measures how far a small network that saw no
     augmentation still labels validation images that are so changed.
-
-    Parameters
-    ----------
-    source
-        A folder, archive, manifest or array file of labelled images, or a data set's name.
     """
     with working():
         from saccade.recipe import preview_augmentations

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from saccade.cli.options import Config, Json, Out, resolve
+from saccade.cli.options import Config, Json, Out, Source, resolve
 from saccade.cli.output import answer, working
 from saccade.cli.summary import result_text
 from saccade.cli.text import count, percent, seconds, table
@@ -13,7 +13,7 @@ from saccade.settings import BaselineSettings
 
 
 def baselines(
-    source: str,
+    source: Source,
     /,
     *,
     settings: Annotated[BaselineSettings, Parameter(name="*")] = BaselineSettings(),
@@ -21,14 +21,8 @@ def baselines(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Cross-validate classical classifiers, on pixels and on features; the test part stays sealed.
-
-    Parameters
-    ----------
-    source
-        A folder, archive, manifest or array file of labelled images, or a data set's name.
-    """
-    settings = resolve(settings, config, ())
+    """Cross-validate classical classifiers, on pixels and on features; the test part stays sealed."""
+    settings = resolve(settings, config)
     with working():
         from saccade import recipe
         from saccade.train.budget import Clock

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from saccade.cli.options import Config, Json, Out, resolve
+from saccade.cli.options import Config, Json, Out, Source, resolve
 from saccade.cli.output import answer, working
 from saccade.cli.text import percent
 from saccade.settings import TrainSettings
@@ -15,7 +15,7 @@ Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 def curvature(
-    source: str,
+    source: Source,
     /,
     *,
     settings: Annotated[TrainSettings, Parameter(name="*")] = TrainSettings(),
@@ -31,14 +31,12 @@ def curvature(
 
     Parameters
     ----------
-    source
-        A folder, archive, manifest or array file of labelled images, or a data set's name.
     images
         Training images that the loss is over.
     products
         Products of the Hessian with a vector, where a network is too large for the whole of it.
     """
-    settings = resolve(settings, config, ())
+    settings = resolve(settings, config)
     with working():
         from saccade.recipe.curvature import measure_curvature
 

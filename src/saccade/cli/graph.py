@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,18 +16,6 @@ from saccade.errors import GraphError, InputError, SettingError, did_you_mean
 if TYPE_CHECKING:
     from saccade.graph import Graph, Summary, Verdict
 
-OPTIONS = (
-    "--model",
-    "--image",
-    "--size",
-    "--classes",
-    "--batch-size",
-    "--unfold",
-    "--out",
-    "--seed",
-    "--json",
-    "--help",
-)
 PLAIN = Path("graph.html")
 SUFFIXES = (".html", ".svg")
 
@@ -48,6 +36,15 @@ class NetworkOptions:
     """How many images go through at once."""
     seed: int = 0
     """The seed of the network's weights and of noise."""
+
+
+OPTIONS = (
+    *(f"--{each.name.replace('_', '-')}" for each in fields(NetworkOptions)),
+    "--unfold",
+    "--out",
+    "--json",
+    "--help",
+)
 
 
 def graph(
@@ -159,7 +156,7 @@ def _text(found: "Graph", verdict: "Verdict | None", title: str, target: Path) -
     from rich.table import Table
     from rich.text import Text
 
-    from saccade.graph.page import is_network, rows, verified
+    from saccade.graph.page import is_network, network_rows, rows, verified
     from saccade.graph.words import told
 
     network = is_network(found)
@@ -179,7 +176,7 @@ def _text(found: "Graph", verdict: "Verdict | None", title: str, target: Path) -
                 table.add_row(
                     printable(leaf.name), Text(told(leaf.value), "blue"), Text(told(leaf.gradient), "yellow"), "", ""
                 )
-    for row in _by_module(found) if network else rows(found):
+    for row in network_rows(found) if network else rows(found):
         cells: list[str | Text] = [
             row["step"],
             Text(row["value"], "blue"),
@@ -192,13 +189,6 @@ def _text(found: "Graph", verdict: "Verdict | None", title: str, target: Path) -
     value = f" = {told(found.results[0].value)}" if verdict is None else ""
     lines = [f"{printable(title)}{value}", *(verdict.sentences if verdict else ()), "", capture.get().rstrip(), ""]
     return "\n".join([*lines, *filter(None, (*found.notes, verified(found))), f"Picture    {target}"])
-
-
-def _by_module(found: "Graph") -> list[dict[str, str]]:
-    """Return the network's outermost modules as rows."""
-    from saccade.graph.page import network_rows
-
-    return network_rows(found)
 
 
 def _plain(found: "Graph", verdict: "Verdict | None") -> dict[str, Any]:

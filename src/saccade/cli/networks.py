@@ -15,8 +15,7 @@ from saccade.device import generator
 from saccade.errors import DecodeError, InputError, ModelError
 from saccade.graph import Graph, trace
 from saccade.nn import zoo
-
-MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from saccade.nn.pretrained import IMAGENET_MEAN, IMAGENET_SD
 
 
 def trace_network(
@@ -60,7 +59,7 @@ def images(file: Path | None, side: int, count: int, seed: int) -> Tensor:
     except DecodeError as error:
         raise InputError(f"{file} cannot be read as an image: {error}.") from error
     x_CHW = torch.from_numpy(x_HWC.copy()).permute(2, 0, 1).float() / 255
-    x_CHW = (x_CHW - torch.tensor(MEAN)[:, None, None]) / torch.tensor(SD)[:, None, None]
+    x_CHW = (x_CHW - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_SD)[:, None, None]
     copies = [x_CHW.roll(number // 2 * max(1, side // 8), 2) for number in range(count)]
     return torch.stack([x.flip(2) if number % 2 else x for number, x in enumerate(copies)])
 

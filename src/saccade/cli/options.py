@@ -10,6 +10,15 @@ from saccade.settings import Settings
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
+
+def several(told: str, name: str | None = None) -> Parameter:
+    """Return an option that takes one word or more, from its help."""
+    return Parameter(name=name, consume_multiple=(1, None), negative=(), show_default=False, help=told)
+
+
+Source = Annotated[
+    str, Parameter(help="A folder, archive, manifest or array file of labelled images, or a data set's name.")
+]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")]
 Resume = Annotated[
     bool, Parameter(name="--resume", negative=(), help="Go on with the run in --out DIR that was interrupted.")
@@ -18,20 +27,14 @@ Out = Annotated[Path | None, Parameter(help="The run's folder; the default is ru
 Config = Annotated[Path | None, Parameter(help="A file of settings, such as an earlier run's settings.yaml.")]
 Assignments = Annotated[
     tuple[str, ...],
-    Parameter(
-        name="--set",
-        consume_multiple=(1, None),
-        negative=(),
-        show_default=False,
-        help="Settings as key=value …; key=a,b trains one network with each value and compares them.",
-    ),
+    several("Settings as key=value …; key=a,b trains one network with each value and compares them.", name="--set"),
 ]
 
 EXCLUSIVE = {"epochs": "budget", "budget": "epochs"}
 """A setting that, where it is given, takes the place of another one from the file."""
 
 
-def resolve(given: AnySettings, config: Path | None, assignments: Iterable[str]) -> AnySettings:
+def resolve(given: AnySettings, config: Path | None, assignments: Iterable[str] = ()) -> AnySettings:
     """Return the settings of the file `config`, then the options `given`, then key=value `assignments`.
 
     Their `model_fields_set` are those that one of the three names.

@@ -5,25 +5,22 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from saccade.cli.options import Config, Json, Out, resolve
+from saccade.cli.options import Config, Json, Out, Source, resolve, several
 from saccade.cli.output import answer, working
 from saccade.cli.text import count, percent, printable
 from saccade.settings import SearchSettings
 
 Ranges = Annotated[
     tuple[str, ...],
-    Parameter(
-        consume_multiple=(1, None),
-        negative=(),
-        show_default=False,
-        help="What to search over, as name=low:high, name=low:high:log or name=a,b …; the default is learning rate, "
-        "weight decay, translate and cutout.",
+    several(
+        "What to search over, as name=low:high, name=low:high:log or name=a,b …; the default is learning rate, "
+        "weight decay, translate and cutout."
     ),
 ]
 
 
 def search(
-    source: str,
+    source: Source,
     /,
     *,
     settings: Annotated[SearchSettings, Parameter(name="*")] = SearchSettings(),
@@ -32,14 +29,8 @@ def search(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Search for the settings of one network that do best on validation images; several processes may work on one.
-
-    Parameters
-    ----------
-    source
-        A folder, archive, manifest or array file of labelled images, or a data set's name.
-    """
-    settings = resolve(settings, config, ())
+    """Search for the settings of one network that do best on validation images; several processes may work on one."""
+    settings = resolve(settings, config)
     with working():
         from saccade.recipe.ranges import parse_space
         from saccade.recipe.search import search as run

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from saccade.cli.options import Assignments, Config, Json, Out, Resume, resolve
+from saccade.cli.options import Assignments, Config, Json, Out, Resume, Source, resolve
 from saccade.cli.output import answer, working
 from saccade.cli.summary import result_text, variants_text
 from saccade.settings import FitSettings, TrainSettings
 
 
 def fit(
-    source: str,
+    source: Source,
     /,
     *,
     settings: Annotated[FitSettings, Parameter(name="*")] = FitSettings(),
@@ -22,14 +22,8 @@ def fit(
     resume: Resume = False,
     json: Json = False,
 ) -> None:
-    """Turn labelled images into an honestly evaluated classifier, within a time budget.
-
-    Parameters
-    ----------
-    source
-        A folder, archive, manifest or array file of labelled images, or a data set's name.
-    """
-    settings = resolve(settings, config, ())
+    """Turn labelled images into an honestly evaluated classifier, within a time budget."""
+    settings = resolve(settings, config)
     with working():
         from saccade import recipe
         from saccade.train.budget import Clock
@@ -40,7 +34,7 @@ def fit(
 
 
 def train(
-    source: str,
+    source: Source,
     /,
     *,
     settings: Annotated[TrainSettings, Parameter(name="*")] = TrainSettings(),
@@ -50,14 +44,8 @@ def train(
     resume: Resume = False,
     json: Json = False,
 ) -> None:
-    """Train one network with explicit settings, or one with each of several.
-
-    Parameters
-    ----------
-    source
-        A folder, archive, manifest or array file of labelled images, or a data set's name.
-    """
-    variants = resolve(settings, config, ()).variants(assignments)
+    """Train one network with explicit settings, or one with each of several."""
+    variants = resolve(settings, config).variants(assignments)
     if len(variants) > 1:
         _train_each(source, variants, out, resume=resume, json=json)
         return

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from saccade.cli.options import Json
+from saccade.cli.options import Json, several
 from saccade.cli.output import answer, working
 from saccade.cli.text import count, printable, table
 from saccade.errors import SettingError
@@ -28,13 +28,7 @@ def volumes(
     batch_size: Annotated[int, Parameter(help="Images whose activations are counted together.")] = 1,
     assignments: Annotated[
         tuple[str, ...],
-        Parameter(
-            name="--set",
-            consume_multiple=(1, None),
-            negative=(),
-            show_default=False,
-            help="Settings of saccade's own networks as key=value …, such as width=0.5 norm=none.",
-        ),
+        several("Settings of saccade's own networks as key=value …, such as width=0.5 norm=none.", name="--set"),
     ] = (),
     json: Json = False,
 ) -> None:

@@ -1,8 +1,8 @@
 """What all image features share: images in, a row of float32 an image out, a batch at a time."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from saccade.events import Progress, emit
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 Features = NDArray[np.float32]
+T = TypeVar("T")
 State = tuple[dict[str, Array], dict[str, Any]]
 
 
@@ -53,9 +54,10 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 f"Images of shape {x_NHWC.shape[1:]} given; {type(self).__name__} was fitted to {self.image_shape_}."
             )
         rows_ND = np.empty((len(x_NHWC), self.n_features_), np.float32)
-        for start, batch_ND in self._batches(x_NHWC):
-            rows_ND[start : start + len(batch_ND)] = batch_ND
-            done = min(start + len(batch_ND), len(x_NHWC))
+        size = self._at_once()
+        for start in range(0, len(x_NHWC), size):
+            done = min(start + size, len(x_NHWC))
+            rows_ND[start:done] = self._rows(x_NHWC[start:done])
             emit(Progress(task=type(self).__name__, done=done, total=len(x_NHWC), unit="images"))
         return rows_ND
 
@@ -81,9 +83,9 @@ class ImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _n_features_out(self) -> int:
         return self.n_features_
 
-    def _batches(self, x_NHWC: Bytes) -> Iterator[tuple[int, Features]]:
-        for start in range(0, len(x_NHWC), self.batch):
-            yield start, self._rows(x_NHWC[start : start + self.batch])
+    def _at_once(self) -> int:
+        """Return how many images are computed at once."""
+        return self.batch
 
     def _learn(self, x_NHWC: Bytes) -> None:
         """Check the settings against the images, and learn."""
@@ -118,6 +120,15 @@ def images(x: ArrayLike) -> Bytes:
     if not x_NHWC.size:
         raise InputError(f"There are no images in an array of shape {np.shape(x)}; give at least one.")
     return x_NHWC
+
+
+def under(prefix: str, tensors: Mapping[str, T]) -> dict[str, T]:
+    """Return those of some named tensors that are called `prefix`.NAME, by NAME.
+
+    >>> under("0", {"0.words": 1, "1.words": 2})
+    {'words': 1}
+    """
+    return {name.removeprefix(f"{prefix}."): v for name, v in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def at_least(name: str, value: object, least: int) -> int:

@@ -1,7 +1,6 @@
 """Features kept on disk, keyed by content: the same features of the same images are computed once."""
 
 import json
-import os
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -10,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from sklearn.base import clone
 
+from saccade.data.named import cache_folder
 from saccade.events import Finding, emit
 from saccade.features.base import Bytes, Features, ImageFeatures
 from saccade.features.kinds import described, restored
@@ -28,8 +27,7 @@ SUFFIX = ".safetensors"
 
 def default_folder() -> Path:
     """Return `$SACCADE_CACHE/features`, or the system's place for what can be made again."""
-    folder = os.environ.get("SACCADE_CACHE")
-    return (Path(folder) if folder else user_cache_path("saccade")) / "features"
+    return cache_folder().with_name("features")
 
 
 def fitted(features: ImageFeatures, x_NHWC: Bytes, folder: Path | None) -> tuple[ImageFeatures, Features]:
@@ -73,7 +71,8 @@ def _key(settings: str, x_NHWC: Bytes) -> str:
 def _code() -> str:
     """Return a hash of the code that computes features, and the versions of what computes below it."""
     own = (file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
-    return content_hash(*own, f"{version('torch')} {version('numpy')} {version('torchvision')}".encode())
+    below = (version(name) for name in ("torch", "numpy", "torchvision", "timm"))
+    return content_hash(*own, " ".join(below).encode())
 
 
 def _read(place: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:

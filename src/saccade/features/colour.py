@@ -28,7 +28,8 @@ class ColourHistogram(ImageFeatures):
 
     def _learn(self, x_NHWC: Bytes) -> None:
         if self.space not in SPACES:
-            raise SettingError(f'There is no colour space "{self.space}"; give hue or rgb.' + _hint(self.space))
+            hint = did_you_mean(self.space, SPACES)
+            raise SettingError(f'There is no colour space "{self.space}"; give hue or rgb.{hint}')
         at_least("bins", self.bins, 1)
         if at_least("cells", self.cells, 1) > min(x_NHWC.shape[1:3]):
             raise SettingError(f"An image of {x_NHWC.shape[1:3]} pixels has no {self.cells} cells a side; give fewer.")
@@ -63,7 +64,3 @@ def _hues(rgb_NHWC: Bytes, bins: int) -> tuple[NDArray[np.int64], NDArray[np.flo
         np.where(most == green, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
     return (sixth * (bins / 6)).astype(np.int64) % bins, chroma / 255.0
-
-
-def _hint(space: str) -> str:
-    return did_you_mean(space, SPACES)

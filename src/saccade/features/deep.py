@@ -1,6 +1,5 @@
 """Deep features: what a network trained on other images makes of these, at its end or at any stage before."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from saccade.device import resolve_device, resolve_precision
 from saccade.errors import ModelError, did_you_mean
-from saccade.features.base import Bytes, Features, ImageFeatures, State, at_least
+from saccade.features.base import Bytes, Features, ImageFeatures, State, at_least, under
 from saccade.nn import pretrained, trunks
 
 PIXELS = 400_000
@@ -64,9 +63,8 @@ class DeepFeatures(ImageFeatures):
         """Return the features that `to_state` described."""
         made = cls(**config["params"])
         trunk = trunks.trunk(config["model"])
-        own = {name.removeprefix("trunk."): torch.from_numpy(np.require(v, requirements=["C", "W"]))
-               for name, v in tensors.items() if name.startswith("trunk.")}  # fmt: skip
-        trunk.load_state_dict(own)
+        own = under("trunk", tensors)
+        trunk.load_state_dict({n: torch.from_numpy(np.require(v, requirements=["C", "W"])) for n, v in own.items()})
         made._take(trunk, config["model"], config["side"], (tuple(config["mean"]), tuple(config["sd"])))
         height, width, channels = config["image_shape"]
         made.image_shape_ = height, width, channels
@@ -93,10 +91,8 @@ class DeepFeatures(ImageFeatures):
         self.model_, self.side_ = model, side
         self.mean_, self.sd_ = map(list, scale)
 
-    def _batches(self, x_NHWC: Bytes) -> Iterator[tuple[int, Features]]:
-        size = 256 if self.device_.type != "cpu" else max(8, min(256, PIXELS // self.side_**2))
-        for start in range(0, len(x_NHWC), size):
-            yield start, self._rows(x_NHWC[start : start + size])
+    def _at_once(self) -> int:
+        return 256 if self.device_.type != "cpu" else max(8, min(256, PIXELS // self.side_**2))
 
     @torch.inference_mode()
     def _rows(self, x_NHWC: Bytes) -> Features:

@@ -1,5 +1,7 @@
 """Histograms of oriented gradients: where edges run in which direction (Dalal and Triggs, 2005)."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -96,15 +98,11 @@ def _gradients(x_NHWC: Tensor) -> tuple[Tensor, Tensor]:
     return most.sqrt(), down_NHW.int().mul_(REACH).add_(right_NHW).add_(REACH * REACH // 2)
 
 
-_TABLES: dict[int, Tensor] = {}
-
-
+@cache
 def _table(orientations: int) -> Tensor:
     """Return the bin of every direction that bytes have, by the code of `_gradients`."""
-    if orientations not in _TABLES:
-        reach = np.arange(-(REACH // 2), REACH // 2 + 1)
-        degrees = np.rad2deg(np.arctan2(reach[:, None], reach)) % 180
-        # As scikit-image asks it: bin i holds what is at least 180 i / n and below 180 (i + 1) / n.
-        edges = 180.0 / orientations * np.arange(1, orientations)
-        _TABLES[orientations] = torch.from_numpy(np.searchsorted(edges, degrees.ravel(), side="right"))
-    return _TABLES[orientations]
+    reach = np.arange(-(REACH // 2), REACH // 2 + 1)
+    degrees = np.rad2deg(np.arctan2(reach[:, None], reach)) % 180
+    # As scikit-image asks it: bin i holds what is at least 180 i / n and below 180 (i + 1) / n.
+    edges = 180.0 / orientations * np.arange(1, orientations)
+    return torch.from_numpy(np.searchsorted(edges, degrees.ravel(), side="right"))

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from saccade.errors import InputError
-from saccade.features.base import Array, Bytes, Features, ImageFeatures, State, images
+from saccade.features.base import Array, Bytes, Features, ImageFeatures, State, images, under
 from saccade.features.cache import fitted
 from saccade.features.kinds import described, restored
 
@@ -80,8 +80,7 @@ class Stacked(ImageFeatures):
         """Return the features that `to_state` described."""
         parts = []
         for place, told in enumerate(config["parts"]):
-            own = {name.removeprefix(f"{place}."): v for name, v in tensors.items() if name.startswith(f"{place}.")}
-            parts.append(restored(own, told))
+            parts.append(restored(under(str(place), tensors), told))
         made = cls([type(part)(**part.get_params(deep=False)) for part in parts])
         made.parts_, made.mean_, made.scale_ = parts, tensors["mean"], tensors["scale"]
         made.image_shape_, made.n_features_ = parts[0].image_shape_, len(made.mean_)

@@ -137,11 +137,9 @@ class VisualWords(ImageFeatures):
         patches = patches - patches.mean(3, keepdim=True)
         return patches / (patches.square().mean(3, keepdim=True) + FLAT).sqrt()
 
-    def _batches(self, x_NHWC: Bytes) -> Any:
-        places = ((min(x_NHWC.shape[1:3]) - self.patch) // self._step() + 1) ** 2
-        size = max(1, ENTRIES // (places * self.words))
-        for start in range(0, len(x_NHWC), size):
-            yield start, self._rows(x_NHWC[start : start + size])
+    def _at_once(self) -> int:
+        rows, columns = ((side - self.patch) // self._step() + 1 for side in self.image_shape_[:2])
+        return max(1, ENTRIES // (rows * columns * self.words))
 
     @torch.inference_mode()
     def _rows(self, x_NHWC: Bytes) -> Features:

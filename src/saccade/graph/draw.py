@@ -52,7 +52,7 @@ def svg(view: View, description: str, *, down: bool, network: bool) -> str:
     links: list[tuple[object, object]] = []
     for place, arrow in enumerate(view.arrows):
         links += [(arrow.source, place), (place, arrow.target)]
-    around = NEST * max((1 + _nested(view.frames, name) for name in view.frames), default=0)
+    around = _around(view)
     layout = layered(sizes, links, gap=14.0 + around, step=max(12.0 if down else 20.0, around + 4))
     painter = _Painter(view, layout, sizes, down)
     parts = [*painter.frames(), *painter.lines(labels), *painter.boxes()]
@@ -102,7 +102,7 @@ class _Painter:
         self._layout = layout
         self._sizes = sizes
         self._down = down
-        self._margin = MARGIN + NEST * max((1 + _nested(view.frames, name) for name in view.frames), default=0)
+        self._margin = MARGIN + _around(view)
 
     def extent(self) -> Point:
         """Return width and height of the picture."""
@@ -187,7 +187,7 @@ class _Painter:
         kinds = f"b {box.kind}{' open' if box.opens else ''}{' marked' if box.mark else ''}"
         radius = 8 if box.kind in ("group", "end") else h / 2
         rows = [("", box.title)] + ([("s", box.subtitle)] if box.subtitle else [])
-        rows += [("m", f"{box.mark.word}: {box.mark.detail}")] if box.mark else []
+        rows += [("m", box.mark.text)] if box.mark else []
         words = "".join(
             f'<text{f" class={chr(34)}{kind}{chr(34)}" if kind else ""} x="{_n(x)}" '
             f'y="{_n(y + 4.5 + 15 * (number - (len(rows) - 1) / 2))}">{escape(_cut(line))}</text>'
@@ -225,6 +225,11 @@ def _named(box: Box) -> str:
     return box.title if box.kind != "copy" else "a copy"
 
 
+def _around(view: View) -> float:
+    """Return the room that frames take on each side of what they frame."""
+    return NEST * max((1 + _nested(view.frames, name) for name in view.frames), default=0)
+
+
 def _nested(frames: Mapping[str, object], name: str) -> int:
     """Return how many frames lie within one another inside a frame.
 
@@ -239,7 +244,7 @@ def _size(box: Box) -> Point:
     """Return a box's width and height."""
     if box.kind == "copy":
         return 8.0, 8.0
-    mark = f"{box.mark.word}: {box.mark.detail}" if box.mark else ""
+    mark = box.mark.text if box.mark else ""
     wide = max(
         text_width(_cut(box.title), FONT), text_width(_cut(box.subtitle), SMALL_FONT), text_width(_cut(mark), 11.6)
     )

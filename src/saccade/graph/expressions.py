@@ -163,7 +163,7 @@ class _Evaluation:
             self._check_broadcast(node, tensors[0], other)
         result = function(*tensors)
         plain = all(isinstance(part, float) for part in parts)
-        return self._checked(node, float(result), parts) if plain else result
+        return float(result) if plain else result
 
     def _product(self, node: Node, left: Tensor, right: Tensor) -> Tensor:
         inner = right.shape[-2] if right.dim() > 1 else right.shape[0] if right.dim() else None
@@ -207,9 +207,7 @@ class _Evaluation:
         return result
 
     def _quote(self, node: Node) -> str:
-        return f'"{self.text[node.start : node.end]}" at {position(self.text, node.start)}'.replace(
-            f' of "{self.text}"', ""
-        )
+        return f'"{self.text[node.start : node.end]}" at character {node.start + 1}'
 
     def _at(self, node: Node) -> str:
         return f"at {position(self.text, node.start)}"

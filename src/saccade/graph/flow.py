@@ -1,12 +1,13 @@
 """Where a gradient is lost on its way back: levels along the graph, marks on operations, and a verdict in words."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saccade.graph.patterns import AVERAGES
 from saccade.graph.records import Graph, Operation, Summary, Use, Wire
-from saccade.graph.words import number
+from saccade.graph.words import brief
 
 PATH = 1000.0
 """A gradient that changes by more than this factor from the result to the first layer is lost, or explodes."""
@@ -28,6 +29,11 @@ class Mark:
     word: str
     detail: str
     strength: float
+
+    @property
+    def text(self) -> str:
+        """What is written of it."""
+        return f"{self.word}: {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -93,13 +99,13 @@ def _suspects(graph: Graph) -> dict[Operation, Mark]:
         received = level[output]
         top = max(top, received) if _weights(step) else top
         if received < top / PATH and _weights(step):
-            share = f"× {number(_two(received / top))} of what later layers get" if received else "no gradient at all"
+            share = f"× {brief(received / top)} of what later layers get" if received else "no gradient at all"
             found[step] = Mark("starved", share, math.log10(top / received) if received else ENDLESS)
         factor = factors.get(step, 1.0)
         if not _steady(factor) and not any(_steady(factor * factors.get(near, 0.0)) for near in _beside(graph, step)):
             word = "vanishes" if factor < 1 else "explodes"
             strength = abs(math.log10(factor)) if factor else ENDLESS
-            found[step] = Mark(word, f"gradient × {number(_two(factor))} here", strength)
+            found[step] = Mark(word, f"gradient × {brief(factor)} here", strength)
     return found
 
 
@@ -123,7 +129,7 @@ def _beside(graph: Graph, step: Operation) -> list[Operation]:
     return makers + [use.operation for output in step.outputs for use in graph.uses_of(output)]
 
 
-def mark_of(steps: list[Operation], found: dict[Operation, Mark]) -> Mark | None:
+def mark_of(steps: list[Operation], found: Mapping[Operation, Mark]) -> Mark | None:
     """Return the strongest mark of operations taken together."""
     return max((found[step] for step in steps if step in found), key=lambda mark: mark.strength, default=None)
 
@@ -159,18 +165,16 @@ def diagnose(graph: Graph) -> Verdict:
     between = path[path.index(weighted[0]) : path.index(weighted[-1])]
     factor = first / last if last else 0.0
     layers = f"from the last layer, {weighted[0].name}, to the first, {weighted[-1].name}, over {len(weighted)} layers"
-    change = (
-        f"On the main path back, {layers}, the gradient's norm goes from {number(_two(last))} to {number(_two(first))}"
-    )
+    change = f"On the main path back, {layers}, the gradient's norm goes from {brief(last)} to {brief(first)}"
     if factor and 1 / PATH <= factor <= PATH:
-        healthy = f"{change} (× {number(_two(factor))}): it survives, the graph is healthy."
+        healthy = f"{change} (× {brief(factor)}): it survives, the graph is healthy."
         return Verdict("healthy", factor, tuple(path), (healthy, *_aside(graph, path)))
     if not factor:
         where = next((s for s in path if not s.level), path[-1])
         stops = f"{change}: it stops at {where.name} ({where.operation.name}), nothing reaches what lies before it."
         return Verdict("blocked", 0.0, tuple(path), (stops,))
     state = "vanishes" if factor < 1 else "explodes"
-    told = (f"{change} (× {number(_two(factor))}): it {state}.", _where(weighted, state), _blame(between, factor))
+    told = (f"{change} (× {brief(factor)}): it {state}.", _where(weighted, state), _blame(between, factor))
     return Verdict(state, factor, tuple(path), told)
 
 
@@ -236,20 +240,20 @@ def _where(weighted: list[Station], state: str) -> str:
 
 def _blame(between: list[Station], factor: float) -> str:
     """Name the operations that take the most of it, by the sum of their logarithms."""
-    parts, counts = Counter[str](), Counter[str]()
+    decades_of, counts = defaultdict[str, float](float), Counter[str]()
     for station in between:
         if station.operation.name not in _BOOKKEEPING and station.factor > 0:
-            parts[station.operation.name] += math.log10(station.factor)  # type: ignore[assignment]
+            decades_of[station.operation.name] += math.log10(station.factor)
             counts[station.operation.name] += 1
     sign = -1 if factor < 1 else 1
-    name, decades = max(parts.items(), key=lambda part: sign * part[1])
+    name, decades = max(decades_of.items(), key=lambda part: sign * part[1])
     each = 10 ** (decades / counts[name])
     worst = min(between, key=lambda station: -sign * station.factor)
-    hardest = f"the hardest single step is {worst.operation.name} in {worst.name} (× {number(_two(worst.factor))})"
+    hardest = f"the hardest single step is {worst.operation.name} in {worst.name} (× {brief(worst.factor)})"
     verb = "take" if sign < 0 else "add"
     if counts[name] == 1:
         return f"One {name} {verb}s most of it; {hardest}."
-    return f"The {counts[name]} × {name} {verb} most of it, each × {number(_two(each))} on average; {hardest}."
+    return f"The {counts[name]} × {name} {verb} most of it, each × {brief(each)} on average; {hardest}."
 
 
 def _aside(graph: Graph, path: list[Station]) -> list[str]:
@@ -324,7 +328,3 @@ def _spread(use: Use) -> float:
 
 def _norm(summary: Summary | None) -> float:
     return 0.0 if summary is None or math.isnan(summary.norm) else summary.norm
-
-
-def _two(value: float) -> float:
-    return float(f"{value:.2g}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from saccade.device import derived_seed, generator, seeded
 from saccade.errors import ModelError
+from saccade.graph.jacobians import tensors_in
 from saccade.graph.numerical import Derivative, along, derivative, typical
 
 FINE, KINKED, WRONG = 1e-7, 1e-4, 1e-2
@@ -145,7 +146,7 @@ class _Problem:
         given = [each.clone() if isinstance(each, Tensor) else each for each in self.inputs]
         with seeded(derived_seed(self.seed if seed is None else seed, "gradients")):
             result = self.function(*given, **self.keywords)
-        found = [each for each in flattened(result) if each.is_floating_point()]
+        found = [each for each in tensors_in(result) if each.is_floating_point()]
         if not found:
             raise ModelError("What is to be checked gives no floating-point numbers, so there is no gradient.")
         return found
@@ -284,18 +285,6 @@ def _recorded_calls(module: nn.Module, problem: _Problem) -> dict[str, tuple[lis
         for handle in handles:
             handle.remove()
     return calls
-
-
-def flattened(result: Any) -> Iterator[Tensor]:
-    """Yield the tensors in tuples, lists and mappings of any depth."""
-    if isinstance(result, Tensor):
-        yield result
-    elif isinstance(result, Mapping):
-        for each in result.values():
-            yield from flattened(each)
-    elif isinstance(result, list | tuple):
-        for each in result:
-            yield from flattened(each)
 
 
 def _leaf(given: Any) -> Any:

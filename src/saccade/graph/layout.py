@@ -106,16 +106,12 @@ def _order(rows: list[list[Key]], before: dict[Key, list[Key]], after: dict[Key,
         if not fewest:
             break
         down = sweep % 2 == 0
+        neighbours = before if down else after
+        place = {key: float(number) for row in rows for number, key in enumerate(row)}
         for row in rows if down else reversed(rows):
-            neighbours = before if down else after
-            place = {key: place for each in rows for place, key in enumerate(each)}
-            weight = {
-                key: sum(place[other] for other in neighbours[key]) / len(neighbours[key])
-                if neighbours[key]
-                else float(place[key])
-                for key in row
-            }
+            weight = {key: _mean([place[other] for other in neighbours[key]], place[key]) for key in row}
             row.sort(key=weight.__getitem__)
+            place.update((key, float(number)) for number, key in enumerate(row))
         crossings = _crossings(rows, after)
         if crossings < fewest:
             best, fewest = [list(row) for row in rows], crossings

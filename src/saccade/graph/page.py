@@ -1,13 +1,13 @@
 """A graph as files: one self-contained HTML page whose boxes unfold, or one SVG picture."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from saccade.graph.draw import MARKER, describe, standalone, style, svg
-from saccade.graph.flow import Verdict, mark_of, marks
+from saccade.graph.flow import Mark, Verdict, mark_of, marks
 from saccade.graph.patterns import copies, role, symbol
 from saccade.graph.records import Graph, Operation, upstream_times_local
 from saccade.graph.view import Group, Path, groups, tree, view
@@ -22,13 +22,13 @@ def picture(graph: Graph, *, unfold: Collection[str] = ()) -> str:
     whole = tree(graph)
     opened = [group.path for group in groups(whole) if "all" in unfold or ".".join(group.path) in unfold]
     down = is_network(graph)
-    shown = view(graph, whole, opened)
+    shown = view(graph, whole, marks(graph), opened)
     return standalone(svg(shown, describe(shown), down=down, network=down))
 
 
 def page(graph: Graph, title: str, verdict: Verdict | None = None) -> str:
     """Return the graph as an HTML page: no file but itself, every group a picture that a click unfolds."""
-    down = is_network(graph)
+    down, found = is_network(graph), marks(graph)
     environment = Environment(
         loader=PackageLoader("saccade.graph"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -41,7 +41,7 @@ def page(graph: Graph, title: str, verdict: Verdict | None = None) -> str:
         notes=graph.notes,
         down=down,
         verified=verified(graph),
-        pictures=[_picture(graph, group, down) for group in groups(tree(graph))],
+        pictures=[_picture(graph, group, found, down) for group in groups(tree(graph))],
         rows=list(rows(graph)),
     )
 
@@ -109,8 +109,8 @@ def chain(step: Operation) -> Iterator[str]:
             yield f"{name} ← {told(upstream)} × {number(float(local))} = {told(use.gradient)}"
 
 
-def _picture(graph: Graph, group: Group, down: bool) -> dict[str, Any]:
-    shown = view(graph, group)
+def _picture(graph: Graph, group: Group, found: Mapping[Operation, Mark], down: bool) -> dict[str, Any]:
+    shown = view(graph, group, found)
     path: Path = group.path
     if len(shown.boxes) > MOST_BOXES:
         drawn = Markup("<p>{} boxes are too many for a picture; the table below has them.</p>").format(len(shown.boxes))
@@ -136,7 +136,7 @@ def network_rows(graph: Graph) -> list[dict[str, str]]:
                 "step": _named(graph, item) if isinstance(item, Group) else formula(item),
                 "value": f"{shape(output.value.shape)} sd {number(output.value.sd)}".strip(),
                 "gradient": "–" if output.gradient is None else f"norm {number(output.gradient.norm)}",
-                "role": f"{worst.word}: {worst.detail}" if worst else role(steps[0]) if len(steps) == 1 else "",
+                "role": worst.text if worst else role(steps[0]) if len(steps) == 1 else "",
             }
         )
     return table

@@ -1,5 +1,6 @@
 """Patterns in gradient flow (lecture 4): what each operation does with the gradient that comes back to it."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -138,21 +139,14 @@ def _route(operation: Operation) -> str:
 def _gate(operation: Operation) -> str:
     """Say how many of the entries a ReLU lets through."""
     output = operation.outputs[0].value
-    total = max(1, _entries(output.shape))
+    total = max(1, math.prod(output.shape))
     if total == 1:
         return f"ReLU gates: {'closed, nothing' if output.zeros else 'open, all of it'} comes through"
     return f"ReLU gates: open at {number(100 * (1 - output.zeros))} % of {total:,} entries"
 
 
 def _size(use: Use) -> int:
-    return _entries(use.wire.value.shape)
-
-
-def _entries(shape: tuple[int, ...]) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
+    return math.prod(use.wire.value.shape)
 
 
 _TABLE: dict[str, Callable[[Operation], str]] = {

@@ -1,8 +1,8 @@
 """The door to computational graphs: run a function once, walk back from its result, and keep what flowed."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,7 @@ def trace(
     tensors = [_as_tensor(value) for value in inputs]
     recorder = Recorder()
     _name_inputs(recorder, function, tensors)
-    with torch.enable_grad() if backward else torch.autograd.set_grad_enabled(torch.is_grad_enabled()), recorder:
+    with torch.enable_grad() if backward else nullcontext(), recorder:
         returned = list(tensors_in(_members(function(*tensors))))
         results = [recorder.wire(tensor) for tensor in returned]
     graph = Graph(recorder.operations, recorder.wires, list(dict.fromkeys(results)), modules=recorder.modules)
@@ -53,7 +53,7 @@ def _walk_back(recorder: Recorder, graph: Graph, returned: list[Tensor], starts:
     """Run autograd from the results and write what arrives on every wire and every edge."""
     taps = _Taps(recorder, graph)
     # Inputs made by earlier computations are ends too: what lies behind them was not recorded.
-    leaves = {wire: tensor for wire, tensor in recorder.tensors.items() if wire.kind != "value"}
+    leaves = recorder.tensors
     pairs = [(tensor, start) for tensor, start in zip(returned, starts, strict=True) if tensor.requires_grad]
     if not pairs or not leaves:
         raise GraphError(
@@ -209,4 +209,4 @@ def _members(result: Any) -> Any:
     """Return what a function returned with dataclasses opened, so that their tensors are found."""
     if hasattr(result, "__dataclass_fields__"):
         return {name: getattr(result, name) for name in result.__dataclass_fields__}
-    return dict(result) if isinstance(result, Mapping) else result
+    return result

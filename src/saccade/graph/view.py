@@ -1,13 +1,13 @@
 """What is drawn of a graph: operations folded into their modules, one level at a time, with the wires between."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from saccade.graph.flow import Mark, mark_of, marks
+from saccade.graph.flow import Mark, mark_of
 from saccade.graph.patterns import folds, role, symbol
 from saccade.graph.records import Graph, Operation, Summary, Use, Wire
-from saccade.graph.words import mention, number, shape, statistics, told
+from saccade.graph.words import brief, mention, number, shape, statistics, told
 
 Path = tuple[str, ...]
 
@@ -99,17 +99,17 @@ def groups(group: Group) -> Iterator[Group]:
             yield from groups(item)
 
 
-def view(graph: Graph, group: Group, opened: Collection[Path] = ()) -> View:
-    """Return the picture of a group, with the groups at the paths `opened` unfolded in place."""
-    return _Builder(graph, group, opened).built()
+def view(graph: Graph, group: Group, found: Mapping[Operation, Mark], opened: Collection[Path] = ()) -> View:
+    """Return the picture of a group with the marks `found`, the groups at the paths `opened` unfolded in place."""
+    return _Builder(graph, group, found, opened).built()
 
 
 class _Builder:
-    def __init__(self, graph: Graph, group: Group, opened: Collection[Path]) -> None:
+    def __init__(self, graph: Graph, group: Group, found: Mapping[Operation, Mark], opened: Collection[Path]) -> None:
         self._graph = graph
         self._group = group
         self._opened = opened
-        self._marks = marks(graph)
+        self._marks = found
         self._boxes: list[Box] = []
         self._arrows: list[Arrow] = []
         self._frames: dict[str, list[Box]] = {}
@@ -224,17 +224,11 @@ def value_text(wire: Wire, *, network: bool) -> list[str]:
     if not network:
         sides = shape(wire.value.shape)
         return [told(wire.value)] + ([sides] if sides else [])
-    return [shape(wire.value.shape) or told(wire.value)] + (
-        [f"sd {number(_short(wire.value.sd))}"] if wire.value.shape else []
-    )
+    return [shape(wire.value.shape) or told(wire.value)] + ([f"sd {brief(wire.value.sd)}"] if wire.value.shape else [])
 
 
 def gradient_text(gradient: Summary | None, *, network: bool) -> list[str]:
     """Return what is written of the gradient beside a wire's line."""
     if gradient is None:
         return []
-    return [f"∇ {number(_short(gradient.norm))}"] if network else [told(gradient)]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.2g}")
+    return [f"∇ {brief(gradient.norm)}"] if network else [told(gradient)]

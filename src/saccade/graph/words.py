@@ -21,6 +21,15 @@ def number(value: float) -> str:
     return text.replace("-", "−").replace("−0", "0") if text == "-0" else text.replace("-", "−")
 
 
+def brief(value: float) -> str:
+    """Return a number in two digits.
+
+    >>> brief(0.19661)
+    '0.2'
+    """
+    return number(float(f"{value:.2g}"))
+
+
 def shape(sides: tuple[int, ...]) -> str:
     """Return a shape as it is drawn.
 

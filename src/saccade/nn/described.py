@@ -28,8 +28,6 @@ DEFAULTS = Blocks(activation="relu", norm="batch", pool="max", global_pool="max"
 """What the lecture advises."""
 CHOICES = ("activation", "norm", "pool", "global_pool", "init")
 """What settings say of a described network; the rest is in its description."""
-
-
 ONE = Window(1)
 
 
@@ -75,9 +73,7 @@ def described(description: str, classes: int, side: int, width: float, blocks: B
     blocks.refuse_others(description, *CHOICES)
     blocks = blocks.or_else(DEFAULTS)
     scaled = [replace(layer, units=max(1, round(width * layer.units))) for layer in parse(description)]
-    network = nn.Sequential()
-    for module in _modules(scaled, classes, side, blocks):
-        network.append(module)
+    network = nn.Sequential(*_modules(scaled, classes, side, blocks))
     initialise(network, blocks.init or "he", blocks.activation or "relu")
     return network
 

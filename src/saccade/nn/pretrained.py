@@ -35,8 +35,9 @@ AUTO = (
 )
 """What `auto` looks for, first come first served: good starts for small sets of photos, those cheap on a CPU first."""
 
-_IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
-_IMAGENET_SD: RGB = (0.229, 0.224, 0.225)
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_SD: RGB = (0.229, 0.224, 0.225)
+"""Of ImageNet's colours in 0…1, which most weights were trained on."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Pretrained:
 
     model: str
     file: Path | None
-    mean: RGB = _IMAGENET_MEAN
-    sd: RGB = _IMAGENET_SD
+    mean: RGB = IMAGENET_MEAN
+    sd: RGB = IMAGENET_SD
     size: int = 224
     licence: str = "unknown"
     source: str = ""

@@ -45,7 +45,9 @@ def build(
     whitening are identities until `fit_to` sets them. Raises ModelError when the name is unknown, the network
     cannot take images of this side, or a choice has no meaning for it.
     """
-    network = _preprocessed(_body(name, classes, side, width, blocks), PREPROCESSING[preprocess](side))
+    network = _preprocessed(
+        new(name, classes=classes, side=side, width=width, blocks=blocks), PREPROCESSING[preprocess](side)
+    )
     if not keeps_places(network[0]) and any(isinstance(module, nn.Conv2d) for module in network[1].modules()):
         raise ModelError(
             f'preprocess={preprocess} leaves no image to the convolutions of "{name}"; '
@@ -57,7 +59,14 @@ def build(
 
 def new(name: str, *, classes: int, side: int, width: float = 1.0, blocks: Blocks = Blocks()) -> nn.Module:
     """Return the network called `name` alone, of preprocessed images; raises ModelError as `build` does."""
-    return _body(name, classes, side, width, blocks)
+    check_known(name)
+    if name in OWN:
+        return OWN[name](classes, side, width, blocks)
+    if is_description(name):
+        return described(name, classes, side, width, blocks)
+    blocks.refuse_others(name)
+    family, _, network = name.partition("/")
+    return {"torchvision": _torchvision, "timm": _timm}[family](network, classes, side)
 
 
 def from_settings(settings: TrainSettings, classes: int) -> nn.Module:
@@ -202,17 +211,6 @@ def check_known(name: str) -> None:
     plain = {each.partition("/")[2]: each for each in reversed(known) if "/" in each}
     hint = f' Did you mean "{plain[name]}"?' if name in plain else did_you_mean(name, known)
     raise ModelError(f'There is no network "{name}".{hint} `saccade models` lists them.')
-
-
-def _body(name: str, classes: int, side: int, width: float, blocks: Blocks) -> nn.Module:
-    check_known(name)
-    if name in OWN:
-        return OWN[name](classes, side, width, blocks)
-    if is_description(name):
-        return described(name, classes, side, width, blocks)
-    blocks.refuse_others(name)
-    family, _, network = name.partition("/")
-    return {"torchvision": _torchvision, "timm": _timm}[family](network, classes, side)
 
 
 def _torchvision(name: str, classes: int, side: int) -> nn.Module:

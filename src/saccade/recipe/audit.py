@@ -156,7 +156,7 @@ def _labels(
         return []
     by = weights.model if weights else "gradients and colours"
     with stage("labels") as record:
-        name = _name(pool, by, settings)
+        name = _name(pool, weights, settings)
         kept = cache.get(name) if cache else None
         if kept is None:
             found = _suspects(Part("audited", pool), groups.alike_N[used], weights, settings)
@@ -169,11 +169,12 @@ def _labels(
     return found
 
 
-def _name(pool: ImageSet, by: str, settings: AuditSettings) -> str:
+def _name(pool: ImageSet, weights: Pretrained | None, settings: AuditSettings) -> str:
     """Return a name for suspects that says all they depend on."""
     rows = (f"{key}\0{digest}\0{pool.classes[k]}" for key, digest, k in
             zip(pool.keys, pool.hashes(), pool.labels_N.tolist(), strict=True))  # fmt: skip
-    known = "\n".join([by, str(settings.budget), *rows]).encode("utf-8", "surrogateescape")
+    network = [weights.model, content_hash(weights.file.read_bytes())] if weights and weights.file else []
+    known = "\n".join([*network, str(settings.budget), str(settings.seed), *rows]).encode("utf-8", "surrogateescape")
     return f"labels {content_hash(known)}"
 
 

@@ -17,6 +17,7 @@ from saccade.device import derived_seed, generator
 from saccade.events import stage
 from saccade.files import write_atomic, write_json
 from saccade.recipe.pictures import sheet
+from saccade.recipe.plan import native_side
 from saccade.report import Picture, picture, render_augmentations
 from saccade.run import make_folder, refuse_place
 from saccade.settings import DataSettings
@@ -99,7 +100,7 @@ def _shown(part: Part, seed: int) -> Part:
 
 def _side(part: Part) -> int:
     """Return the side that images are changed at: their own, up to that of a cell."""
-    return min(CELL, max(8, int(np.median(part.images.pixels.sizes(part.images.keys).min(1)))))
+    return min(CELL, max(8, native_side(part)))
 
 
 def _strip(rows: list[torch.Tensor]) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """Classical classifiers alone, their settings chosen by cross-validation; the test part stays sealed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from saccade import data, metrics, report
 from saccade.classifiers import FeatureClassifier, KNearestNeighbors, LinearClassifier, Member, Model, Optimum
+from saccade.classifiers.neighbors import METRICS, described
 from saccade.data import Part
 from saccade.events import listening, stage
 from saccade.features import DeepFeatures, ImageFeatures, Stacked, handmade
@@ -113,14 +114,10 @@ def baselines(
             "linear on HOG, colour and words": lambda name: _linear(ground, name, handmade(side, settings.words)),
         }
         if weights is not None:
-            deep = DeepFeatures(_text(weights), settings.stage, settings.deep_size)
+            deep = DeepFeatures(f"{weights.model}={weights.file}", settings.stage, settings.deep_size)
             works[f"linear on {planning.short(weights.model)}"] = lambda name: _linear(ground, name, [deep])
         contenders = [_timed(name, work) for name, work in works.items()]
         return _concluded(contenders, ground, material, clock, diary)
-
-
-def _text(weights: pretrained.Pretrained) -> str:
-    return f"{weights.model}={weights.file}"
 
 
 def _timed(name: str, work: Callable[[str], Contender]) -> Contender:
@@ -140,13 +137,12 @@ def _neighbors(ground: Round, name: str) -> Contender:
     ks = [k for k in NEIGHBORS if k <= fewest]
     settings = [
         replace(each, values={"metric": metric, **each.values})
-        for metric in ("l1", "l2")
+        for metric in METRICS
         for each in validating.neighbors(x_NHWC, y_N, fold_N, metric, ks)
     ]
     chosen = validating.best(settings).values
     classifier = KNearestNeighbors(k=chosen["k"], metric=chosen["metric"]).fit(x_NHWC, y_N)
-    label = f"{chosen['k']} nearest neighbour{'s' if chosen['k'] > 1 else ''} ({chosen['metric'].upper()})"
-    return ground.contender(name, settings, classifier, label, int(np.prod(x_NHWC.shape[1:])))
+    return ground.contender(name, settings, classifier, described(classifier), int(np.prod(x_NHWC.shape[1:])))
 
 
 def _linear(ground: Round, name: str, kinds: list[ImageFeatures] | None) -> Contender:
@@ -194,7 +190,7 @@ def _summary(
     right = int((predicted_N == labels_N).sum())
     counts_K = ground.part.images.class_counts()
     confusion = metrics.confusion_KK(predicted_N, labels_N, len(ground.part.classes))
-    rows: Mapping[str, Any] = {
+    return {
         **summaries.of_software(),
         "command": "baselines",
         **summaries.of_data(material, diary, None),
@@ -214,4 +210,3 @@ def _summary(
         "findings": summaries.told_findings(diary),
         "run": str(material.run.path),
     }
-    return dict(rows)

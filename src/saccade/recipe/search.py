@@ -134,7 +134,10 @@ class Bench:
 
     def glance(self, session: Session) -> Glance:
         """Return the validation images a session is measured on."""
-        return self.glances.setdefault(session.forward.side, Glance.at(self.parts.validation, session))
+        side = session.forward.side
+        if side not in self.glances:
+            self.glances[side] = Glance.at(self.parts.validation, session)
+        return self.glances[side]
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ class Work:
             return dict(job["settings"])
         coarse = [each for each in rows if each.stage == "coarse"]
         if row.stage == "coarse":
-            return self.board.suggest(row.number, seed + job["order"], startup=max(3, len(coarse) // 3))
+            return self.board.suggest(row.number, seed + order, startup=max(3, len(coarse) // 3))
         if row.stage == "refined":
             count = sum(each.stage == "refined" for each in rows)
             best, layout = ranked(coarse)[0], _layout(self.settings)

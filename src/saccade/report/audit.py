@@ -8,9 +8,9 @@ from typing import Any
 from PIL import Image
 
 from saccade.files import write_atomic
+from saccade.palette import PALETTE
 from saccade.report.kinds import KINDS, title
 from saccade.report.page import environment
-from saccade.report.palette import PALETTE
 from saccade.report.pictures import Picture, data_url
 from saccade.report.words import clean
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from saccade.palette import PALETTE
 from saccade.report import words
 from saccade.report.page import environment
-from saccade.report.palette import PALETTE
 from saccade.report.pictures import Picture
 
 VERDICTS = {"yes": "keeps the class", "no": "may change the class", "undecided": "too few images to tell"}

@@ -31,7 +31,7 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> Markup:
     A row has `name`, `accuracy`, `interval` (or None) and `kind`: "chosen" stands out in colour.
     """
     pitch = 46
-    figure, axes = _axes(pitch * len(rows), left=0, right=84, top=0, bottom=0)
+    figure, axes = new_axes(pitch * len(rows), left=0, right=84, top=0, bottom=0)
     axes.set(xlim=(0, 1), ylim=(len(rows), 0))
     axes.xaxis.set_visible(False)
     axes.yaxis.set_visible(False)
@@ -43,8 +43,8 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> Markup:
         if row["interval"]:
             axes.plot(row["interval"], [middle, middle], color=LIGHT["ink"], linewidth=2)
         weight = "bold" if chosen else "normal"
-        _text(axes, 0, place + 0.37, short(row["name"], 52), weight=weight, va="baseline")
-        _text(axes, 1.03, middle, percent(row["accuracy"]), weight=weight, va="center")
+        write(axes, 0, place + 0.37, short(row["name"], 52), weight=weight, va="baseline")
+        write(axes, 1.03, middle, percent(row["accuracy"]), weight=weight, va="center")
     spoken = "; ".join(f"{row['name']} {percent(row['accuracy'])}" for row in rows)
     return to_svg(figure, f"Bar chart of validation accuracy: {spoken}.")
 
@@ -57,7 +57,7 @@ def lines(
     The style is "faint" (single steps), "line", "dashed", "dotted" or "marked" (one dot a point); `kind` is "number",
     "percent", or "log" for a logarithmic scale.
     """
-    figure, axes = _axes(250, left=52, right=20, top=10, bottom=44)
+    figure, axes = new_axes(250, left=52, right=20, top=10, bottom=44)
     y = np.array([point[1] for _, _, points in series for point in points])
     axes.set_xlim(0, end)
     if kind == "log":
@@ -95,7 +95,7 @@ def folds(classifier: Mapping[str, Any]) -> Markup:
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for each in settings:
         lines.setdefault(" ".join(str(each["values"][name]).upper() for name in named[:-1]), []).append(each)
-    figure, axes = _axes(230, left=52, right=20 + 34 * (len(lines) > 1), top=10, bottom=44)
+    figure, axes = new_axes(230, left=52, right=20 + 34 * (len(lines) > 1), top=10, bottom=44)
     shown = [
         value for each in settings for value in (*each["folds"], each["mean"] - each["sd"], each["mean"] + each["sd"])
     ]
@@ -122,7 +122,7 @@ def folds(classifier: Mapping[str, Any]) -> Markup:
             if each["values"] == classifier["chosen"]:
                 axes.plot(x, each["mean"], "o", markersize=12, markeredgewidth=1.5, markeredgecolor=LIGHT["ink"],
                           markerfacecolor="none")  # fmt: skip
-        _text(axes, xs[-1] + 0.15, means[-1], name, va="center", color=LIGHT[colour], clip_on=False)
+        write(axes, xs[-1] + 0.15, means[-1], name, va="center", color=LIGHT[colour], clip_on=False)
     spoken = "; ".join(
         f"{', '.join(f'{name} {value}' for name, value in each['values'].items())}: {percent(each['mean'])}"
         for each in settings
@@ -138,7 +138,7 @@ def learning(curve: Mapping[str, Any]) -> Markup:
     """
     today, points, forecasts = curve["images"], curve["points"], curve["forecasts"]
     line_M4 = np.array(curve["line"], np.float64)
-    figure, axes = _axes(290, left=52, right=34, top=30, bottom=44)
+    figure, axes = new_axes(290, left=52, right=34, top=30, bottom=44)
     axes.set_xscale("log", base=2)
     axes.set_xlim(line_M4[0, 0] / 1.15, line_M4[-1, 0] * 1.15)
     seen = np.concatenate([line_M4[:, 1:].ravel(), *(point["interval"] for point in points)])
@@ -159,7 +159,7 @@ def learning(curve: Mapping[str, Any]) -> Markup:
         axes.plot(*zip(*rows, strict=True), color=LIGHT["right"], linewidth=2, linestyle=style)
     axes.axvline(today, color=LIGHT["quiet"], linewidth=1.2, linestyle=(0, (2, 3)))
     over = axes.get_xaxis_transform()
-    _text(axes, today, 1.04, f"today: {today:,}", transform=over, ha="center", va="baseline", color=LIGHT["quiet"])
+    write(axes, today, 1.04, f"today: {today:,}", transform=over, ha="center", va="baseline", color=LIGHT["quiet"])
     for point in points:
         axes.plot([point["images"]] * 2, point["interval"], color=LIGHT["ink"], linewidth=1.5)
         axes.plot(point["images"], point["accuracy"], "o", color=LIGHT["ink"], markersize=7, markeredgewidth=0)
@@ -188,7 +188,7 @@ def spectrum(density: Mapping[str, Sequence[float]], *, bins: int = 61) -> Marku
     heights = {kind: np.histogram(placed_M[of_M], edges, weights=shares_M[of_M])[0] for kind, of_M in kinds.items()}
     least = min(float(each[each > 0].min()) for each in heights.values() if each.any())
     floor = 10.0 ** math.floor(math.log10(max(least, 1e-6)) - 0.1)
-    figure, axes = _axes(270, left=80, right=24, top=10, bottom=44)
+    figure, axes = new_axes(270, left=80, right=24, top=10, bottom=44)
     axes.set(xlim=(edges[0], edges[-1]), ylim=(floor, 1.5))
     axes.set_yscale("log")
     for kind, each in heights.items():
@@ -227,7 +227,7 @@ def confusion(counts_KK: NDArray[np.int64], classes: Sequence[str]) -> Markup:
     side = cell * classes_count
     slant = margin * 0.72 + 10
     width, height = margin + side + slant * 0.8, side + slant + 4
-    figure, axes = _axes(height, left=margin, right=slant * 0.8, top=slant, bottom=4, width=width)
+    figure, axes = new_axes(height, left=margin, right=slant * 0.8, top=slant, bottom=4, width=width)
     axes.set(xlim=(0, classes_count), ylim=(classes_count, 0))
     axes.xaxis.set_visible(False)
     axes.yaxis.set_visible(False)
@@ -243,9 +243,9 @@ def confusion(counts_KK: NDArray[np.int64], classes: Sequence[str]) -> Markup:
             axes.add_patch(fill)
             if count:
                 bold = "bold" if row == column else "normal"
-                _text(axes, column + 0.5, row + 0.5, f"{count:,}", ha="center", va="center", weight=bold, fontsize=size)
-        _text(axes, -0.15 * 44 / cell, row + 0.5, names[row], ha="right", va="center")
-        head = _text(axes, row + 0.4, -0.15 * 44 / cell, names[row], ha="left", va="baseline")
+                write(axes, column + 0.5, row + 0.5, f"{count:,}", ha="center", va="center", weight=bold, fontsize=size)
+        write(axes, -0.15 * 44 / cell, row + 0.5, names[row], ha="right", va="center")
+        head = write(axes, row + 0.4, -0.15 * 44 / cell, names[row], ha="left", va="baseline")
         head.set(rotation=45, rotation_mode="anchor")
     right = int(np.trace(counts_KK))
     return to_svg(
@@ -258,7 +258,7 @@ def calibration(bins: Sequence[Mapping[str, Any]]) -> Markup:
 
     A bin has `low`, `high`, `images`, `confidence` and `accuracy` (the last two None where it is empty).
     """
-    figure, axes = _axes(330, left=52, right=20, top=10, bottom=110)
+    figure, axes = new_axes(330, left=52, right=20, top=10, bottom=110)
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.grid(axis="y", color=LIGHT["line"], linewidth=1)
     axes.plot([0, 1], [0, 1], color=LIGHT["quiet"], linewidth=1.5, linestyle=(0, (4, 4)))
@@ -285,7 +285,7 @@ def calibration(bins: Sequence[Mapping[str, Any]]) -> Markup:
     return to_svg(figure, f"Calibration diagram, by the probability given: {spoken}.")
 
 
-def _axes(height: float, *, left: float, right: float, top: float, bottom: float, width: float = WIDTH) -> Any:
+def new_axes(height: float, *, left: float, right: float, top: float, bottom: float, width: float = WIDTH) -> Any:
     """Return a transparent figure and its axes, with margins in points."""
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     figure.patch.set_visible(False)
@@ -304,7 +304,8 @@ def _plain(axes: Axes) -> None:
     axes.tick_params(which="both", length=0, width=0, pad=6, labelsize=FONT, labelcolor=LIGHT["quiet"])
 
 
-def _text(axes: Axes, x: float, y: float, text: str, **style: Any) -> Any:
+def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> Any:
+    """Write text at a place of the axes, letter by letter as it is, in the charts' ink and size but for `style`."""
     return axes.text(x, y, text, parse_math=False, **{"fontsize": FONT, "color": LIGHT["ink"], **style})
 
 

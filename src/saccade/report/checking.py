@@ -8,9 +8,9 @@ from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from saccade.files import write_atomic
+from saccade.palette import LIGHT, PALETTE
 from saccade.report import charts, pictures, words
 from saccade.report.page import environment
-from saccade.report.palette import LIGHT, PALETTE
 from saccade.report.svg import to_svg
 from saccade.run import Run
 
@@ -31,7 +31,7 @@ def write_checks(run: Run) -> Path:
 
 def range_chart(rates: Mapping[str, Any]) -> Markup:
     """Draw the loss over rising learning rates, the spread of the repetitions around it, and the rates to know."""
-    figure, axes = charts._axes(270, left=52, right=20, top=40, bottom=44)
+    figure, axes = charts.new_axes(270, left=52, right=20, top=40, bottom=44)
     axes.set_xscale("log")
     chosen, suggestion = rates["chosen"], rates["suggestion"]
     rate, mean, low, high = zip(*rates["losses"], strict=True)
@@ -51,7 +51,7 @@ def range_chart(rates: Mapping[str, Any]) -> Markup:
     for name, at, colour, height in marks:
         if at:
             axes.axvline(at, color=LIGHT[colour], linewidth=1.5, linestyle=(0, (4, 3)))
-            charts._text(axes, at, height, f"{name}: {at:.2g}", transform=over, ha="center", va="baseline",
-                        color=LIGHT[colour])  # fmt: skip
+            charts.write(axes, at, height, f"{name}: {at:.2g}", transform=over, ha="center", va="baseline",
+                         color=LIGHT[colour])  # fmt: skip
     suggested = f"falls fastest at {suggestion:.2g}" if suggestion else "does not fall"
     return to_svg(figure, f"Loss over the learning rate: it {suggested}, and rises again from {rates['limit']:.2g} on.")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from saccade.files import write_atomic
+from saccade.palette import PALETTE
 from saccade.report import charts, curves, words
 from saccade.report.page import environment
-from saccade.report.palette import PALETTE
 
 COLOURS = ("right", "wrong", "green", "amber", "ink", "quiet")
 STYLES = ("marked", "dashed", "dotted")

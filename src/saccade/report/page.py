@@ -7,8 +7,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saccade.files import write_atomic
+from saccade.palette import PALETTE
 from saccade.report import charts, words
-from saccade.report.palette import PALETTE
 from saccade.report.sections import SECTIONS, WORKINGS, Material, Section, top
 from saccade.run import Run
 

@@ -8,10 +8,10 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from saccade.palette import LIGHT, PALETTE
 from saccade.report import words
-from saccade.report.charts import FONT, _axes, _text
+from saccade.report.charts import FONT, new_axes, write
 from saccade.report.page import environment
-from saccade.report.palette import LIGHT, PALETTE
 from saccade.report.svg import to_svg
 
 Trial = Mapping[str, Any]
@@ -50,7 +50,7 @@ def parallel(trials: Sequence[Trial], space: Mapping[str, Any], axes: Sequence[s
     """Draw each trial as a line over what was searched over and the accuracy, the best trials in colour on top."""
     values = [accuracy(trial) for trial in trials]
     low, high = min(values), max(values)
-    figure, chart = _axes(270, left=56, right=48, top=26, bottom=48, width=max(460.0, 105.0 * (len(axes) + 1)))
+    figure, chart = new_axes(270, left=56, right=48, top=26, bottom=48, width=max(460.0, 105.0 * (len(axes) + 1)))
     chart.set(xlim=(0, len(axes)), ylim=(-0.02, 1.02))
     chart.xaxis.set_visible(False)
     chart.yaxis.set_visible(False)
@@ -63,14 +63,14 @@ def parallel(trials: Sequence[Trial], space: Mapping[str, Any], axes: Sequence[s
         chart.plot(range(len(ends)), ends, color=LIGHT[kind], linewidth=width, alpha=alpha, clip_on=False)
     for place, name in enumerate(axes):
         top, bottom = _ends(space[name])
-        _text(chart, place, 1.05, top, ha="center", va="bottom", color=LIGHT["quiet"], fontsize=FONT - 1)
-        _text(chart, place, -0.05, bottom, ha="center", va="top", color=LIGHT["quiet"], fontsize=FONT - 1)
-        _text(chart, place, -0.13, words.short(name, 16), ha="center", va="top")
-    _text(
+        write(chart, place, 1.05, top, ha="center", va="bottom", color=LIGHT["quiet"], fontsize=FONT - 1)
+        write(chart, place, -0.05, bottom, ha="center", va="top", color=LIGHT["quiet"], fontsize=FONT - 1)
+        write(chart, place, -0.13, words.short(name, 16), ha="center", va="top")
+    write(
         chart, len(axes), 1.05, words.percent(high), ha="center", va="bottom", color=LIGHT["quiet"], fontsize=FONT - 1
     )
-    _text(chart, len(axes), -0.05, words.percent(low), ha="center", va="top", color=LIGHT["quiet"], fontsize=FONT - 1)
-    _text(chart, len(axes), -0.13, "accuracy", ha="center", va="top")
+    write(chart, len(axes), -0.05, words.percent(low), ha="center", va="top", color=LIGHT["quiet"], fontsize=FONT - 1)
+    write(chart, len(axes), -0.13, "accuracy", ha="center", va="top")
     best = max(trials, key=accuracy)
     return to_svg(figure, f"Parallel coordinates of {len(trials)} trials; the best has {spelt(best['settings'])}.")
 
@@ -83,7 +83,7 @@ def plane(trials: Sequence[Trial], space: Mapping[str, Any], grid: Mapping[str, 
     coarse = [trial for trial in trials if trial["stage"] == "coarse"]
     values = [accuracy(trial) for trial in coarse]
     across, up = axes
-    figure, chart = _axes(300, left=84, right=24, top=24, bottom=52)
+    figure, chart = new_axes(300, left=84, right=24, top=24, bottom=52)
     chart.set(xlim=(-0.06, 1.02), ylim=(-0.08, 1.04))
     levels = [(np.arange(grid[name]) + 0.5) / grid[name] for name in axes]
     for x in levels[0]:
@@ -103,7 +103,7 @@ def plane(trials: Sequence[Trial], space: Mapping[str, Any], grid: Mapping[str, 
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda place, _, ticks=ticks: dict(ticks).get(place, "")))
     chart.set_xlabel(across, color=LIGHT["quiet"], fontsize=FONT, labelpad=6)
-    _text(chart, -0.06, 1.09, up, color=LIGHT["quiet"], clip_on=False)
+    write(chart, -0.06, 1.09, up, color=LIGHT["quiet"], clip_on=False)
     spoken = f"{len(coarse)} trials by {across} and {up}, and a grid of {grid[across]} times {grid[up]}"
     return to_svg(
         figure, f"{spoken}; {_distinct(coarse, across)} and {_distinct(coarse, up)} distinct values were tried."

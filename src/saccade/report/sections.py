@@ -311,7 +311,7 @@ def calibration(material: Material) -> View | None:
     images = sum(row["images"] for row in bins)
     if images < FEW_ANSWERS:
         return None
-    gap = sum(row["images"] * (row["confidence"] - row["accuracy"]) for row in bins if row["images"]) / max(images, 1)
+    gap = sum(row["images"] * (row["confidence"] - row["accuracy"]) for row in bins if row["images"]) / images
     return {"chart": charts.calibration(bins), "error": material.figures.get("calibration_error"), "gap": gap}
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from saccade.classifiers.featured import FeatureClassifier
 from saccade.classifiers.linear import LinearClassifier
-from saccade.classifiers.neighbors import METRICS, KNearestNeighbors
+from saccade.classifiers.neighbors import METRICS, KNearestNeighbors, described
 from saccade.classifiers.objective import Objective
 from saccade.classifiers.solvers import Optimum
 from saccade.classifiers.standardised import Standardised, on_all_cores
@@ -134,8 +134,7 @@ def _neighbors(metric: str, train: Sample, validation: Sample, seconds: float) -
     right = [int(np.sum(y_N == validation.y_N)) for y_N in model.predict_each(validation.x_NHWC, ks)]
     best = int(np.argmax(right))
     model.set_params(k=ks[best])
-    name = f"{ks[best]} nearest neighbour{'s' if ks[best] > 1 else ''} ({metric.upper()})"
-    return _baseline(name, model, right[best], perf_counter() - begun, (train, validation))
+    return _baseline(described(model), model, right[best], perf_counter() - begun, (train, validation))
 
 
 def _affordable(metric: str, train: Sample, validation: Sample, seconds: float) -> tuple[Sample, Sample]:

@@ -176,7 +176,8 @@ class Board:
         return self.storage.get_all_trials(self._id, deepcopy=False)
 
     def _find(self, number: int) -> FrozenTrial:
-        return self._reach(lambda: self._trials()[number])
+        storage = self.storage
+        return self._reach(lambda: storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._id, number)))
 
     def _claim(self) -> Row | None:
         with _alone(self.url):

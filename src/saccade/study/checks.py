@@ -17,6 +17,7 @@ from saccade.study.probe import first_updates, probe
 from saccade.study.rates import RangeTest, range_test
 from saccade.train.budget import Pace
 from saccade.train.loop import train
+from saccade.train.preparing import unchanged
 from saccade.train.session import Session
 from saccade.train.watch import Watch
 
@@ -106,7 +107,7 @@ def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]
     """
     torch.manual_seed(derived_seed(session.settings.seed, "handful"))
     trial, handful = _on_a_handful(session, batch)
-    training = replace(trial.training(), prepare=lambda drawn, _: (trial.forward.to_input(drawn.x_NHWC), drawn.y_N))
+    training = replace(trial.training(), prepare=unchanged(trial.forward))
     steps, accuracy, trouble = 0, 0.0, ""
     try:
         for steps, _ in train(training, Pace.fixed(MOST_STEPS), Watch()):
@@ -141,7 +142,7 @@ def gradients(session: Session, batch: Batch, seconds: Callable[[], float]) -> C
     # Even areas and grey images lie on kinks: maxima tie, and a constant channel's batch norm is all slope.
     draws = generator(session.settings.seed, "jitter")
     x_NCHW = x_NCHW + JITTER * x_NCHW.std() * torch.randn(x_NCHW.shape, generator=draws)
-    found = check_gradients(session.network.train(), x_NCHW, seconds=seconds)
+    found = check_gradients(session.on_trial().network.train(), x_NCHW, seconds=seconds)
     return gradient_verdict("gradients", found)
 
 

@@ -117,7 +117,8 @@ def layers_learn(
 ) -> Check:
     """Ask whether every parameter changes, except those below one of the names `declared` frozen.
 
-    `trainable` are the names of the parameters that ask for a gradient.
+    `trainable` are the names of the parameters that ask for a gradient; vectors among them may stay as they are,
+    as a bias before batch norm does, which has no gradient.
     """
     still = [name for name, (before, after) in updates.items() if torch.equal(before, after)]
     still = [name for name in still if not any(name == each or name.startswith(f"{each}.") for each in declared)]

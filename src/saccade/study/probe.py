@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from saccade.data.batches import Batch
 from saccade.train.budget import Pace
 from saccade.train.loop import train
+from saccade.train.preparing import unchanged
 from saccade.train.session import Session
 from saccade.train.watch import Watch
 
@@ -60,7 +61,7 @@ def first_updates(session: Session) -> dict[str, tuple[Tensor, Tensor]]:
     plain = session.settings.model_copy(update={"schedule": "constant", "warmup": 0.0})
     trial = replace(session.on_trial(), settings=plain)
     before = {name: each.detach().clone() for name, each in trial.network.named_parameters()}
-    training = replace(trial.training(), prepare=lambda drawn, _: (trial.forward.to_input(drawn.x_NHWC), drawn.y_N))
+    training = replace(trial.training(), prepare=unchanged(trial.forward))
     for _ in train(training, Pace.fixed(STEPS), Watch()):
         pass
     return {name: (before[name], each.detach()) for name, each in trial.network.named_parameters()}

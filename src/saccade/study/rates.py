@@ -12,7 +12,8 @@ from saccade.device import derived_seed
 from saccade.optim import DEFAULTS
 from saccade.train.budget import Pace
 from saccade.train.loop import train
-from saccade.train.reading import spread
+from saccade.train.preparing import unchanged
+from saccade.train.reading import smoothed, spread
 from saccade.train.session import Session
 from saccade.train.watch import Watch
 
@@ -87,27 +88,17 @@ def read_rates(rates_R: NDArray[np.float64], losses_R: NDArray[np.float64]) -> t
 
     Losses are averaged over neighbouring steps first. It has risen once half of what it fell by is lost.
     """
-    smooth_R = smoothed(losses_R[np.isfinite(losses_R)])
+    finite_R = losses_R[np.isfinite(losses_R)]
+    smooth_R = smoothed(finite_R, REACH)
     first, place = float(smooth_R[: 2 * REACH + 1].mean()), int(smooth_R.argmin())
     fallen = first - float(smooth_R[place])
-    chance = CHANCE * spread(losses_R[np.isfinite(losses_R)]) / math.sqrt(2 * REACH + 1)
+    chance = CHANCE * spread(finite_R) / math.sqrt(2 * REACH + 1)
     if fallen < max(FALLEN * abs(first), chance):
         risen = np.flatnonzero(smooth_R > 1.5 * first)
         return None, float(rates_R[risen[0] if len(risen) else len(smooth_R) - 1])
     lost = np.flatnonzero(smooth_R[place:] > smooth_R[place] + fallen / 2)
     limit = place + int(lost[0]) if len(lost) else len(smooth_R) - 1
     return _fastest(rates_R, losses_R[: place + 1]), float(rates_R[limit])
-
-
-def smoothed(losses_R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each loss averaged with its neighbours, as many on both sides.
-
-    >>> smoothed(np.array([3.0, 6.0, 0.0])).tolist()
-    [3.0, 3.0, 0.0]
-    """
-    last = len(losses_R) - 1
-    reach = [min(REACH, place, last - place) for place in range(len(losses_R))]
-    return np.array([losses_R[place - r : place + r + 1].mean() for place, r in enumerate(reach)])
 
 
 def slopes(losses_R: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -159,7 +150,7 @@ def _losses(trial: Session, rates_R: NDArray[np.float64], seconds: Callable[[], 
     factors = rates_R / trial.highest_rate
     training = replace(
         trial.training(),
-        prepare=lambda batch, _: (trial.forward.to_input(batch.x_NHWC), batch.y_N),
+        prepare=unchanged(trial.forward),
         rate=lambda progress: float(factors[min(steps - 1, round(progress * steps))]),
     )
     losses_R = np.full(steps, math.nan)

@@ -14,6 +14,7 @@ from saccade.errors import TrainingError
 from saccade.events import Finding, emit
 from saccade.optim.lbfgs import LBFGS
 from saccade.optim.objective import Objective
+from saccade.optim.penalties import penalty
 from saccade.settings import TrainSettings
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
@@ -71,7 +72,7 @@ class FullBatch:
     def penalty(self) -> Tensor:
         """Return what is added to the loss for the length of the weights."""
         weights = [each for each in self.forward.network.parameters() if each.requires_grad and each.ndim > 1]
-        return self.decay / 2 * torch.stack([weight.square().sum() for weight in weights]).sum()
+        return penalty(weights, l1=0.0, l2=self.decay)
 
 
 def descend(full: FullBatch, pace: Pace, watch: Watch) -> Iterator[tuple[int, float]]:

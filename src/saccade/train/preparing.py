@@ -18,11 +18,12 @@ COLOURED = 512
 """Training images whose pixels the axes of PCA colour are of."""
 
 Change = Callable[[Tensor], Tensor]
+Prepare = Callable[[Batch, float], tuple[Tensor, Tensor]]
 
 
 def preparing(
     forward: Forward, images: Images, settings: TrainSettings, draws: Generator, side_at: Callable[[float], int]
-) -> Callable[[Batch, float], tuple[Tensor, Tensor]]:
+) -> Prepare:
     """Return `prepare(batch, progress)`: the network's input (N, C, side, side), and y_N or, mixed, target_NK.
 
     What is not uint8 is taken to be prepared already, by a user's own data set.
@@ -46,6 +47,11 @@ def preparing(
         return forward.to_input(x, side_at(progress)), y
 
     return prepare
+
+
+def unchanged(forward: Forward, side: int | None = None) -> Prepare:
+    """Return a `prepare` that changes no image but in its side, by default the one of prediction."""
+    return lambda batch, _: (forward.to_input(batch.x_NHWC, side), batch.y_N)
 
 
 def alternating(batch: Batch, seed: int) -> Tensor:

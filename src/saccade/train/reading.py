@@ -60,7 +60,7 @@ def _of_training(losses_S: NDArray[np.float64]) -> Reading | None:
     few, some = max(2, len(losses_S) // 20), max(2, len(losses_S) // 10)
     start, end = float(losses_S[:few].mean()), float(losses_S[-some:].mean())
     chance = 5 * spread(losses_S[len(losses_S) // 3 :]) / math.sqrt(some)
-    lowest = float(_smooth(losses_S).min())
+    lowest = float(smoothed(losses_S, len(losses_S) // 20).min())
     if end > RISEN * max(lowest, 1e-12) and end > lowest + max(0.2 * abs(start), chance):
         return Reading(
             "too high",
@@ -110,7 +110,7 @@ def _overfitting(validation: Sequence[float]) -> Reading | None:
     held_E = np.asarray(validation, np.float64)
     if len(held_E) < 3 or not np.isfinite(held_E).all():
         return None
-    smooth_E = _smooth(held_E)
+    smooth_E = smoothed(held_E, len(held_E) // 20)
     place, last = int(smooth_E.argmin()), float(smooth_E[-1])
     if last <= GAP * float(smooth_E[place]) or place == len(held_E) - 1:
         return None
@@ -131,8 +131,12 @@ def spread(values_S: NDArray[np.float64]) -> float:
     return float(np.abs(second).mean() / math.sqrt(12 / math.pi)) if len(second) else 0.0
 
 
-def _smooth(values_S: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each value averaged with its neighbours, a twentieth of the whole on each side."""
+def smoothed(values_S: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Return each value averaged with its neighbours, as many on both sides: `reach`, or what there are.
+
+    >>> smoothed(np.array([3.0, 6.0, 0.0]), 2).tolist()
+    [3.0, 3.0, 0.0]
+    """
     last = len(values_S) - 1
-    reach = [min(len(values_S) // 20, place, last - place) for place in range(len(values_S))]
-    return np.array([values_S[place - r : place + r + 1].mean() for place, r in enumerate(reach)])
+    reaches = [min(reach, place, last - place) for place in range(len(values_S))]
+    return np.array([values_S[place - r : place + r + 1].mean() for place, r in enumerate(reaches)])

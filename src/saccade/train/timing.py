@@ -10,6 +10,7 @@ import torch
 from saccade.device import synchronize
 from saccade.train.budget import Pace
 from saccade.train.loop import train
+from saccade.train.preparing import unchanged
 from saccade.train.session import Session
 from saccade.train.watch import Watch
 
@@ -31,9 +32,7 @@ def _step_seconds(session: Session, side: int, images: int, steps: int) -> float
     # A step of L-BFGS is of all images; each costs what it costs under a rule of small batches.
     plain = {"batch_size": images, **({"optimizer": "sgd"} if session.rule == "lbfgs" else {})}
     trial = replace(session.on_trial(), settings=session.settings.model_copy(update=plain))
-    training = replace(
-        trial.training(), prepare=lambda batch, _: (trial.forward.to_input(batch.x_NHWC, side), batch.y_N)
-    )
+    training = replace(trial.training(), prepare=unchanged(trial.forward, side))
     times = []
     for _ in train(training, Pace.fixed(steps + 1), Watch()):
         synchronize(session.forward.device)
