@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from saccade.optim import SCHEDULES, schedule
-from saccade.report.palette import LIGHT
+from saccade.palette import LIGHT
 
 WARMUP = 0.1
 
