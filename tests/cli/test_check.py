@@ -76,7 +76,7 @@ def test_a_kink_is_no_error(layer: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("--layer layer.py 4x5 4x3", RIGHT, "failed on inputs of shape (4, 5), (4, 3) (ValueError: "),
         ("--layer layer.py", RIGHT, "layer.py does not say what product takes; give the shapes"),
         ("--layer layer.py 3", "x = 1", "layer.py defines no layer; expected are functions forward(*inputs)"),
-        ("--layer layer.py 3", "def f(:", "layer.py cannot be imported (SyntaxError: "),
+        ("--layer layer.py 3", "def f(:", "layer.py failed with SyntaxError: "),
         ("--layer nowhere.py 3", "", "nowhere.py is not a Python file"),
         ("--layer", "", "--layer"),
         ("nowhere", "", "nowhere"),

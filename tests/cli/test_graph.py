@@ -4,6 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from saccade.cli.app import main
 from tests.cli.conftest import draw
@@ -13,6 +17,7 @@ NETWORK = """
 from torch import nn
 network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4), nn.ReLU(), nn.Linear(4, 3))
 def broken(): return nn.Linear(5, 3)
+def leaves(): raise SystemExit(3)
 number = 3
 """
 
@@ -51,6 +56,36 @@ def test_a_network_of_ones_own_with_an_image(
     assert (tmp_path / "net.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
+def test_the_network_of_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "digits", "--model", "mlp", "--size", "8", "--epochs", "0.2", "--width", "0.1"]
+    assert main([*arguments, "--out", "trained"]) == 0
+    capsys.readouterr()
+    assert main(["graph", "--model", "run/trained", "--json"]) == 0
+    inputs = json.loads(capsys.readouterr().out)["inputs"]
+    kernels = {name: each["value"] for name, each in inputs.items() if each["kind"] == "parameter"}
+    with safe_open("trained/model/model.safetensors", "pt") as saved:
+        for name, value in kernels.items():
+            assert value["norm"] == pytest.approx(float(saved.get_tensor(f"0.body.{name}").norm()), rel=1e-5)
+    assert len(kernels) > 3
+    assert next(each for each in inputs.values() if each["kind"] == "input")["value"]["shape"] == [8, 3, 8, 8]
+
+
+def test_the_network_whose_weights_are_in_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(1)
+    network = torchvision.models.squeezenet1_1(num_classes=7)
+    save_file(network.state_dict(), "mine.safetensors")
+    assert main(["graph", "--model", "file/mine.safetensors", "--size", "64", "--batch-size", "2", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    for name, parameter in network.named_parameters():
+        assert value["inputs"][name]["value"]["norm"] == pytest.approx(parameter.detach().norm().item(), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -70,8 +105,11 @@ def test_a_network_of_ones_own_with_an_image(
         (["graph", "--model", "mlp", "--image", "nowhere.png"], ["nowhere.png cannot be read as an image"]),
         (["graph", "--model", "net.py"], ["must name a file and what is in it"]),
         (["graph", "--model", "net.py:nothing"], ['has no network "nothing"']),
+        (["graph", "--model", "net.py:leaves"], ["net.py failed with SystemExit: 3."]),
+        (["graph", "--model", "run/nowhere"], ["nowhere"]),
+        (["graph", "--model", "file/nowhere.pt"], ["nowhere.pt", "does not exist"]),
         (["graph", "--model", "net.py:number"], ["failed with TypeError"]),
-        (["graph", "--model", "net.py:broken"], ["failed on 8 images of 32 x 32"]),
+        (["graph", "--model", "net.py:broken"], ["failed on 8 images of 32 x 32 (RuntimeError: "]),
     ],
 )
 def test_wrong_use(

@@ -104,8 +104,8 @@ PAIR = "def forward(x):\n    {}\n\ndef backward(dout, cache):\n    {}\n"
     ("text", "said"),
     [
         ("x = 1", "defines no layer; expected are functions forward(*inputs), which returns (out, cache), and"),
-        ("import nowhere_at_all", "cannot be imported (ModuleNotFoundError: No module named 'nowhere_at_all')."),
-        ("def forward(x:", "cannot be imported (SyntaxError:"),
+        ("import nowhere_at_all", "failed with ModuleNotFoundError: No module named 'nowhere_at_all'."),
+        ("def forward(x:", "mine.py failed with SyntaxError: "),
         (
             PAIR.format("return x, 0", "return dout"),
             "does not say what mine takes; give the shapes, as in",
@@ -142,5 +142,5 @@ def test_what_cannot_be_checked_is_said(tmp_path: Path, text: str, said: str) ->
 @pytest.mark.parametrize("name", ["weights.pt", "missing.py"])
 def test_only_code_is_run(tmp_path: Path, name: str) -> None:
     (tmp_path / "weights.pt").write_bytes(b"not code")
-    with pytest.raises(ModelError, match=r"is not a Python file; --layer takes a file of code such as layer\.py\.$"):
+    with pytest.raises(ModelError, match=r"is not a Python file; expected is a file of code such as layer\.py\.$"):
         check_layers(tmp_path / name)

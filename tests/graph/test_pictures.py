@@ -5,15 +5,13 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Hashable
 
-import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
 from torch import nn
 
 from saccade.graph import Graph, page, picture, trace, trace_expression
 from saccade.graph.flow import marks
-from saccade.graph.layout import layered, separated
+from saccade.graph.layout import layered
 from saccade.graph.patterns import folds
 from saccade.graph.view import Group, groups, tree, view
 
@@ -25,37 +23,50 @@ def texts(svg: str) -> list[str]:
     return ["".join(element.itertext()) for element in ET.fromstring(svg).iter() if element.tag.endswith("}text")]
 
 
-def test_links_go_forward_and_boxes_do_not_overlap() -> None:
+@pytest.mark.parametrize("down", [True, False])
+def test_links_go_forward_and_nothing_overlaps(down: bool) -> None:
     rng = random.Random(0)
-    for _ in range(20):
+    along = 1 if down else 0
+    for _ in range(10):
         count = rng.randint(2, 14)
         sizes: dict[Hashable, tuple[float, float]] = {
             key: (rng.uniform(5, 40), rng.uniform(5, 40)) for key in range(count)
         }
         links = [(a, b) for a in range(count) for b in range(a + 1, count) if rng.random() < 0.3]
-        layout = layered(sizes, links, gap=4, step=6)
-        for a, b in links:
-            assert layout.centres[a][0] + sizes[a][0] / 2 < layout.centres[b][0] - sizes[b][0] / 2
+        layout = layered(sizes, links, down=down, gap=4, step=6)
+        sides = {key: _sides(layout.centres[key], sizes[key]) for key in sizes}
+        for (a, b), route in zip(links, layout.routes, strict=True):
+            assert sides[a][2 + along] < sides[b][along]
+            assert len(route) % 3 == 1
+            assert route[0][along] == pytest.approx(sides[a][2 + along], abs=1.5)
+            assert route[-1][along] == pytest.approx(sides[b][along], abs=1.5)
         for a in range(count):
-            for b in range(a):
-                apart = [
-                    abs(layout.centres[a][d] - layout.centres[b][d]) - (sizes[a][d] + sizes[b][d]) / 2 for d in (0, 1)
-                ]
-                assert max(apart) > 0
+            assert not any(_overlap(sides[a], sides[b]) for b in range(a))
+            assert 0 <= sides[a][0] + 0.5 <= sides[a][2] <= layout.width + 0.5
+            assert 0 <= sides[a][1] + 0.5 <= sides[a][3] <= layout.height + 0.5
+        assert layered(sizes, links, down=down, gap=4, step=6) == layout
 
 
-def test_separated_is_the_least_squares_solution() -> None:
-    rng = np.random.default_rng(0)
-    wanted, sizes = rng.normal(0, 10, 6), rng.uniform(1, 8, 6)
-    least = (sizes[:-1] + sizes[1:]) / 2 + 2
-    found = minimize(
-        lambda x: ((x - wanted) ** 2).sum(),
-        np.cumsum([0, *least]),
-        constraints={"type": "ineq", "fun": lambda x: np.diff(x) - least},
-        method="SLSQP",
-        options={"maxiter": 500, "ftol": 1e-12},
-    )
-    assert np.allclose(separated(wanted.tolist(), sizes.tolist(), 2), found.x, atol=1e-3)
+def test_frames_hold_their_boxes_and_no_others() -> None:
+    sizes: dict[Hashable, tuple[float, float]] = dict.fromkeys("abcdef", (30.0, 20.0))
+    links = [("a", "b"), ("b", "c"), ("b", "d"), ("c", "e"), ("d", "e"), ("a", "f"), ("f", "e")]
+    frames = {"one.two": ["c", "d"], "one": ["b", "c", "d"]}
+    layout = layered(sizes, links, frames)
+    for name, inside in frames.items():
+        for key, size in sizes.items():
+            assert _overlap(layout.frames[name], _sides(layout.centres[key], size)) == (key in inside)
+    outer, inner = layout.frames["one"], layout.frames["one.two"]
+    assert (outer[0] < inner[0], outer[1] < inner[1]) == (True, True)
+    assert (outer[2] > inner[2], outer[3] > inner[3]) == (True, True)
+
+
+def _sides(centre: tuple[float, float], size: tuple[float, float]) -> tuple[float, float, float, float]:
+    (x, y), (width, height) = centre, size
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _overlap(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    return all(first[d] < second[d + 2] and second[d] < first[d + 2] for d in (0, 1))
 
 
 def test_the_first_example_has_every_number_of_the_lecture() -> None:
@@ -114,6 +125,7 @@ def test_a_network_is_folded_by_module(network: Graph) -> None:
     assert "Block" not in folded
     assert opened.count("Block") == 2
     assert "2×4×8×8" in folded
+    assert texts(picture(network, unfold=["1.0"])) == texts(picture(network, unfold=["1", "1.0"]))
 
 
 def test_a_page_holds_a_picture_of_every_group_and_loads_nothing(network: Graph) -> None:

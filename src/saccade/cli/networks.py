@@ -1,6 +1,6 @@
 """The network and the images that `saccade graph --model` puts through it."""
 
-import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,60 +8,128 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from saccade.classifiers import Model
+from saccade.classifiers.network import NetworkClassifier
 from saccade.data.decode import decode
-from saccade.data.scale import square
+from saccade.data.scale import Fit, square
 from saccade.data.trees import read_file
 from saccade.device import generator
 from saccade.errors import DecodeError, InputError, ModelError
 from saccade.graph import Graph, trace
-from saccade.nn import zoo
-from saccade.nn.pretrained import IMAGENET_MEAN, IMAGENET_SD
+from saccade.graph.code import imported, running
+from saccade.nn import pretrained, trunks, weights, zoo
+from saccade.nn.layers import Standardize
+from saccade.run import Run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to look at, and the preprocessing before it: images (N, 3, `side`, `side`) in 0…255 → its inputs."""
+
+    network: nn.Module
+    preprocess: nn.Module
+    side: int
+    fit_to_square: Fit = "stretch"
 
 
 def trace_network(
     name: str, image: Path | None, *, size: int | None, classes: int, batch_size: int, seed: int
 ) -> Graph:
-    """Trace one training step's forward and backward pass of a new network: images → cross-entropy.
+    """Trace one training step's forward and backward pass of a network: images → cross-entropy.
 
-    It runs in training mode on a batch, for batch norm would not normalise otherwise. Raises ModelError
-    where there is no such network or it takes no such images, InputError where the image cannot be read.
+    `name` is one of `saccade models`, new; `run/FOLDER`, as a run left it; `file/FILE`, with the weights there;
+    or FILE.py:NAME. It runs in training mode on a batch, for batch norm would not normalise otherwise. Raises
+    ModelError where there is no such network or it takes no such images, RunError where there is no such run,
+    InputError where the image cannot be read.
     """
     torch.manual_seed(seed)
-    own = name in zoo.OWN or ".py" in name
-    side = size or (32 if own else 224)
-    if ".py" in name:
-        network = _from_file(name)
-    else:
-        network = zoo.body(zoo.build(name, classes=classes, side=side))
-        zoo.check_trains(network, name, side, batch_size)
-    x_NCHW = images(image, side, batch_size, seed)
-    network.train()
+    subject = _subject(name, size, classes, batch_size)
+    pixels_NCHW = images(image, subject.side, batch_size, seed, subject.fit_to_square)
+    network = subject.network.train()
     try:
-        return trace(lambda x: _loss(network(x)), x_NCHW.requires_grad_())
-    except (RuntimeError, ValueError, IndexError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).splitlines()[0]
+        x_NCHW = subject.preprocess(pixels_NCHW).detach().requires_grad_()
+        return trace(lambda x: _loss(network(x)), x_NCHW)
+    except InputError:
+        raise
+    except Exception as error:  # a network of one's own may raise anything
+        reason = " ".join(str(error).split())[:300]
         raise ModelError(
-            f'The network "{name}" failed on {batch_size} images of {side} x {side} ({reason}).'
+            f'The network "{name}" failed on {batch_size} images of {subject.side} x {subject.side} '
+            f"({type(error).__name__}: {reason})."
         ) from error
 
 
-def images(file: Path | None, side: int, count: int, seed: int) -> Tensor:
-    """Return standardised images (count, 3, side, side): one image mirrored and shifted, or noise without a file.
+def images(file: Path | None, side: int, count: int, seed: int, fit: Fit = "stretch") -> Tensor:
+    """Return images (count, 3, side, side) in 0…255: one mirrored and shifted, or noise of natural colours without one.
 
     Raises InputError where the file cannot be read.
     """
     if file is None:
-        return torch.randn(count, 3, side, side, generator=generator(seed, "graph"))
+        noise_NCHW = torch.randn(count, 3, side, side, generator=generator(seed, "graph"))
+        mean_C, sd_C = (255 * torch.tensor(each) for each in (pretrained.IMAGENET_MEAN, pretrained.IMAGENET_SD))
+        return noise_NCHW * sd_C[:, None, None] + mean_C[:, None, None]
     try:
-        x_HWC = square(decode(read_file(file)).x_HWC, side)
+        x_HWC = square(decode(read_file(file)).x_HWC, side, fit)
     except DecodeError as error:
         raise InputError(f"{file} cannot be read as an image: {error}.") from error
-    x_CHW = torch.from_numpy(x_HWC.copy()).permute(2, 0, 1).float() / 255
-    x_CHW = (x_CHW - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_SD)[:, None, None]
+    x_CHW = torch.from_numpy(x_HWC.copy()).permute(2, 0, 1).float()
     copies = [x_CHW.roll(number // 2 * max(1, side // 8), 2) for number in range(count)]
     return torch.stack([x.flip(2) if number % 2 else x for number, x in enumerate(copies)])
+
+
+def _subject(name: str, size: int | None, classes: int, batch_size: int) -> Subject:
+    family, _, rest = name.partition("/")
+    if ".py" in name:
+        return Subject(_from_code(name), _imagenet(), size or 32)
+    if family == "run":
+        return _from_run(Path(rest).expanduser(), size)
+    if family == "file":
+        return _from_weights(rest, size, classes)
+    side = size or (224 if "/" in name else 32)
+    network = zoo.body(zoo.build(name, classes=classes, side=side))
+    zoo.check_trains(network, name, side, batch_size)
+    return Subject(network, _imagenet(), side)
+
+
+def _from_run(folder: Path, size: int | None) -> Subject:
+    """Return the network of a run, of several that with the most to say, at the size it was trained on."""
+    model = Model.load(Run.open(folder).model)
+    networks = [member for member in model.members if isinstance(member.classifier, NetworkClassifier)]
+    if not networks:
+        raise ModelError(f"The run in {folder} chose {model.name}, which is no network: it has no graph to draw.")
+    member = max(networks, key=lambda member: member.weight)
+    assert isinstance(member.classifier, NetworkClassifier)
+    network = member.classifier.forward_.network.cpu()
+    assert isinstance(network, nn.Sequential)
+    preprocess, body = network
+    return Subject(body, preprocess, size or member.size, model.fit_to_square)
+
+
+def _from_weights(text: str, size: int | None, classes: int) -> Subject:
+    """Return the network whose weights are in FILE, or NAME=FILE; its last layer is new where the file has none."""
+    known = pretrained.find(text if "=" in text else str(Path(text).expanduser().absolute()))
+    assert known is not None
+    assert known.file is not None
+    tensors = weights.read(known.file)
+    last = {name: tensors[name] for name in sorted(trunks.outline(known.model).head) if name in tensors}
+    rows = {len(tensor) for tensor in last.values() if tensor.dim()}
+    plain = known.model.partition(".")[0]
+    network = zoo.new(plain, classes=rows.pop() if len(rows) == 1 else classes, side=known.size)
+    own = weights.shapes(network.state_dict())
+    fitting = {name: tensor for name, tensor in last.items() if own.get(name) == tuple(tensor.shape)}
+    trunks.fill(network, {**fitting, **pretrained.load(known).state_dict()})
+    return Subject(network, _standardize(known.mean, known.sd), size or known.size)
+
+
+def _imagenet() -> nn.Module:
+    return _standardize(pretrained.IMAGENET_MEAN, pretrained.IMAGENET_SD)
+
+
+def _standardize(mean: pretrained.RGB, sd: pretrained.RGB) -> Standardize:
+    standardize = Standardize()
+    standardize.mean_C.copy_(255 * torch.tensor(mean))
+    standardize.sd_C.copy_(255 * torch.tensor(sd))
+    return standardize
 
 
 def _loss(scores: Any) -> Tensor:
@@ -71,22 +139,15 @@ def _loss(scores: Any) -> Tensor:
     return F.cross_entropy(scores, torch.tensor([number % classes for number in range(images)]))
 
 
-def _from_file(name: str) -> nn.Module:
+def _from_code(name: str) -> nn.Module:
     """Return the network NAME of FILE.py: a module, or a function or class without arguments that gives one."""
-    path, _, wanted = name.partition(".py:")
-    file = Path(f"{path}.py")
-    if not wanted or not file.is_file():
+    path, _, wanted = name.rpartition(":")
+    file = Path(path)
+    if not path or not wanted:
         raise ModelError(f'"{name}" must name a file and what is in it, as in --model net.py:network.')
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        found = getattr(module, wanted, None)
+    found = getattr(imported(file), wanted, None)
+    with running(file):
         network = found if isinstance(found, nn.Module) or found is None else found()
-    except Exception as error:  # whatever the user's own code raises
-        raise ModelError(f"{file} failed with {type(error).__name__}: {error}.") from error
     if not isinstance(network, nn.Module):
         raise ModelError(f'{file} has no network "{wanted}": a torch.nn.Module, or a function that returns one.')
     return network

@@ -1,26 +1,21 @@
 """A view as a picture: SVG with values and gradients on every line, readable without colour, told in words too."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
 
-from saccade.graph.layout import Layout, layered
+from saccade.graph.layout import Layout, Point, layered
 from saccade.graph.view import Arrow, Box, View, gradient_text, value_text
 from saccade.palette import PALETTE, text_width
 
 FONT = 13.0
 SMALL_FONT = 11.0
 MARGIN = 14.0
-NEST = 17.0
-"""How far a frame stands off what it frames, for its name."""
-
 LINE = 15.0
 
 MARKER = "made by saccade graph"
 """Stands in every file that is written, so that an older one may be replaced."""
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -31,10 +26,10 @@ class _Label:
     gradient: list[str]
 
     def size(self, down: bool) -> Point:
-        """Return the extents along and across the flow."""
+        """Return width and height, the line running through the middle."""
         wide = max((text_width(line, SMALL_FONT) for line in (*self.value, *self.gradient)), default=0.0) + 16
         rows = max(len(self.value), len(self.gradient))
-        return (LINE * max(rows, 1) + 4, 2 * wide) if down else (wide + 6, 2 * LINE * max(rows, 1) + 4)
+        return (2 * wide, LINE * max(rows, 1) + 4) if down else (wide + 6, 2 * LINE * max(rows, 1) + 4)
 
 
 def svg(view: View, description: str, *, down: bool, network: bool) -> str:
@@ -47,16 +42,16 @@ def svg(view: View, description: str, *, down: bool, network: bool) -> str:
         _Label(value_text(arrow.wire, network=network), gradient_text(arrow.gradient, network=network))
         for arrow in view.arrows
     ]
-    sizes: dict[object, Point] = {box: _turned(_size(box), down) for box in view.boxes}
+    sizes: dict[object, Point] = {box: _size(box) for box in view.boxes}
     sizes |= {place: label.size(down) for place, label in enumerate(labels)}
     links: list[tuple[object, object]] = []
     for place, arrow in enumerate(view.arrows):
         links += [(arrow.source, place), (place, arrow.target)]
-    around = _around(view)
-    layout = layered(sizes, links, gap=14.0 + around, step=max(12.0 if down else 20.0, around + 4))
+    frames = {name: [*boxes, *_within(view, boxes)] for name, boxes in view.frames.items()}
+    layout = layered(sizes, links, frames, down=down, step=12.0 if down else 28.0)
     painter = _Painter(view, layout, sizes, down)
     parts = [*painter.frames(), *painter.lines(labels), *painter.boxes()]
-    width, height = painter.extent()
+    width, height = layout.width + 2 * MARGIN, layout.height + 2 * MARGIN
     said = escape(description)
     return (
         f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" '
@@ -95,19 +90,13 @@ def style() -> str:
 
 
 class _Painter:
-    """Turns places (along, across) into SVG, for either direction."""
+    """Turns what has its place into SVG."""
 
     def __init__(self, view: View, layout: Layout, sizes: dict[object, Point], down: bool) -> None:
         self._view = view
         self._layout = layout
         self._sizes = sizes
         self._down = down
-        self._margin = MARGIN + _around(view)
-
-    def extent(self) -> Point:
-        """Return width and height of the picture."""
-        length, breadth = self._layout.length + 2 * self._margin, self._layout.breadth + 2 * self._margin
-        return (breadth, length) if self._down else (length, breadth)
 
     def boxes(self) -> list[str]:
         """Return every box with its words."""
@@ -115,58 +104,26 @@ class _Painter:
 
     def frames(self) -> list[str]:
         """Return a frame, with its name, around each group that stands opened, and around what flows inside it."""
-        parts = []
-        for name, boxes in self._view.frames.items():
-            inner = [place for place, arrow in enumerate(self._view.arrows) if {arrow.source, arrow.target} <= {*boxes}]
-            corners = [(self._at(key), _turned(self._sizes[key], self._down)) for key in (*boxes, *inner)]
-            around = NEST * _nested(self._view.frames, name)
-            left = min(x - w / 2 for (x, _), (w, _) in corners) - 8 - around
-            right = max(x + w / 2 for (x, _), (w, _) in corners) + 8 + around
-            top = min(y - h / 2 for (_, y), (_, h) in corners) - NEST - around
-            bottom = max(y + h / 2 for (_, y), (_, h) in corners) + 8 + around
-            parts.append(
-                f'<rect class="frame" x="{_n(left)}" y="{_n(top)}" width="{_n(right - left)}" '
-                f'height="{_n(bottom - top)}" rx="10"/>'
-                f'<text class="f" x="{_n(left + 8)}" y="{_n(top + 13)}">{escape(name)}</text>'
-            )
-        return parts
+        return [
+            f'<rect class="frame" x="{_n(left + MARGIN)}" y="{_n(top + MARGIN)}" width="{_n(right - left)}" '
+            f'height="{_n(bottom - top)}" rx="10"/>'
+            f'<text class="f" x="{_n(left + MARGIN + 8)}" y="{_n(top + MARGIN + 13)}">{escape(name)}</text>'
+            for name, (left, top, right, bottom) in self._layout.frames.items()
+        ]
 
     def lines(self, labels: Sequence[_Label]) -> list[str]:
         """Return every arrow with what flows along it."""
         return [self._line(place, arrow, labels[place]) for place, arrow in enumerate(self._view.arrows)]
 
     def _line(self, place: int, arrow: Arrow, label: _Label) -> str:
-        first, second = self._layout.routes[2 * place], self._layout.routes[2 * place + 1]
-        half, (along, across) = self._sizes[place][0] / 2, first[-1]
-        start = (first[0][0] + self._sizes[arrow.source][0] / 2, first[0][1])
-        end = (second[-1][0] - self._sizes[arrow.target][0] / 2, second[-1][1])
-        points = [start, *first[1:-1], (along - half, across), (along + half, across), *second[1:-1], end]
+        before, after = self._layout.routes[2 * place], self._layout.routes[2 * place + 1]
         kind = "" if arrow.gradient is not None else ' class="none"'
-        path = f'<path{kind} d="{self._curve(points)}"/>{self._head(end)}'
-        return f"<g><title>{escape(arrow.detail)}</title>{path}{self._words((along, across), label)}</g>"
+        way = f"M{_curve(before)}L{_curve(after)}"  # straight past the numbers
+        path = f'<path{kind} d="{way}"/>{_head(*after[-2:])}'
+        return f"<g><title>{escape(arrow.detail)}</title>{path}{self._words(place, label)}</g>"
 
-    def _curve(self, points: list[Point]) -> str:
-        """Return a smooth way through points (along, across) that leaves and arrives along the flow."""
-        text = "M" + self._pair(points[0])
-        for (a, b), (c, d) in pairwise(points):
-            bend = (c - a) / 2
-            straight = abs(b - d) < 0.5
-            text += (
-                f"L{self._pair((c, d))}"
-                if straight
-                else (f"C{self._pair((a + bend, b))} {self._pair((c - bend, d))} {self._pair((c, d))}")
-            )
-        return text
-
-    def _head(self, end: Point) -> str:
-        along, across = end
-        corners = [(along, across), (along - 7, across - 3.5), (along - 7, across + 3.5)]
-        return (
-            f'<path style="fill:var(--quiet);stroke:none" d="M{"L".join(self._pair(corner) for corner in corners)}Z"/>'
-        )
-
-    def _words(self, middle: Point, label: _Label) -> str:
-        x, y = self._turn(middle)
+    def _words(self, place: int, label: _Label) -> str:
+        x, y = _inside(self._layout.centres[place])
         parts = []
         for kind, lines in (("v", label.value), ("g", label.gradient)):
             for number, line in enumerate(lines):
@@ -180,7 +137,7 @@ class _Painter:
         return "".join(parts)
 
     def _box(self, box: Box) -> str:
-        (x, y), (w, h) = self._at(box), _size(box)
+        (x, y), (w, h) = _inside(self._layout.centres[box]), self._sizes[box]
         title = f"<title>{escape(box.detail or box.title)}</title>"
         if box.kind == "copy":
             return f'<g>{title}<circle class="copy" cx="{_n(x)}" cy="{_n(y)}" r="4"/></g>'
@@ -198,16 +155,35 @@ class _Painter:
         rect = f'x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(radius)}"'
         return f'<g{opens}>{title}<rect class="{kinds}" {rect}/>{words}</g>'
 
-    def _at(self, key: object) -> Point:
-        return self._turn(self._layout.centres[key])
 
-    def _turn(self, place: Point) -> Point:
-        x, y = place[0] + self._margin, place[1] + self._margin
-        return (y, x) if self._down else (x, y)
+def _within(view: View, boxes: Sequence[Box]) -> list[int]:
+    """Return the places of the arrows that lead from one of these boxes to another."""
+    return [place for place, arrow in enumerate(view.arrows) if {arrow.source, arrow.target} <= {*boxes}]
 
-    def _pair(self, place: Point) -> str:
-        x, y = self._turn(place)
-        return f"{_n(x)} {_n(y)}"
+
+def _curve(points: Sequence[Point]) -> str:
+    """Return Bézier curves, from the first point on, as part of a path; a straight line where they are one."""
+    first, *others = (_pair(point) for point in points)
+    straight = len({round(x) for x, _ in points}) == 1 or len({round(y) for _, y in points}) == 1
+    return f"{first}L{others[-1]}" if straight else f"{first}C{' '.join(others)}"
+
+
+def _head(before: Point, end: Point) -> str:
+    """Return the head of an arrow that arrives from one point at another."""
+    (a, b), (x, y) = before, end
+    long = math.hypot(x - a, y - b) or 1.0
+    u, v = (x - a) / long, (y - b) / long
+    corners = [end, (x - 7 * u - 3.5 * v, y - 7 * v + 3.5 * u), (x - 7 * u + 3.5 * v, y - 7 * v - 3.5 * u)]
+    return f'<path style="fill:var(--quiet);stroke:none" d="M{"L".join(map(_pair, corners))}Z"/>'
+
+
+def _inside(place: Point) -> Point:
+    return place[0] + MARGIN, place[1] + MARGIN
+
+
+def _pair(place: Point) -> str:
+    x, y = _inside(place)
+    return f"{_n(x)} {_n(y)}"
 
 
 def describe(view: View) -> str:
@@ -225,21 +201,6 @@ def _named(box: Box) -> str:
     return box.title if box.kind != "copy" else "a copy"
 
 
-def _around(view: View) -> float:
-    """Return the room that frames take on each side of what they frame."""
-    return NEST * max((1 + _nested(view.frames, name) for name in view.frames), default=0)
-
-
-def _nested(frames: Mapping[str, object], name: str) -> int:
-    """Return how many frames lie within one another inside a frame.
-
-    >>> _nested(dict.fromkeys(["a", "a.b", "a.b.c", "a.d"]), "a")
-    2
-    """
-    inside = [1 + _nested(frames, other) for other in frames if other.startswith(f"{name}.")]
-    return max(inside, default=0)
-
-
 def _size(box: Box) -> Point:
     """Return a box's width and height."""
     if box.kind == "copy":
@@ -249,10 +210,6 @@ def _size(box: Box) -> Point:
         text_width(_cut(box.title), FONT), text_width(_cut(box.subtitle), SMALL_FONT), text_width(_cut(mark), 11.6)
     )
     return max(38.0, wide + 20), 30.0 + (14 if box.subtitle else 0) + (15 if mark else 0)
-
-
-def _turned(size: Point, down: bool) -> Point:
-    return (size[1], size[0]) if down else size
 
 
 def _cut(text: str, most: int = 40) -> str:

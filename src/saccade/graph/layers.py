@@ -1,10 +1,7 @@
 """A layer of one's own, a forward and a backward in a Python file, made ready for the gradient check."""
 
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import InputError, ModelError
+from saccade.graph.code import imported
 from saccade.graph.gradients import GradientCheck, check_gradients
 
 EXPECTED = (
@@ -38,7 +36,7 @@ def check_layers(path: Path, shapes: Sequence[Sequence[int]] = (), *, seed: int 
     arrays, or for several layers those of each by its name. The file is code that is run. Raises ModelError
     where it cannot be imported, holds no layer, or a layer fails on its inputs.
     """
-    module = _imported(path)
+    module = imported(path)
     found = {}
     for layer in layers_of(module, path):
         given = _inputs(module, layer.name, shapes, path, seed)
@@ -57,37 +55,18 @@ def check_layers(path: Path, shapes: Sequence[Sequence[int]] = (), *, seed: int 
 
 def layers_of(module: ModuleType, path: Path) -> list[Layer]:
     """Return the layers that an imported file defines; raises ModelError where there is none."""
-    found = [*_pairs(module), *_classes(module, path), *_instances(module)]
+    found = [*_pairs(module, path), *_classes(module, path), *_instances(module)]
     if not found:
         raise ModelError(f"{path} defines no layer; {EXPECTED}.")
     return found
 
 
-def _imported(path: Path) -> ModuleType:
-    if path.suffix != ".py" or not path.is_file():
-        raise ModelError(f"{path} is not a Python file; --layer takes a file of code such as layer.py.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    beside = str(path.resolve().parent)
-    sys.path.insert(0, beside)  # as Python does for a script, so that a file may import its neighbours
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ModelError(f"{path} cannot be imported ({type(error).__name__}: {error}).") from error
-    finally:
-        with suppress(ValueError):
-            sys.path.remove(beside)
-    return module
-
-
-def _pairs(module: ModuleType) -> Iterator[Layer]:
+def _pairs(module: ModuleType, path: Path) -> Iterator[Layer]:
     for name, forward in inspect.getmembers(module, inspect.isfunction):
         if name == "forward" or name.endswith("_forward"):
             backward = getattr(module, f"{name.removesuffix('forward')}backward", None)
             if inspect.isfunction(backward):
-                short = name.removesuffix("forward").rstrip("_") or module.__name__
+                short = name.removesuffix("forward").rstrip("_") or path.stem
                 yield Layer(short, _numpy_layer(short, forward, backward))
 
 

@@ -18,9 +18,13 @@ MOST_BOXES = 150
 
 
 def picture(graph: Graph, *, unfold: Collection[str] = ()) -> str:
-    """Return the graph as an SVG file, folded; groups named in `unfold` ("layer2", or "all") stand opened in it."""
+    """Return the graph as an SVG file, folded; groups named in `unfold` ("layer2", or "all") stand opened in it.
+
+    So do those that they lie in.
+    """
     whole = tree(graph)
-    opened = [group.path for group in groups(whole) if "all" in unfold or ".".join(group.path) in unfold]
+    named = [group.path for group in groups(whole) if "all" in unfold or ".".join(group.path) in unfold]
+    opened = {path[:depth] for path in named for depth in range(1, len(path) + 1)}
     down = is_network(graph)
     shown = view(graph, whole, marks(graph), opened)
     return standalone(svg(shown, describe(shown), down=down, network=down))

@@ -177,6 +177,9 @@ class _Builder:
         if len(targets) > 1 and wire.gradient is not None:
             copy = Box("copy", "copy", "", f"copy adds: the gradients of {len(targets)} uses sum to this one")
             self._boxes.append(copy)
+            for inside in self._frames.values():  # what neither comes from outside nor goes only there
+                if source in inside and any(box in inside for box, _ in targets.values()):
+                    inside.append(copy)
             self._arrows.append(Arrow(source, copy, wire, wire.gradient))
             source = copy
         only = len(targets) == 1
