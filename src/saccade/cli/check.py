@@ -37,6 +37,8 @@ def check(
 ) -> None:
     """Ask all that can be known before training: first loss, gradients, planted faults, a learning rate that works.
 
+    Exits with 0 whatever the answers are; --json tells of each whether it passed.
+
     Parameters
     ----------
     source

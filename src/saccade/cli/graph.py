@@ -25,11 +25,13 @@ class NetworkOptions:
     """The network to draw instead of an expression, and what goes into it."""
 
     model: str | None = None
-    """A network: a name of `saccade models`, or FILE.py:NAME of your own, which is run."""
+    """A network: a name of `saccade models`, run/FOLDER as a run left it, file/FILE of weights, or FILE.py:NAME of
+    your own, which is run."""
     image: Path | None = None
     """An image that goes into the network, with mirrored and shifted copies of it; noise where none is given."""
     size: int | None = None
-    """The side of the images in pixels: 224, or 32 for saccade's own networks and yours."""
+    """The side of the images in pixels: what a run or weights were trained on, 32 for saccade's own networks and
+    yours, else 224."""
     classes: int = 10
     """How many classes the network tells apart; an image's label is its number in the batch, counted around."""
     batch_size: int = 8
@@ -68,7 +70,7 @@ def graph(
         Where the picture goes, a .html or .svg; graph.html by default.
     """
     model = network.model
-    expression, values = _words(words, model)
+    expression, values = _words(words, model, network.image)
     target = _target(out)
     if min(network.classes, network.batch_size, network.size or 1) < 1:
         raise SettingError("--classes, --batch-size and --size must be at least 1.")
@@ -94,12 +96,15 @@ def graph(
                 verdict, title = diagnose(found), model
             _check_unfold(found, unfold)
             drawn = picture(found, unfold=unfold) if target.suffix == ".svg" else page(found, title, verdict)
-            write_atomic(target, drawn)
+            try:
+                write_atomic(target, drawn)
+            except OSError as error:
+                raise InputError(f"--out {target} cannot be written: {error.strerror}.") from error
     value = {**_plain(found, verdict), "picture": str(target)}
     answer(value, _text(found, verdict, title, target), json=json)
 
 
-def _words(words: Sequence[str], model: str | None) -> tuple[str, dict[str, str]]:
+def _words(words: Sequence[str], model: str | None, image: Path | None) -> tuple[str, dict[str, str]]:
     """Return the expression and the values of its names."""
     for word in words:
         if word.startswith("--"):
@@ -108,6 +113,8 @@ def _words(words: Sequence[str], model: str | None) -> tuple[str, dict[str, str]
         if words:
             raise InputError(f'Give an expression or --model, not both ("{words[0]}").')
         return "", {}
+    if image is not None:
+        raise InputError(f"--image {image} goes into a network; give --model NAME with it.")
     if not words:
         raise InputError('`saccade graph` needs an expression, as in `saccade graph "x*y" x=2 y=3`, or --model NAME.')
     values: dict[str, str] = {}

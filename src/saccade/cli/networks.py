@@ -1,5 +1,6 @@
 """The network and the images that `saccade graph --model` puts through it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def _imagenet() -> nn.Module:
     return _standardize(pretrained.IMAGENET_MEAN, pretrained.IMAGENET_SD)
 
 
-def _standardize(mean: pretrained.RGB, sd: pretrained.RGB) -> Standardize:
+def _standardize(mean: Sequence[float], sd: Sequence[float]) -> Standardize:
     standardize = Standardize()
     standardize.mean_C.copy_(255 * torch.tensor(mean))
     standardize.sd_C.copy_(255 * torch.tensor(sd))

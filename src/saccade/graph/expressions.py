@@ -255,6 +255,8 @@ def _constant(name: str, text: str) -> Tensor:
         if unknown := names(tree):
             raise GraphError(f'it names "{unknown[0]}", and a value is made of numbers alone.')
         value = _tensor(_Evaluation(text, {}).of(tree))
+        if not value.isfinite().all():
+            raise GraphError("it is too large for a number.")
     except GraphError as error:
         raise GraphError(f"{name}={text} cannot be read: {error}") from error
     return value.detach().clone().requires_grad_()

@@ -7,6 +7,7 @@ from saccade.errors import GraphError
 
 DEEPEST = 100
 LONGEST = 4000
+MOST_PARTS = 400
 
 _TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([^\W\d]\w*)|(\*\*|[-+*/@^(),;\[\]]))")
 _ALIASES = {"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"}
@@ -53,7 +54,12 @@ def parse(text: str) -> Node:
         raise GraphError(f"The expression has {len(text):,} characters; up to {LONGEST:,} can be drawn.")
     if not text.strip():
         raise GraphError('The expression is empty; give one such as "(x+y)*z".')
-    return _Parser(text).whole()
+    parser = _Parser(text)
+    if parser.parts > MOST_PARTS:
+        raise GraphError(
+            f"The expression has {parser.parts:,} numbers, names and signs; up to {MOST_PARTS} can be drawn."
+        )
+    return parser.whole()
 
 
 def names(node: Node) -> list[str]:
@@ -74,6 +80,10 @@ class _Parser:
         self._tokens = _tokens(text)
         self._place = 0
         self._depth = 0
+
+    @property
+    def parts(self) -> int:
+        return len(self._tokens) - 1
 
     def whole(self) -> Node:
         node = self._expression(0)
