@@ -33,8 +33,8 @@ def test_other_times_are_refused(text: Any) -> None:
             DataSettings,
             {"zzz": 3},
             (
-                'There is no setting "zzz". Known are: seed, test_fraction, validation_fraction, fit_to_square, '
-                "memory, workers."
+                'There is no setting "zzz". Known are: seed, split_seed, test_fraction, validation_fraction, '
+                "fit_to_square, memory, workers."
             ),
         ),
         (FitSettings, {"budget": 0}, 'The setting budget cannot be "0": input should be greater than 0.'),

@@ -104,6 +104,8 @@ class DataSettings(Settings):
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the split, the initial weights, the order of images and their augmentation."""
+    split_seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Seed of the split alone, so that trainings with other seeds share it; the default is the seed."""
     test_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
     """Share of the images kept as the sealed test part, where the source has none."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
@@ -175,10 +177,18 @@ class TrainSettings(DataSettings):
     """Length that the gradient of all parameters is shortened to where it is longer."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay a step of a moving average of the weights, such as 0.99, which then predicts; 0 keeps none."""
+    swa: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the training, its last, whose weights are averaged and then predict, the rate staying level (SWA)."""
+    snapshots: int = Field(default=1, ge=1, le=100)
+    """Times the schedule runs; the networks at the end of each are averaged where that improves validation."""
+    patience: int | None = Field(default=None, ge=1)
+    """Epochs without a lower validation loss after which training stops; the best epoch's weights are kept."""
     flip: bool | None = None
     """Mirror training images left to right; the default is measured: only where mirrored images keep their class."""
     views: bool | None = None
     """Average predictions over each image and its mirror image; the default is where mirrored ones keep their class."""
+    test_views: int = Field(default=1, ge=1, le=64)
+    """Further views to average over, drawn from translate and augment, where that is better on validation; 1: none."""
     translate: float = Field(default=0.0625, ge=0, le=0.5)
     """Largest shift of training images, as a share of the side."""
     cutout: float = Field(default=0.0, ge=0, le=1)
@@ -219,8 +229,20 @@ class TrainSettings(DataSettings):
         return self
 
     @model_validator(mode="after")
+    def _one_average(self) -> Self:
+        kinds = {"ema": self.ema > 0, "swa": self.swa > 0, "snapshots": self.snapshots > 1}
+        if len(given := [name for name, is_given in kinds.items() if is_given]) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other: each says what predicts; give one of them")
+        if self.patience is not None and self.snapshots > 1:
+            raise ValueError("snapshots are taken to the end of the last cycle: leave patience out")
+        return self
+
+    @model_validator(mode="after")
     def _full_batch(self) -> Self:
-        plain = {"learning_rate": None, "warmup": None, "accumulate": 1, "clip": None, "ema": 0.0, "l1": 0.0, "l2": 0.0}
+        plain = {
+            "learning_rate": None, "warmup": None, "accumulate": 1, "clip": None, "ema": 0.0, "swa": 0.0,
+            "snapshots": 1, "l1": 0.0, "l2": 0.0,
+        }  # fmt: skip
         given = [name for name, value in plain.items() if getattr(self, name) != value]
         given += ["balance=sampling"] if self.balance == "sampling" else []
         if self.optimizer == "lbfgs" and given:
@@ -252,6 +274,8 @@ class SearchSettings(TrainSettings):
     def _epochs_alone(self) -> Self:
         if self.epochs is None or self.budget is not None or self.replay is not None:
             raise ValueError("the trials of a search have all as many epochs: give epochs, no budget and no replay")
+        if self.patience is not None or self.snapshots > 1:
+            raise ValueError("a trial is one network, trained for all of its epochs: leave patience and snapshots out")
         return self
 
 

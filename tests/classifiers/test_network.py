@@ -117,3 +117,9 @@ def test_state_makes_the_same_classifier(model: str, views: bool) -> None:
     assert again.settings_ == one.settings_.model_copy(update={"device": "auto"})
     mirrored = one.predict_proba(x[:, :, ::-1])
     assert np.allclose(mirrored, one.predict_proba(x), atol=1e-5) is views
+
+
+@pytest.mark.parametrize("chosen", [{"patience": 2}, {"snapshots": 3}], ids=str)
+def test_what_validation_images_judge_is_refused(chosen: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match="There are no validation images here to judge patience and snapshots by"):
+        fitted(**chosen)

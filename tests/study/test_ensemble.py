@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from saccade.study.ensemble import ensemble
+from saccade.study.ensemble import bootstrap_interval, ensemble
 
 K = 4
 
@@ -55,7 +55,7 @@ def test_a_member_that_knows_nothing_is_left_out() -> None:
     found = ensemble([useless, good], labels_N)
     assert found.weights == (0.0, 1.0)
     assert not found.accepted
-    assert found.why.endswith("not enough to keep")
+    assert found.why == "no average has a lower validation log loss than the best classifier alone"
 
 
 def test_a_gain_within_its_noise_is_refused() -> None:
@@ -66,6 +66,7 @@ def test_a_gain_within_its_noise_is_refused() -> None:
     accepted = ensemble([member(many_N, 0.5, 20), member(many_N, 0.5, 21)], many_N)
     assert accepted.accepted
     assert accepted.gain > accepted.standard_error
+    assert refused.why.endswith("not enough to keep") or refused.accepted or refused.disagreement == 0
     assert refused.accepted == (refused.gain > refused.standard_error and refused.accuracy >= refused.best_accuracy)
 
 
@@ -81,3 +82,23 @@ def test_accuracy_is_never_below_the_best_member_where_accepted() -> None:
 def test_one_image_tells_nothing() -> None:
     members = [np.array([[0.6, 0.4]]), np.array([[0.7, 0.3]])]
     assert not ensemble(members, np.array([0])).accepted
+
+
+def test_the_interval_of_a_gain_is_the_normal_one_of_many_images() -> None:
+    labels_N = np.random.default_rng(5).integers(0, K, 3000)
+    found = ensemble([member(labels_N, 1.0, 30), member(labels_N, 1.0, 31)], labels_N)
+    half = 1.96 * found.standard_error
+    assert found.interval == pytest.approx((found.gain - half, found.gain + half), abs=0.15 * half)
+    assert bootstrap_interval(np.array([0.25])) == (0.25, 0.25)
+
+
+def test_disagreement_is_the_mean_over_the_pairs_of_those_averaged() -> None:
+    labels_N = np.random.default_rng(6).integers(0, K, 500)
+    members = [member(labels_N, 1.5, seed) for seed in (40, 41, 42)]
+    found = ensemble(members, labels_N)
+    assert all(found.weights)
+    said = [each.argmax(1) for each in members]
+    pairs = [(said[0] != said[1]).mean(), (said[0] != said[2]).mean(), (said[1] != said[2]).mean()]
+    assert found.disagreement == pytest.approx(np.mean(pairs))
+    assert found.losses == pytest.approx([log_loss(each, labels_N) for each in members])
+    assert found.best == int(np.argmin(found.losses))

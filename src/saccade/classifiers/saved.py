@@ -107,10 +107,18 @@ class Model:
 
     def probabilities(self, squares: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.float64]:
         """Return probabilities (N, K) for images of which `squares(side)` gives (N, side, side, 3) uint8."""
+        return self.averaged(self.by_member(squares))
+
+    def by_member(self, squares: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.float64]:
+        """Return each member's probabilities (M, N, K), as `probabilities` averages them."""
         x_NHWC = {side: squares(side) for side in {member.size for member in self.members}}
+        return np.stack([self._of_member(member, x_NHWC[member.size]) for member in self.members])
+
+    def averaged(self, rows_MNK: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the weighted average (N, K) of the members' probabilities."""
         total = sum(member.weight for member in self.members)
-        rows = (member.weight / total * self._of_member(member, x_NHWC[member.size]) for member in self.members)
-        return np.asarray(np.sum([*rows], axis=0))
+        rows = [member.weight / total * row_NK for member, row_NK in zip(self.members, rows_MNK, strict=True)]
+        return np.asarray(np.sum(rows, axis=0))
 
     def _of_member(self, member: Member, x_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
         known_N = member.classifier.classes_  # a class without training images is never predicted
@@ -120,12 +128,16 @@ class Model:
 
     def probabilities_of(self, part: Part) -> NDArray[np.float64]:
         """Return probabilities (N, K) for a part's images, a block of them in memory at a time; tells its progress."""
+        return self.averaged(self.by_member_of(part))
+
+    def by_member_of(self, part: Part) -> NDArray[np.float64]:
+        """Return each member's probabilities (M, N, K) for a part's images, as `probabilities_of` averages them."""
         rows, done = [], 0
         for block in np.array_split(np.arange(len(part)), max(1, math.ceil(len(part) / BLOCK))):
-            rows.append(self.probabilities(part.select(block).squares))
+            rows.append(self.by_member(part.select(block).squares))
             done += len(block)
             emit(Progress(task="predict", done=done, total=len(part), unit="images"))
-        return np.concatenate(rows)
+        return np.concatenate(rows, axis=1)
 
     def predict(
         self, images: Iterable[str | Path | NDArray[Any] | Image.Image], *, top: int | None = None

@@ -20,6 +20,7 @@ COMMANDS = {
     "check": ("check:check", "Ask all that can be known before training, or check a layer's gradients."),
     "search": ("search:search", "Search for the settings of a network that do best, in one process or several."),
     "baselines": ("baselines:baselines", "Cross-validate classical classifiers on pixels and on features."),
+    "ensemble": ("ensemble:ensemble", "Average the classifiers of several runs, where that is better on validation."),
     "evaluate": ("results:evaluate", "Measure a run on its test part (a counted look) or on new labelled images."),
     "predict": ("predict:predict", "Label images, folders and archives with a run's classifier."),
     "report": ("results:report", "Write a run's HTML report again."),

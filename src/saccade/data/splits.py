@@ -47,7 +47,8 @@ def split(
     if wanted:
         pool = np.flatnonzero(part_N == 0)
         kept_N = united_N if alike_N is None else united(alike_N, images.groups)
-        part_N[pool] = _assign(images.labels_N[pool], kept_N[pool], wanted, settings.seed)
+        seed = settings.seed if settings.split_seed is None else settings.split_seed
+        part_N[pool] = _assign(images.labels_N[pool], kept_N[pool], wanted, seed)
         _tell_small(images.select(pool), united_N[pool])
     selected = [images.select(np.flatnonzero(part_N == number)) for number in range(3)]
     for name, part in zip(PARTS, selected, strict=True):

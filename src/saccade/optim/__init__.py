@@ -1,11 +1,11 @@
 """Update rules, schedules, averages of weights, and the curvature of a loss."""
 
-from saccade.optim.average import Average
+from saccade.optim.average import Average, Snapshots, decaying, evenly, recompute_statistics
 from saccade.optim.lbfgs import LBFGS
 from saccade.optim.objective import Objective
 from saccade.optim.optimizers import DEFAULTS, Optimizer, build_optimizer
 from saccade.optim.penalties import penalized, penalty
-from saccade.optim.schedules import SCHEDULES, Schedule, schedule
+from saccade.optim.schedules import SCHEDULES, Schedule, cycle, cycled, held, schedule
 
 __all__ = [
     "DEFAULTS",
@@ -15,8 +15,15 @@ __all__ = [
     "Objective",
     "Optimizer",
     "Schedule",
+    "Snapshots",
     "build_optimizer",
+    "cycle",
+    "cycled",
+    "decaying",
+    "evenly",
+    "held",
     "penalized",
     "penalty",
+    "recompute_statistics",
     "schedule",
 ]

@@ -97,3 +97,31 @@ def schedule(name: str, warmup: float) -> Schedule:
         return fall((progress - warmup) / (1 - warmup))
 
     return factor
+
+
+def cycle(progress: float, cycles: int) -> tuple[int, float]:
+    """Return which of several equal cycles a progress falls into, from 0 on, and the progress within it.
+
+    >>> cycle(0.625, 4)
+    (2, 0.5)
+    """
+    number = min(int(progress * cycles), cycles - 1)
+    return number, progress * cycles - number
+
+
+def cycled(rate: Schedule, cycles: int) -> Schedule:
+    """Return a schedule that runs so many times, one after another (Loshchilov and Hutter, 2017).
+
+    >>> [cycled(linear, 2)(progress) for progress in (0.0, 0.25, 0.5, 0.75)]
+    [1.0, 0.5, 1.0, 0.5]
+    """
+    return lambda progress: rate(cycle(progress, cycles)[1])
+
+
+def held(rate: Schedule, begin: float) -> Schedule:
+    """Return a schedule that stays from the progress `begin` on as it is there.
+
+    >>> held(linear, 0.75)(0.5), held(linear, 0.75)(0.9)
+    (0.5, 0.25)
+    """
+    return lambda progress: rate(min(progress, begin))

@@ -95,7 +95,7 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
     pairs are tested. Raises InputError for fewer than two runs; RunError for one that is missing, unfinished,
     damaged, or given twice.
     """
-    runs = _open(paths)
+    runs = open_all(paths, "compare")
     pairs = [_pair(first, second) for first, second in combinations(runs, 2)]
     tested = [pair for pair in pairs if pair["p"] is not None]
     for pair, adjusted in zip(tested, holm([pair["p"] for pair in tested]), strict=True):
@@ -113,10 +113,11 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _open(paths: Sequence[Path]) -> list[Recorded]:
+def open_all(paths: Sequence[Path], command: str) -> list[Recorded]:
+    """Return finished runs, by names that tell them apart, for a command; raises as `compare` does."""
     if len(paths) < 2:
         given = "one was given" if paths else "none was given"
-        raise InputError(f"`saccade compare` needs two runs or more, and {given}. See `saccade compare --help`.")
+        raise InputError(f"`saccade {command}` needs two runs or more, and {given}. See `saccade {command} --help`.")
     places: dict[Path, Path] = {}
     for path in paths:
         if (place := path.resolve()) in places:

@@ -10,11 +10,12 @@ from saccade.events import stage
 from saccade.recipe import plan as planning
 from saccade.recipe import summary as summaries
 from saccade.recipe.advice import Evidence, next_steps
+from saccade.recipe.averages import Averaged
 from saccade.recipe.candidates import Candidate, Judge
 from saccade.recipe.material import Material
 from saccade.recipe.pictures import draw_inputs
 from saccade.recipe.plan import Plan
-from saccade.recipe.rounds import Averaged, Found
+from saccade.recipe.rounds import Found
 from saccade.recipe.summary import Diary
 from saccade.run import Run
 from saccade.study.compare import compare
@@ -66,7 +67,7 @@ def conclude(outcome: Outcome, material: Material, plan: Plan, diary: Diary) -> 
         "network": network.facts if network else None,
         "candidates": [_row(each, outcome.judge) for each in outcome.candidates],
         "trials": [*outcome.found.trials],
-        "ensemble": asdict(outcome.averaged.ensemble) if outcome.averaged else None,
+        "ensemble": outcome.averaged.plain(outcome.chosen.name) if outcome.averaged else None,
         "chosen": outcome.chosen.name,
         "chosen_by": "macro F1" if outcome.judge.unbalanced else "accuracy",
         "validation": validation,

@@ -24,13 +24,16 @@ from saccade.events import Finding, Progress, emit, stage
 from saccade.files import write_atomic
 from saccade.metrics import wilson_interval
 from saccade.recipe.activities import Activities
-from saccade.recipe.candidates import Candidate, test_time
+from saccade.recipe.averages import averaged
+from saccade.recipe.candidates import Candidate, Judge, test_time
 from saccade.recipe.plan import Plan, recorded_pace
 from saccade.recipe.record import Record
 from saccade.settings import TrainSettings
+from saccade.study.ensemble import losses_N, mean_and_error
 from saccade.train import timing
 from saccade.train.budget import Pace, decisions_of
 from saccade.train.checkpoint import Checkpoint
+from saccade.train.course import Course
 from saccade.train.forward import Forward
 from saccade.train.session import Session
 
@@ -74,10 +77,13 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan, *, begin: n
         if pace.steps == 0:
             raise TrainingError(NO_TIME)
         activities = Activities.of(session, validation, kept)
-        done = run(session, pace, validation, plan, record, settled(session, verdict, activities))
+        course = run(session, pace, validation, plan, record, settled(session, verdict, activities))
+        done = pace.step
         training.outcome = f"{done} steps, {done * session.batch_size / len(session.images):.1f} epochs"
+        training.outcome += _stopped(course)
     with stage("validate") as validating:
-        model, validation_NK = calibrated_model(session, validation)
+        session = _viewed(session, validation, plan)
+        model, validation_NK, together = _finished(session, course, validation)
         accuracy = metrics.accuracy(validation_NK.argmax(1), validation.labels_N)
         validating.outcome, validating.validation_accuracy = f"validation accuracy {accuracy:.1%}", accuracy
     facts = {
@@ -92,6 +98,8 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan, *, begin: n
         "interval": list(wilson_interval(round(accuracy * len(validation)), len(validation))),
         "settings": session.settings.model_dump(mode="json"),
         "activations": activities.told(session),
+        "best_epoch": round(course.patience.epoch, 3) if course.patience else None,
+        "snapshots": together,
     }
     # Of a few images what happens once would count too much: no more than three times what was measured before.
     planned = plan.kept.get(test_time(settings.model), math.inf) / max(1, len(parts.test))
@@ -120,6 +128,47 @@ def calibrated_model(session: Session, validation: Part) -> tuple[Model, NDArray
     log_NK = np.log(model(session.forward).probabilities_of(validation).clip(1e-30))
     forward = session.forward.calibrated(log_NK, validation.labels_N)
     return model(forward), softmax(log_NK / forward.temperature, axis=1)
+
+
+def _finished(
+    session: Session, course: Course, validation: Part
+) -> tuple[Model, NDArray[np.float64], dict[str, Any] | None]:
+    """Return the model of a training that ended, its probabilities on the validation part, and what was averaged.
+
+    Of snapshots it is their average where that is better on validation, else the best of them.
+    """
+    snapshots = course.training.snapshots
+    if snapshots is None:
+        return *calibrated_model(session, validation), None
+    # Of a copy each: a classifier keeps the network it is made of.
+    taken = [Candidate(*calibrated_model(session.on_trial(), validation)) for _ in snapshots.each()]
+    names = [f"cycle {number}" for number in range(1, len(taken) + 1)]
+    found = averaged(taken, validation.labels_N, names)
+    chosen = found.candidate if found.ensemble.accepted else Judge(validation.labels_N).best(taken)
+    return chosen.model, chosen.validation_NK, found.plain(chosen.name)
+
+
+def _viewed(session: Session, validation: Part, plan: Plan) -> Session:
+    """Return a session without its further views, unless they are better on validation by more than their noise."""
+    if not session.forward.further:
+        return session
+    alone, labels_N = session.seeing(test_views=1), validation.labels_N
+    rows = [calibrated_model(each, validation)[1] for each in (alone, session)]
+    gain, error = mean_and_error(losses_N(rows[0], labels_N) - losses_N(rows[1], labels_N))
+    before, after = (metrics.accuracy(row_NK.argmax(1), labels_N) for row_NK in rows)
+    better = gain > error and after >= before
+    told = f"{session.settings.test_views - 1} further views lower the validation log loss by {gain:.3f} (standard "
+    told += f"error {error:.3f}) and take the accuracy from {before:.1%} to {after:.1%}"
+    plan.decide("test_views", session.settings.test_views if better else 1, told)
+    return session if better else alone
+
+
+def _stopped(course: Course) -> str:
+    """Say which weights were kept where training stopped early."""
+    patience = course.patience
+    if patience is None:
+        return ""
+    return f"; the weights after epoch {patience.epoch:.1f} are kept, of the lowest validation loss"
 
 
 def start(part: Part, settings: TrainSettings, *, begin: nn.Module | None = None) -> Session:
@@ -164,7 +213,7 @@ def paced(session: Session, parts: Parts, plan: Plan, kept: Checkpoint | None = 
     plan.decide("seconds a step", {str(side): round(seconds, 4) for side, seconds in cost.items()}, "measured")
     an_image = 1.1 * timing.prediction_seconds(session)
     if settings.views and an_image * (len(parts.validation) + len(parts.test)) > VIEWS_SHARE * plan.left():
-        session, an_image = session.without_views(), an_image / 2
+        session, an_image = session.seeing(views=False), an_image / 2
         plan.decide("views", False, f"predicting from both would take {2000 * an_image:.1f} ms an image")
     validating = an_image * len(parts.validation)
     plan.keep(test_time(settings.model), an_image * len(parts.test))
@@ -188,8 +237,10 @@ def settled(session: Session, verdict: Sequence[study.Check], activities: Activi
     }
 
 
-def run(session: Session, pace: Pace, validation: Part, plan: Plan, record: Record, settled: Mapping[str, Any]) -> int:
-    """Train; once an epoch look at some of the validation part and write the history; return the steps done."""
+def run(
+    session: Session, pace: Pace, validation: Part, plan: Plan, record: Record, settled: Mapping[str, Any]
+) -> Course:
+    """Train; once an epoch look at some of the validation part and write the history; return the training that was."""
     glance = Glance.at(validation, session)
     course = session.course(pace, record.kept)
     begun, each_epoch = plan.clock.elapsed() - record.seconds, session.steps(1.0)
@@ -200,6 +251,8 @@ def run(session: Session, pace: Pace, validation: Part, plan: Plan, record: Reco
         if done % each_epoch == 0 or done == pace.steps:
             with course.averaged():
                 figures = glance(session)
+                if course.patience is not None and course.patience.over(epoch, figures["validation_loss"]):
+                    pace.end()
             if not math.isfinite(figures["validation_loss"]):
                 raise TrainingError(
                     f"The loss became infinite at step {done}, on some of {len(glance.labels_N)} validation images; "
@@ -218,7 +271,9 @@ def run(session: Session, pace: Pace, validation: Part, plan: Plan, record: Reco
         record.keep(course, seconds=plan.clock.elapsed(), **settled)
         loss = "" if course.watch.latest is None else f", loss {course.watch.latest:.3f}"
         emit(Progress(task="train", done=done, total=pace.steps, unit="steps", detail=f"epoch {epoch:.1f}{loss}{seen}"))
-    return pace.step
+    if course.patience is not None:
+        course.patience.install()
+    return course
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from saccade.events import Finding, emit, stage
 from saccade.nn.pretrained import Pretrained
 from saccade.recipe import contest as contests
 from saccade.recipe import plan as planning
+from saccade.recipe.averages import Averaged, averaged
 from saccade.recipe.candidates import Candidate, test_time
 from saccade.recipe.contest import Contest, Entry
 from saccade.recipe.network import NO_TIME, WORTH_BEGINNING, train_network
@@ -24,7 +25,6 @@ from saccade.recipe.summary import of_baseline
 from saccade.recipe.trials import try_all
 from saccade.study.baselines import Baseline
 from saccade.study.curves import LearningCurve
-from saccade.study.ensemble import Ensemble
 from saccade.study.transfer import Probe
 
 CURVE_SHARE, CURVE_MOST = 0.03, 30.0
@@ -47,14 +47,6 @@ class Found:
     trials: Sequence[Mapping[str, Any]] = ()
     curve: LearningCurve | None = None
     probe: Probe | None = None
-
-
-@dataclass(frozen=True)
-class Averaged:
-    """The average of several candidates, and what it was accepted for."""
-
-    candidate: Candidate
-    ensemble: Ensemble
 
 
 def classical(contest: Contest) -> tuple[list[dict[str, Any]], Candidate]:
@@ -150,25 +142,17 @@ def _attempt(contest: Contest, entry: Entry) -> Candidate | None:
 
 
 def average(contest: Contest, candidates: Sequence[Candidate]) -> Averaged | None:
-    """Return the average of the candidates that predict fast enough; None where it is not better on validation."""
+    """Return the average of the candidates that predict fast enough, accepted or not; None where they are too few."""
     plan, labels_N = contest.plan, contest.judge.labels_N
     members = [each for each in candidates if test_time(each.name) in plan.kept]
     if len(members) < 2:
         return None
     with stage("ensemble") as record:
-        found = study.ensemble([each.validation_NK for each in members], labels_N)
-        record.outcome = found.why
-        if not found.accepted:
-            plan.decide("ensemble", False, found.why)
-            return None
-        together = [(each, weight) for each, weight in zip(members, found.weights, strict=True) if weight]
-        plan.decide("ensemble", {each.name: round(weight, 2) for each, weight in together}, found.why)
-        parts = [replace(each.model.members[0], weight=weight) for each, weight in together]
-        model = replace(together[0][0].model, members=tuple(parts))
-        validation_NK = np.sum([weight * each.validation_NK for each, weight in together], axis=0)
-        facts = {"members": [each.name for each, _ in together], "weights": [weight for _, weight in together]}
-        record.validation_accuracy = found.accuracy
-        return Averaged(Candidate(model, validation_NK, facts), found)
+        found = averaged(members, labels_N, [each.name for each in members])
+        record.outcome = found.ensemble.why
+        plan.decide("ensemble", found.weights() if found.ensemble.accepted else False, found.ensemble.why)
+        record.validation_accuracy = found.ensemble.accuracy if found.ensemble.accepted else None
+        return found
 
 
 def choose(contest: Contest, candidates: Sequence[Candidate], averaged: Averaged | None, found: Found) -> Candidate:
@@ -176,7 +160,8 @@ def choose(contest: Contest, candidates: Sequence[Candidate], averaged: Averaged
     kept = contest.candidates.get("chosen")
     if kept is not None:
         return kept
-    best = contest.judge.best(candidates if averaged is None else [*candidates, averaged.candidate])
+    accepted = [averaged.candidate] if averaged is not None and averaged.ensemble.accepted else []
+    best = contest.judge.best([*candidates, *accepted])
     return contest.keep("chosen", replace(best, model=_refit(contest, best, found)))
 
 

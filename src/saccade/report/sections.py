@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from saccade.report import charts, curves, pictures
+from saccade.report.averages import averaging
 from saccade.report.kinds import KINDS, title
 from saccade.report.verdict import is_baseline, majority, verdict
 
@@ -108,6 +109,11 @@ def baselines(material: Material) -> View | None:
     ]
     more = {"templates": templates, "classes": len(summary["classes"])}
     return {"rows": rows, "chart": charts.bars(rows), "images": summary["split"]["validation"], **more}
+
+
+def averages(material: Material) -> View | None:
+    """What averaging several classifiers changed."""
+    return averaging(material.summary, material.figures)
 
 
 def folds(material: Material) -> View | None:
@@ -364,6 +370,7 @@ SECTIONS: tuple[Section, ...] = (
     ("findings", "What the data check found", findings),
     ("split", "Classes and split", split),
     ("baselines", "Beside the baselines", baselines),
+    ("averages", "Several classifiers as one", averages),
     ("calibration", "Can its probabilities be believed?", calibration),
     ("inputs", "Images as the classifier sees them", inputs),
 )

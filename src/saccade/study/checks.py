@@ -204,7 +204,7 @@ def _share(seconds: Callable[[], float], share: float) -> Callable[[], float]:
 
 def _on_a_handful(session: Session, batch: Batch) -> tuple[Session, ArrayImages]:
     handful = ArrayImages(batch.x_NHWC[:HANDFUL], batch.y_N[:HANDFUL])
-    plain = {"label_smoothing": 0.0, "schedule": "constant", "l1": 0.0, "l2": 0.0}
+    plain = {"label_smoothing": 0.0, "schedule": "constant", "l1": 0.0, "l2": 0.0, "swa": 0.0, "snapshots": 1}
     trial = replace(session.on_trial(), images=handful, settings=session.settings.model_copy(update=plain))
     without_drops(trial.network)
     return trial, handful

@@ -1,7 +1,7 @@
 """A training under way, whose state can be taken between any two steps and put back, to the bit."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,24 +12,37 @@ from saccade.optim import Optimizer
 from saccade.train.budget import Pace
 from saccade.train.checkpoint import Checkpoint
 from saccade.train.loop import Training, train
+from saccade.train.patience import Patience
 from saccade.train.watch import Watch
 
 
 @dataclass(frozen=True)
 class Course:
-    """What is trained and with what, how long, and who watches; iterate to train, as `loop.train` does."""
+    """What is trained, with what and how long, who watches, how patiently; iterate to train, as `loop.train` does."""
 
     training: Training
     pace: Pace
     watch: Watch
+    patience: Patience | None = None
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         return train(self.training, self.pace, self.watch)
 
-    def averaged(self) -> AbstractContextManager[None]:
-        """Return a context in which the network has the weights that predictions are to be made with."""
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the network, within the block, the weights that predictions are to be made with.
+
+        A moving average comes with the statistics that its steps had on average, near enough for a glance; weights
+        of a whole stretch of the training with statistics of their own.
+        """
         average = self.training.average
-        return nullcontext() if average is None else average.installed()
+        if average is None:
+            yield
+            return
+        with average.installed():
+            if average.begin and average.steps:
+                self.training.refresh()
+            yield
 
     def checkpoint(self, **plain: Any) -> Checkpoint:
         """Return the state after the step yielded last, with `plain` values added; raises as `Watch.read` does."""
@@ -41,6 +54,13 @@ class Course:
         if (average := self.training.average) is not None:
             tensors.update({f"average/{name}": value for name, value in average.values.items()})
             state["averaged"] = average.steps
+        if (snapshots := self.training.snapshots) is not None:
+            for number, taken in enumerate(snapshots.taken):
+                tensors.update({f"snapshot/{number}/{name}": value for name, value in taken.items()})
+            state["snapshots"] = len(snapshots.taken)
+        if (patience := self.patience) is not None:
+            tensors.update({f"best/{name}": value for name, value in patience.weights.items()})
+            state["patience"] = patience.plain()
         return Checkpoint({**state, "threads": torch.get_num_threads(), **plain}, tensors)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -53,6 +73,11 @@ class Course:
         _restore_optimizer(self.training.optimizer, state)
         if (average := self.training.average) is not None:
             average.load(_below("average/", checkpoint.tensors), checkpoint.plain["averaged"])
+        if (snapshots := self.training.snapshots) is not None:
+            taken = range(checkpoint.plain["snapshots"])
+            snapshots.taken = [_below(f"snapshot/{number}/", checkpoint.tensors) for number in taken]
+        if (patience := self.patience) is not None:
+            patience.load(_below("best/", checkpoint.tensors), checkpoint.plain["patience"])
         _restore_generators(self.training, _below("generator/", checkpoint.tensors))
 
 

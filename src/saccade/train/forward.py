@@ -1,5 +1,6 @@
 """A network and how images are put to it: resizing, device, precision, views."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +11,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from torch import Tensor, nn
 
-from saccade.device import resolve_device, resolve_precision
+from saccade.augment.views import MOVES, view
+from saccade.device import generator, resolve_device, resolve_precision
+from saccade.errors import SettingError
 from saccade.nn import zoo
 from saccade.nn.regularize import regularize
 from saccade.settings import TrainSettings
@@ -22,8 +25,9 @@ CACHED_PIXELS = 400_000
 class Forward:
     """`network` gives scores (N, K) for images (N, C, side, side) in 0…255, computed on `device` in `precision`.
 
-    Where `views`, predictions are averaged over each image and its mirror image. Scores are divided
-    by `temperature` before the softmax (see `calibrated`).
+    Where `views`, predictions are averaged over each image and its mirror image; over `further` draws of `moves`,
+    augmentations that move pixels by their strengths, too, every other one mirrored. Scores are divided by
+    `temperature` before the softmax (see `calibrated`).
     """
 
     network: nn.Module
@@ -32,6 +36,8 @@ class Forward:
     device: torch.device = field(default_factory=resolve_device)
     precision: torch.dtype = torch.float32
     temperature: float = 1.0
+    further: int = 0
+    moves: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, network: nn.Module, settings: TrainSettings) -> "Forward":
@@ -44,7 +50,14 @@ class Forward:
         device = resolve_device(settings.device)
         network.to(device).to(memory_format=torch.channels_last)
         precision = resolve_precision(settings.precision, device)
-        return cls(network, settings.size, bool(settings.views), device, precision)
+        given = {"translate": settings.translate, **settings.augment}
+        moves = {name: strength for name, strength in given.items() if name in MOVES and strength}
+        if settings.test_views > 1 and not moves:
+            raise SettingError(
+                "test_views moves images as training does, and training moves none: give translate or augment.rotate."
+            )
+        further = settings.test_views - 1
+        return cls(network, settings.size, bool(settings.views), device, precision, further=further, moves=moves)
 
     def to_input(self, x: Tensor, side: int | None = None) -> Tensor:
         """Turn uint8 images (N, H, W, C) into float ones (N, C, side, side) on the device, still in 0…255.
@@ -88,10 +101,21 @@ class Forward:
         for chunk in x.split(self.batch):
             x_NCHW = self.to_input(chunk)
             scores_NK = self.scores(x_NCHW)
-            if self.views and over_views:
-                scores_NK = (scores_NK + self.scores(x_NCHW.flip(3))) / 2
+            if over_views and (self.views or self.further):
+                seen = [scores_NK, *map(self.scores, self._views(x_NCHW))]
+                scores_NK = torch.stack(seen).sum(0) / len(seen)
             rows_NK.append((scores_NK / self.temperature).log_softmax(1).cpu())
         return torch.cat(rows_NK)
+
+    def _views(self, x_NCHW: Tensor) -> Iterator[Tensor]:
+        """Yield what is predicted from beside each image itself."""
+        if self.views:
+            yield x_NCHW.flip(3)
+        for number in range(self.further):
+            draws = generator(0, "view", number)
+            x_NHWC = view(x_NCHW.permute(0, 2, 3, 1), self.moves, draws)
+            moved_NCHW = x_NHWC.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+            yield moved_NCHW.flip(3) if self.views and number % 2 else moved_NCHW
 
     def calibrated(self, log_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> "Forward":
         """Return the same with the temperature at which log-probabilities (N, K) of its own fit the labels best.

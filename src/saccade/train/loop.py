@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from saccade.data.batches import Batch
 from saccade.optim import Optimizer
-from saccade.optim.average import Average
+from saccade.optim.average import Average, Snapshots
 from saccade.optim.schedules import Schedule
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
@@ -23,8 +23,9 @@ class Training:
     `prepare(batch, progress)` gives the network's input, augmented by `draws` and on its device, and its labels:
     y_N, or target_NK where they are mixed; `loss(scores_NK, y)` gives one loss an image; `rate(progress)` scales
     every learning rate. A batch is run through in `accumulate` parts, one after another; gradients longer than
-    `clip` are shortened to it; an `average` of the weights is kept, and is what the network has in the end. Where
-    `full` is given, every step is of all images, by its own rule, and none of the rest holds.
+    `clip` are shortened to it; an `average` of the weights is kept, and is what the network has in the end, its
+    statistics made anew by `refresh`; `snapshots` are taken of it. Where `full` is given, every step is of all
+    images, by its own rule, and none of the rest holds.
     """
 
     forward: Forward
@@ -37,6 +38,8 @@ class Training:
     accumulate: int = 1
     clip: float | None = None
     average: Average | None = None
+    refresh: Callable[[], None] = lambda: None
+    snapshots: Snapshots | None = None
     full: FullBatch | None = None
 
 
@@ -50,6 +53,8 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
         return
     network, optimizer, average = training.forward.network, training.optimizer, training.average
     for step, progress in pace:
+        if training.snapshots is not None:
+            training.snapshots.before(progress)
         network.train()
         batch = next(training.batches)
         x, y = training.prepare(batch, progress)
@@ -65,9 +70,10 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
         optimizer.step(training.rate(progress))
         optimizer.zero_grad()
         if average is not None:
-            average.update()
+            average.update(progress)
         watch(step, torch.cat(losses), batch.index_N)
         yield step + 1, progress
     watch.read()
     if average is not None:
         average.install()
+        training.refresh()

@@ -3,17 +3,34 @@
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from saccade.data.batches import Images
+from saccade.data.batches import Images, Order
 from saccade.device import derived_seed, generator
 from saccade.errors import ModelError
 from saccade.nn import pretrained, zoo
 from saccade.nn.transfer import Transfer
-from saccade.optim import DEFAULTS, LBFGS, Average, Optimizer, Schedule, build_optimizer, penalized, schedule
+from saccade.optim import (
+    DEFAULTS,
+    LBFGS,
+    Average,
+    Optimizer,
+    Schedule,
+    Snapshots,
+    build_optimizer,
+    cycled,
+    decaying,
+    evenly,
+    held,
+    penalized,
+    recompute_statistics,
+    schedule,
+)
 from saccade.settings import TrainSettings
 from saccade.train.balance import Loss, loss_of, order_of
 from saccade.train.budget import Pace
@@ -22,8 +39,12 @@ from saccade.train.course import Course
 from saccade.train.forward import Forward
 from saccade.train.full_batch import FullBatch, without_noise
 from saccade.train.loop import Training
+from saccade.train.patience import Patience
 from saccade.train.preparing import preparing
 from saccade.train.watch import Watch
+
+STATISTICS, TOGETHER = 2048, 256
+"""Training images at the most that batch norm's statistics are computed anew from, and how many at once."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +106,9 @@ class Session:
             rate=self.schedule,
             accumulate=settings.accumulate,
             clip=settings.clip,
-            average=Average(self.network, settings.ema) if settings.ema else None,
+            average=_average(self),
+            refresh=partial(refresh_statistics, self),
+            snapshots=Snapshots(self.network, settings.snapshots) if settings.snapshots > 1 else None,
             full=full,
         )
 
@@ -101,10 +124,16 @@ class Session:
 
     @property
     def schedule(self) -> Schedule:
-        """The factor on every learning rate, by progress; one_cycle is its own warm-up, a line search its own rate."""
+        """The factor on every learning rate, by progress; one_cycle is its own warm-up, a line search its own rate.
+
+        It runs once for each snapshot, and stays level where weights are averaged evenly.
+        """
         name = "constant" if self.rule == "lbfgs" else self.settings.schedule
         default = 0.0 if name == "one_cycle" else DEFAULTS[self.rule].warmup
-        return schedule(name, default if self.settings.warmup is None else self.settings.warmup)
+        once = schedule(name, default if self.settings.warmup is None else self.settings.warmup)
+        if self.settings.swa:
+            return held(once, 1 - self.settings.swa)
+        return once if self.settings.snapshots == 1 else cycled(once, self.settings.snapshots)
 
     def learning_rate(self, progress: float) -> float:
         """Return the learning rate at a progress, for the record."""
@@ -125,20 +154,26 @@ class Session:
         """Return the training ready to begin; with a checkpoint, to go on after it, as `pace` already does."""
         torch.manual_seed(derived_seed(self.settings.seed, "dropout"))
         watch = Watch(lambda indices: [self.names[i] for i in indices])
-        course = Course(self.training(pace.step), pace, watch)
+        epochs = self.settings.patience
+        patience = None if epochs is None else Patience(self.network, epochs)
+        course = Course(self.training(pace.step), pace, watch, patience)
         if kept is not None:
             course.restore(kept)
         return course
 
     def side_at(self, progress: float, full: int | None = None) -> int:
-        """Return the side of training images: smaller at first, which is cheaper, then `full`, by default its own."""
-        full = full or self.forward.side
+        """Return the side of training images: smaller at first, which is cheaper, then `full`, by default its own.
+
+        Full ones come with the end of the first cycle, so that every snapshot knows them.
+        """
+        full, progress = full or self.forward.side, min(1.0, progress * self.settings.snapshots)
         return zoo.side_at(self.network, full, progress) if self.settings.grow else full
 
-    def without_views(self) -> "Session":
-        """Return the same session, predicting from each image alone."""
-        settings = self.settings.model_copy(update={"views": False})
-        return replace(self, forward=replace(self.forward, views=False), settings=settings)
+    def seeing(self, **views: Any) -> "Session":
+        """Return the same session, predicting from other `views` or `test_views`, as settings have them."""
+        settings = self.settings.model_copy(update=views)
+        forward = replace(self.forward, views=bool(settings.views), further=settings.test_views - 1)
+        return replace(self, forward=forward, settings=settings)
 
     def on_trial(self) -> "Session":
         """Return the same session around a copy of the network, to be thrown away."""
@@ -152,6 +187,25 @@ def full_batch(session: Session) -> FullBatch:
     trainable = [parameter for parameter in session.network.parameters() if parameter.requires_grad]
     decay = DEFAULTS["lbfgs"].weight_decay if settings.weight_decay is None else settings.weight_decay
     return FullBatch(session.forward, session.images, session.loss, settings.batch_size, decay, LBFGS(trainable))
+
+
+@torch.no_grad()
+def refresh_statistics(session: Session) -> None:
+    """Compute the running statistics of a session's network anew, over training images as predictions see them."""
+    images, forward = session.images, session.forward
+    together = min(TOGETHER, len(images))
+    batches = images.batches(Order(len(images), together, session.settings.seed))
+    some = islice(batches, -(-min(STATISTICS, len(images)) // together))
+    with forward.computing():
+        recompute_statistics(forward.network, (forward.to_input(batch.x_NHWC) for batch in some))
+
+
+def _average(session: Session) -> Average | None:
+    """Return a new average of the network's weights, of the kind that the settings ask for."""
+    settings = session.settings
+    if settings.swa:
+        return Average(session.network, evenly, 1 - settings.swa)
+    return Average(session.network, decaying(settings.ema)) if settings.ema else None
 
 
 def _network(settings: TrainSettings, classes: int, images: Images, sample_NHWC: Tensor) -> nn.Module:

@@ -1,0 +1,50 @@
+"""The command `ensemble`: several runs' classifiers as one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from saccade.cli.options import Json, Out
+from saccade.cli.output import answer, working
+from saccade.cli.text import percent, printable, table
+
+
+def ensemble(*runs: Path, out: Out = None, json: Json = False) -> None:
+    """Average the classifiers of several runs, where that is better on validation by more than its noise.
+
+    Parameters
+    ----------
+    runs
+        The folders that `saccade fit` or `saccade train` wrote, two or more, of one source split the same way.
+    """
+    with working():
+        from saccade.recipe.combining import combine
+
+        summary = combine(runs, out=out).summary
+    answer(summary, ensemble_text(summary), json=json)
+
+
+def ensemble_text(summary: Mapping[str, Any]) -> str:
+    """Return what `ensemble` ends with: each run's figures and its part, what averaging gained, where to go on."""
+    found, run = summary["ensemble"], quote(str(summary["run"]))
+    rows = [
+        [each["name"], f"{each['weight']:.2f}", percent(each["accuracy"]), f"{each['log_loss']:.3f}"]
+        for each in found["members"]
+    ]
+    rows.append(["their average", "", percent(found["accuracy"]), f"{_loss(found):.3f}"])
+    low, high = found["interval"]
+    decision = "Kept" if found["accepted"] else f"Not kept: {summary['chosen']} alone is the model"
+    gain = f"Gain in log loss {found['gain']:.3f} (95 % interval {low:.3f} to {high:.3f}); two of those averaged differ"
+    told = [
+        f"{decision}. {found['why'][0].upper()}{found['why'][1:]}.",
+        f"{gain} on {percent(found['disagreement'])} of the validation images.",
+        f"Test   sealed until `saccade evaluate {run}`, which tells what averaging gained there",
+        f"Model  {summary['run']}/model",
+    ]
+    lines = "\n".join(map(printable, told))
+    return f"{table(['Run', 'weight', 'validation accuracy', 'log loss'], rows)}\n\n{lines}"
+
+
+def _loss(found: Mapping[str, Any]) -> float:
+    return float(min(each["log_loss"] for each in found["members"]) - found["gain"])

@@ -1,0 +1,153 @@
+"""Averages in whole runs: snapshots, several runs as one, early stopping; what is told, kept and refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade import recipe
+from saccade.classifiers import Model
+from saccade.errors import InputError, RunError
+from saccade.recipe.combining import combine
+from saccade.run import Run
+from saccade.settings import FitSettings, TrainSettings
+from saccade.study.compare import compare
+from tests.photos import photo_folder
+
+pytestmark = pytest.mark.usefixtures("ledger_folder")
+QUICK = {"epochs": 3, "size": 16, "width": 0.25, "split_seed": 0, "flip": False, "translate": 0.0}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of photos in three classes."""
+    return photo_folder(tmp_path_factory.mktemp("source") / "photos", 40)
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Return two runs of other seeds and one of another kind of network, on one split."""
+    folder = tmp_path_factory.mktemp("trained")
+    kinds: list[dict[str, Any]] = [{"seed": 1}, {"seed": 2}, {"model": "mlp"}]
+    for place, chosen in enumerate(kinds):
+        recipe.train(photos, TrainSettings(**{**QUICK, **chosen}), out=folder / f"run-{place}")
+    return tuple(folder / f"run-{place}" for place in range(3))
+
+
+def test_runs_are_averaged_as_their_validation_predictions_are_and_evaluated_against_the_best(
+    trained: tuple[Path, ...], tmp_path: Path
+) -> None:
+    result = combine(trained, out=tmp_path / "together")
+    told = result.summary["ensemble"]
+    best = max(json.loads((run / "summary.json").read_text())["validation"]["accuracy"] for run in trained)
+    assert result.summary["validation"]["accuracy"] >= best
+    assert [each["name"] for each in told["members"]] == ["run-0", "run-1", "run-2"]
+    assert Run(tmp_path / "together").read_split() == Run(trained[0]).read_split()
+    model = Model.load(tmp_path / "together" / "model")
+    assert model.name == result.summary["chosen"]
+    x_NHWC = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+    alone = {run.name: Model.load(run / "model").probabilities(lambda side: x_NHWC) for run in trained}
+    weights = {each["name"]: each["weight"] for each in told["members"]}
+    if not told["accepted"]:
+        weights = {name: float(name == told["best"]) for name in weights}
+    expected_NK = sum(weights[name] * alone[name] for name in alone)
+    np.testing.assert_allclose(model.probabilities(lambda side: x_NHWC), expected_NK, rtol=1e-6)
+    assert "sealed" in (tmp_path / "together" / "report.html").read_text()
+    assert "Several classifiers as one" in (tmp_path / "together" / "report.html").read_text()
+    seen = recipe.evaluate(tmp_path / "together")
+    assert seen["looks"] == 1
+    if told["accepted"]:
+        gain = seen["averaging"]
+        assert gain["over"].endswith(f"({told['best']})")
+        assert gain["first_accuracy"] == seen["accuracy"]
+        assert gain["interval"][0] <= gain["difference"] <= gain["interval"][1]
+
+
+def test_an_average_of_an_average_gives_its_members(trained: tuple[Path, ...], tmp_path: Path) -> None:
+    first, second = combine(trained[:2], out=tmp_path / "first"), combine(trained, out=tmp_path / "second")
+    again = combine([first.run.path, second.run.path], out=tmp_path / "again")
+    assert sum(member.weight for member in again.model.members) == pytest.approx(1)
+    assert again.summary["validation"]["accuracy"] >= second.summary["validation"]["accuracy"]
+
+
+def test_runs_that_cannot_judge_each_other_are_refused(photos: Path, trained: tuple[Path, ...], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"`saccade ensemble` needs two runs or more, and one was given"):
+        combine(trained[:1], out=out)
+    with pytest.raises(RunError, match="are the same run; give each run once"):
+        combine([trained[0], trained[0]], out=out)
+    other = {**QUICK, "epochs": 1, "split_seed": 5}
+    recipe.train(photos, TrainSettings(**other), out=tmp_path / "other")
+    with pytest.raises(RunError, match=r"run-0 and other have different images or splits: what chose one trained"):
+        combine([trained[0], tmp_path / "other"], out=out)
+    square = {**QUICK, "epochs": 1, "fit_to_square": "crop"}
+    recipe.train(photos, TrainSettings(**square), out=tmp_path / "square")
+    with pytest.raises(RunError, match=r"run-0 and square make images square in different ways"):
+        combine([trained[0], tmp_path / "square"], out=out)
+    plan = json.loads((tmp_path / "square" / "plan.json").read_text())
+    plan["decisions"].append({"at": 1.0, "what": "refit", "value": ["linear softmax"], "why": ""})
+    (tmp_path / "square" / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(RunError, match=r"square was fitted to its validation images too, in the end"):
+        combine([trained[0], tmp_path / "square"], out=out)
+    assert not out.exists()
+
+
+def test_images_that_changed_are_named(tmp_path: Path) -> None:
+    photos = photo_folder(tmp_path / "photos", 24)
+    for seed in (1, 2):
+        recipe.train(photos, TrainSettings(**{**QUICK, "epochs": 1, "seed": seed}), out=tmp_path / f"run-{seed}")
+    gone = next(row["image"] for row in Run(tmp_path / "run-1").read_split())
+    (photos / gone).unlink()
+    with pytest.raises(RunError, match=r"1 of the \d+ images of .*run-1 are missing or changed .*put them back"):
+        combine([tmp_path / "run-1", tmp_path / "run-2"], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_snapshots_of_one_training_are_averaged_or_the_best_is_kept(photos: Path, tmp_path: Path) -> None:
+    result = recipe.train(photos, TrainSettings(**{**QUICK, "epochs": 4, "snapshots": 3}), out=tmp_path / "run")
+    told = result.summary["network"]["snapshots"]
+    assert [each["name"] for each in told["members"]] == ["cycle 1", "cycle 2", "cycle 3"]
+    best = max(each["accuracy"] for each in told["members"])
+    reached = result.summary["validation"]["accuracy"]
+    assert reached >= best if told["accepted"] else reached == best
+    assert len(result.model.members) == (sum(each["weight"] > 0 for each in told["members"]) if told["accepted"] else 1)
+    rates = [line["learning_rate"] for line in Run(tmp_path / "run").history()]
+    assert rates[1] > rates[0] or rates[2] > rates[1]
+
+
+def test_training_stops_when_patience_is_over_and_keeps_the_best_epoch(photos: Path, tmp_path: Path) -> None:
+    settings = {**QUICK, "epochs": 40, "patience": 2, "model": "mlp", "optimizer": "sgd", "learning_rate": 0.5}
+    result = recipe.train(photos, TrainSettings(**settings), out=tmp_path / "run")
+    history = Run(tmp_path / "run").history()
+    losses = [line["validation_loss"] for line in history]
+    assert len(losses) < 40
+    assert int(np.argmin(losses)) == len(losses) - 3
+    kept = history[int(np.argmin(losses))]
+    assert result.summary["network"]["best_epoch"] == kept["epoch"]
+    assert result.summary["validation"]["accuracy"] == kept["validation_accuracy"]
+
+
+def test_a_fit_tells_what_averaging_gained_on_its_test_images(photos: Path, tmp_path: Path) -> None:
+    result = recipe.fit(photos, FitSettings(budget=12, pretrained="none"), out=tmp_path / "run")
+    told, gain = result.summary["ensemble"], result.summary["test"].get("averaging")
+    assert told is None or len(told["members"]) == 2
+    assert (gain is not None) == (len(result.model.members) > 1)
+
+
+def test_the_gain_of_averaging_is_that_of_the_paired_answers(trained: tuple[Path, ...]) -> None:
+    from saccade.recipe.evaluation import averaging_gain
+
+    members = [Model.load(run / "model").members[0] for run in trained[:2]]
+    model = Model(tuple(members), ("a", "b", "c"), "stretch")
+    rows_MNK = np.random.default_rng(3).dirichlet(np.ones(3), (2, 40))
+    labels_N = np.random.default_rng(4).integers(0, 3, 40)
+    gain = averaging_gain(model, rows_MNK, labels_N)
+    mean_NK = rows_MNK.mean(0)
+    expected = compare(mean_NK.argmax(1) == labels_N, rows_MNK[0].argmax(1) == labels_N)
+    assert (gain["difference"], gain["p"]) == (expected.difference, expected.p)
+    at = np.arange(40), labels_N
+    assert gain["log_loss"] == pytest.approx(float(np.log(mean_NK[at] / rows_MNK[0][at]).mean()))
+    low, high = gain["log_loss_interval"]
+    assert low < gain["log_loss"] < high
