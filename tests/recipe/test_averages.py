@@ -17,7 +17,7 @@ from saccade.study.compare import compare
 from tests.photos import photo_folder
 
 pytestmark = pytest.mark.usefixtures("ledger_folder")
-QUICK = {"epochs": 3, "size": 16, "width": 0.25, "split_seed": 0, "flip": False, "translate": 0.0}
+QUICK: dict[str, Any] = {"epochs": 3, "size": 16, "width": 0.25, "split_seed": 0, "flip": False, "translate": 0.0}
 
 
 @pytest.fixture(scope="module")

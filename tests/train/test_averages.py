@@ -3,6 +3,7 @@
 import copy
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,11 +39,11 @@ class Normed(nn.Module):
         return scores_NK
 
 
-def session(**chosen: object) -> Session:
+def session(**chosen: Any) -> Session:
     torch.manual_seed(1)
-    plain = {"size": 4, "batch_size": 12, "flip": False, "translate": 0.0, "grow": False, "optimizer": "sgd",
-             "learning_rate": 0.2, "warmup": 0.0}  # fmt: skip
-    settings = TrainSettings(**{**plain, **chosen})  # type: ignore[arg-type]
+    plain: dict[str, Any] = {"size": 4, "batch_size": 12, "flip": False, "translate": 0.0, "grow": False,
+                             "optimizer": "sgd", "learning_rate": 0.2, "warmup": 0.0}  # fmt: skip
+    settings = TrainSettings(**{**plain, **chosen})
     return Session(Forward(Normed(), 4, False, CPU), ArrayImages(X_NHWC, Y_N), NAMES, settings)
 
 
@@ -65,9 +66,12 @@ def test_swa_is_pytorchs_average_over_the_last_steps_with_statistics_computed_an
     assert theirs is not None
     for name, value in theirs.module.named_parameters():
         torch.testing.assert_close(dict(trained.network.named_parameters())[name], value)
-    exact = theirs.module.first(X_NHWC.permute(0, 3, 1, 2).flatten(1) / 255)
-    torch.testing.assert_close(trained.network.norm.running_mean, exact.mean(0), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(trained.network.norm.running_var, exact.var(0), rtol=1e-4, atol=1e-5)
+    network, averaged = trained.network, theirs.module
+    assert isinstance(network, Normed)
+    assert isinstance(averaged, Normed)
+    exact = averaged.first(X_NHWC.permute(0, 3, 1, 2).flatten(1) / 255)
+    torch.testing.assert_close(network.norm.running_mean, exact.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network.norm.running_var, exact.var(0), rtol=1e-4, atol=1e-5)
 
 
 def test_statistics_are_those_that_pytorch_computes_anew_and_the_rest_stays() -> None:
@@ -121,7 +125,7 @@ def test_snapshots_are_the_weights_at_the_end_of_each_cycle() -> None:
 
 
 @pytest.mark.parametrize("chosen", [{"swa": 0.5}, {"snapshots": 3}, {"patience": 2}], ids=str)
-def test_a_training_goes_on_to_the_same_bits_after_any_step(chosen: dict[str, object], tmp_path: Path) -> None:
+def test_a_training_goes_on_to_the_same_bits_after_any_step(chosen: dict[str, Any], tmp_path: Path) -> None:
     def end(start: Session, kept: checkpoint.Checkpoint | None) -> list[dict[str, Tensor]]:
         pace = Pace.fixed(12)
         if kept is not None:
@@ -176,6 +180,6 @@ def test_patience_keeps_the_weights_of_the_lowest_loss() -> None:
         (TrainSettings, {"patience": 0}, 'The setting patience cannot be "0"'),
     ],
 )
-def test_what_does_not_go_together_is_refused(kind: type, given: dict[str, object], sentence: str) -> None:
+def test_what_does_not_go_together_is_refused(kind: type, given: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingError, match=sentence):
         kind(**given)
