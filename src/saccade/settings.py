@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from saccade.errors import SettingError, did_you_mean
 from saccade.strengths import parse_augment
@@ -30,6 +30,15 @@ def parse_seconds(text: object) -> object:
     if found is None or not any(found.groups()):
         raise ValueError("expected a time such as 90s, 2m or 1h30m")
     return sum(float(amount or 0) * unit for amount, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+
+
+def own_name(model: str) -> str:
+    """Return a network's name, one of saccade's own without `saccade/` before it.
+
+    >>> own_name("saccade/convnet"), own_name("timm/resnet18")
+    ('convnet', 'timm/resnet18')
+    """
+    return model.removeprefix("saccade/")
 
 
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
@@ -121,10 +130,16 @@ class DataSettings(Settings):
 class TrainSettings(DataSettings):
     """One network and how it is trained: everything `saccade train` can be told."""
 
-    model: str = "convnet"
+    model: Annotated[str, AfterValidator(own_name)] = "convnet"
     """The network: see `saccade models`."""
     pretrained: str | None = None
-    """Weights to start from, under a new last layer: NAME of a network, FILE, NAME=FILE, or auto (on this machine)."""
+    """Weights to start from, under a new last layer: NAME of a network, FILE, NAME=FILE, run/PATH, or auto."""
+    stages: tuple[str, ...] = ()
+    """Modules of a pretrained network whose averaged outputs the last layer sees; the default is its end."""
+    frozen: Fraction = 0.0
+    """Share of a pretrained network's layers, from the input on, that stay as they are, batch statistics included."""
+    thaw: Fraction = 0.0
+    """Share of the training over which a pretrained network's other layers begin to be trained, the last first."""
     epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Passes over the training part; the result is then the same to the bit each time."""
     budget: Seconds | None = None
@@ -285,7 +300,22 @@ class FitSettings(DataSettings):
     budget: Seconds = 120.0
     """Time for the whole command, such as 90s, 2m or 1h30m."""
     pretrained: str = "auto"
-    """Weights to transfer from: NAME of a network, FILE, NAME=FILE, auto (what is on this machine) or none."""
+    """Weights to transfer from: NAME of a network, FILE, NAME=FILE, run/PATH, auto (on this machine) or none."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or mps."""
+
+
+class TransferSettings(DataSettings):
+    """Transfer from one pretrained network: everything `saccade transfer` can be told."""
+
+    pretrained: str = "auto"
+    """Weights to transfer from: NAME of a network, FILE, NAME=FILE, run/PATH, or auto (what is on this machine)."""
+    cell: Literal["auto", "top", "stages", "few", "more"] = "auto"
+    """A linear classifier on top, or on several stages; a few layers fine-tuned, or more; auto does as advised."""
+    epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Passes over the training part in fine-tuning; the default follows the number of images."""
+    size: int | None = Field(default=None, ge=16, le=1024)
+    """Side in pixels of the images the network sees; the default follows the images and the weights, up to 128."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 

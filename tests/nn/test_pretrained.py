@@ -22,8 +22,8 @@ from torchvision.models import get_model
 from saccade.errors import ModelError
 from saccade.events import Event, Finding, Progress, listening
 from saccade.nn import zoo
-from saccade.nn.pretrained import AUTO, Pretrained, find, load
-from saccade.nn.published import published
+from saccade.nn.pretrained import AUTO, find, load
+from saccade.nn.published import Pretrained, published
 from saccade.nn.trunks import Weightless, features, misfit, outline, trunk
 from saccade.nn.weights import architectures, fingerprint, read, shapes
 

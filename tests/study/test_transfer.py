@@ -29,7 +29,7 @@ def parts(tmp_path: Path) -> data.Parts:
 @pytest.fixture
 def forward() -> Forward:
     torch.manual_seed(0)
-    network = zoo.blank(MODEL, classes=3, side=64)
+    network = zoo.blank(TrainSettings(model=MODEL, size=64), 3)
     zoo.standardize_by(network, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     settings = TrainSettings(model=MODEL, pretrained=MODEL, size=64, views=True, device="cpu", precision="float32")
     return Forward.of(network, settings)

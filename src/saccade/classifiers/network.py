@@ -115,7 +115,7 @@ def rebuilt(settings: TrainSettings, classes: int) -> nn.Module:
     """Return a network of the architecture that resolved settings describe, its weights to be loaded."""
     assert settings.size is not None
     if settings.pretrained is not None:
-        return zoo.blank(settings.model, classes=classes, side=settings.size)
+        return zoo.blank(settings, classes)
     return zoo.from_settings(settings, classes)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -88,12 +88,14 @@ class Member:
 class Model:
     """One classifier, or several whose probabilities are averaged by weight, with the classes by name.
 
-    `fit_to_square` says how images that are not square become it.
+    `fit_to_square` says how images that are not square become it; `weights` have the `source` and the `licence` of
+    pretrained weights that a member began with, if any.
     """
 
     members: tuple[Member, ...]
     classes: tuple[str, ...]
     fit_to_square: Fit
+    weights: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -189,6 +191,7 @@ class Model:
             "classes": list(self.classes),
             "fit_to_square": self.fit_to_square,
             "members": described,
+            "weights": dict(self.weights),
             "checksum": content_hash(data),
         }
         write_json(folder / "model.json", description)
@@ -209,6 +212,7 @@ class Model:
                 members=tuple(_member(place, each, tensors) for place, each in enumerate(description["members"])),
                 classes=tuple(description["classes"]),
                 fit_to_square=description["fit_to_square"],
+                weights=description.get("weights", {}),
             )
         except RunError:
             raise

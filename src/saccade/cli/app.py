@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("training:train", "Train one network with explicit settings."),
     "check": ("check:check", "Ask all that can be known before training, or check a layer's gradients."),
     "search": ("search:search", "Search for the settings of a network that do best, in one process or several."),
+    "transfer": ("transfer:transfer", "Advise what of a pretrained network to train, as measured, and train it."),
     "baselines": ("baselines:baselines", "Cross-validate classical classifiers on pixels and on features."),
     "ensemble": ("ensemble:ensemble", "Average the classifiers of several runs, where that is better on validation."),
     "evaluate": ("results:evaluate", "Measure a run on its test part (a counted look) or on new labelled images."),

@@ -20,6 +20,7 @@ from saccade.graph import Graph, trace
 from saccade.graph.code import imported, running
 from saccade.nn import pretrained, trunks, weights, zoo
 from saccade.nn.layers import Standardize
+from saccade.nn.published import IMAGENET_MEAN, IMAGENET_SD
 from saccade.run import Run
 
 
@@ -67,7 +68,7 @@ def images(file: Path | None, side: int, count: int, seed: int, fit: Fit = "stre
     """
     if file is None:
         noise_NCHW = torch.randn(count, 3, side, side, generator=generator(seed, "graph"))
-        mean_C, sd_C = (255 * torch.tensor(each) for each in (pretrained.IMAGENET_MEAN, pretrained.IMAGENET_SD))
+        mean_C, sd_C = (255 * torch.tensor(each) for each in (IMAGENET_MEAN, IMAGENET_SD))
         return noise_NCHW * sd_C[:, None, None] + mean_C[:, None, None]
     try:
         x_HWC = square(decode(read_file(file)).x_HWC, side, fit)
@@ -123,7 +124,7 @@ def _from_weights(text: str, size: int | None, classes: int) -> Subject:
 
 
 def _imagenet() -> nn.Module:
-    return _standardize(pretrained.IMAGENET_MEAN, pretrained.IMAGENET_SD)
+    return _standardize(IMAGENET_MEAN, IMAGENET_SD)
 
 
 def _standardize(mean: Sequence[float], sd: Sequence[float]) -> Standardize:

@@ -1,6 +1,7 @@
 """Features kept on disk, keyed by content: the same features of the same images are computed once."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -50,6 +51,22 @@ def fitted(features: ImageFeatures, x_NHWC: Bytes, folder: Path | None) -> tuple
     tensors, config = described(own)
     _write(place, {**tensors, "x_ND": x_ND}, config)
     return own, x_ND
+
+
+def kept(told: str, compute: Callable[[], dict[str, NDArray[Any]]], folder: Path | None) -> dict[str, NDArray[Any]]:
+    """Return what `compute` gives: from `folder` where it has it, else computed and kept there.
+
+    `told` says all that it depends on, but the code. What is damaged is made again.
+    """
+    if folder is None:
+        return compute()
+    place = folder / f"{content_hash(told.encode(), _code().encode())}{SUFFIX}"
+    found = _read(place)
+    if found is not None:
+        return found[0]
+    tensors = compute()
+    _write(place, tensors, {})
+    return tensors
 
 
 def _settings(features: ImageFeatures) -> str:

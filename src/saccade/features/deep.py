@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from saccade.device import resolve_device, resolve_precision
 from saccade.errors import ModelError, did_you_mean
 from saccade.features.base import Bytes, Features, ImageFeatures, State, at_least, under
-from saccade.nn import pretrained, trunks
+from saccade.nn import pretrained, trunks, zoo
+from saccade.nn.published import Pretrained
+from saccade.nn.stages import averaged
+from saccade.settings import TrainSettings
 
 PIXELS = 400_000
 """Of the images that go through a network at once on a CPU: as many as its caches hold the activations of."""
@@ -43,7 +46,7 @@ class DeepFeatures(ImageFeatures):
     def stages(self) -> list[str]:
         """Return the names that `stage` may have, in the order of the network."""
         weights = pretrained.find(self.network)
-        return _stages(trunks.trunk(_there(weights, self.network).model))
+        return _stages(pretrained.load(_there(weights, self.network)))
 
     def to_state(self) -> State:
         """Return the trunk's weights, and what is needed to build it again."""
@@ -53,6 +56,7 @@ class DeepFeatures(ImageFeatures):
         return {**tensors, **own}, {
             **config,
             "model": self.model_,
+            "own": self.own_,
             "side": self.side_,
             "mean": self.mean_,
             "sd": self.sd_,
@@ -62,10 +66,12 @@ class DeepFeatures(ImageFeatures):
     def from_state(cls, tensors: dict[str, Any], config: dict[str, Any]) -> "DeepFeatures":
         """Return the features that `to_state` described."""
         made = cls(**config["params"])
-        trunk = trunks.trunk(config["model"])
+        built = TrainSettings(model=config["model"], size=config["side"], **config.get("own", {}))
+        trunk = zoo.trunk_of(built)
         own = under("trunk", tensors)
         trunk.load_state_dict({n: torch.from_numpy(np.require(v, requirements=["C", "W"])) for n, v in own.items()})
         made._take(trunk, config["model"], config["side"], (tuple(config["mean"]), tuple(config["sd"])))
+        made.own_ = config.get("own", {})
         height, width, channels = config["image_shape"]
         made.image_shape_ = height, width, channels
         made.n_features_ = made._rows(np.zeros((1, height, width, channels), np.uint8)).shape[1]
@@ -80,7 +86,8 @@ class DeepFeatures(ImageFeatures):
         if self.stage is not None and self.stage not in known:
             hint = did_you_mean(self.stage, known) or f" Known are: {', '.join(known[:12])}, …"
             raise ModelError(f'{weights.model} has no stage "{self.stage}".{hint}')
-        side = self.size or weights.size
+        side = weights.size if weights.settings else self.size or weights.size
+        self.own_ = dict(weights.settings)
         trunks.features(trunk, side)
         self._take(trunk, weights.model, side, (weights.mean, weights.sd))
 
@@ -130,7 +137,7 @@ class DeepFeatures(ImageFeatures):
         raise ModelError(f'{self.model_} does not pass through "{self.stage}"; give another stage.')
 
 
-def _there(weights: pretrained.Pretrained | None, text: str) -> pretrained.Pretrained:
+def _there(weights: Pretrained | None, text: str) -> Pretrained:
     if weights is None:
         raise ModelError(f'"{text}" is no pretrained network at hand; give a NAME, a FILE or NAME=FILE.')
     return weights
@@ -144,6 +151,4 @@ def _averaged(output: Tensor, count: int) -> Tensor:
     """Return a row an image: maps (N, C, H, W) averaged over the image, tokens (N, T, D) over the tokens."""
     if output.shape[0] != count or output.ndim < 2:
         raise ModelError(f"This stage gives {tuple(output.shape)} for {count} images, no row each; give another stage.")
-    if output.ndim == 3:
-        return output.mean(1)
-    return output.flatten(2).mean(2) if output.ndim > 3 else output
+    return averaged(output)

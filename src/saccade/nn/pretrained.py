@@ -1,15 +1,15 @@
 """Pretrained weights: by name, in a file, or whatever is at hand on this machine; loaded without the head."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from saccade.errors import ModelError, did_you_mean
 from saccade.events import Finding, emit
-from saccade.nn import zoo
-from saccade.nn.published import RGB, Published, anything_cached, downloaded, published, tags
+from saccade.nn import runs, zoo
+from saccade.nn.published import Pretrained, Published, anything_cached, downloaded, published, tags
 from saccade.nn.trunks import converted, fill, misfit, trunk
 from saccade.nn.weights import SUFFIXES, architectures, plainness, read, shapes
 
@@ -35,43 +35,26 @@ AUTO = (
 )
 """What `auto` looks for, first come first served: good starts for small sets of photos, those cheap on a CPU first."""
 
-IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
-IMAGENET_SD: RGB = (0.229, 0.224, 0.225)
-"""Of ImageNet's colours in 0…1, which most weights were trained on."""
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """Weights at hand: their network ("torchvision/NAME" or "timm/NAME"), their file, what they expect of images.
-
-    `mean` and `sd` are those of the images in 0…1 that the weights were trained on, `size` their side;
-    what `find` returns always has a file.
-    """
-
-    model: str
-    file: Path | None
-    mean: RGB = IMAGENET_MEAN
-    sd: RGB = IMAGENET_SD
-    size: int = 224
-    licence: str = "unknown"
-    source: str = ""
-
 
 def find(text: str) -> Pretrained | None:
-    """Return the weights that --pretrained asks for: auto, none, NAME, FILE or NAME=FILE; None for none.
+    """Return the weights that --pretrained asks for: auto, none, NAME, FILE, NAME=FILE or run/PATH; None for none.
 
     auto takes the first of `AUTO` that is whole in the caches of torch and the Hugging Face hub, never
     touching the network, and gives None where there is none. A NAME without its family is torchvision's,
     else timm's; its weights come from those caches, or are downloaded into them. A FILE's network is known
     by its tensors; where several networks have the same, the file's name decides, else the plainest is taken.
+    `file/` before a FILE changes nothing; a run's folder stands for the network that was trained in it.
     Raises ModelError where there is no such network, no such weights, or a file that does not fit.
     """
     if text in ("none", "auto"):
         return _at_hand() if text == "auto" else None
+    if (run := runs.folder(text)) is not None:
+        return runs.of(run)
+    text = text.removeprefix("file/")
     path = Path(text).expanduser()
     name, equals, file = text.partition("=")
     if equals and not path.is_file():
-        return _from_named_file(name, Path(file).expanduser())
+        return _from_named_file(name, Path(file.removeprefix("file/")).expanduser())
     if path.is_file() or path.is_absolute() or text.endswith(SUFFIXES):
         return _from_file(path)
     return _by_name(text)
@@ -85,6 +68,8 @@ def load(pretrained: Pretrained) -> nn.Module:
     """
     if pretrained.file is None:
         raise ModelError(f'There is no file with the weights of "{pretrained.model}"; have them found by name or file.')
+    if pretrained.run is not None:
+        return runs.trunk_of(pretrained)
     tensors: Mapping[str, Tensor] = read(pretrained.file)
     if problem := misfit(pretrained.model, shapes(tensors)):
         rewritten = converted(pretrained.model, tensors)
@@ -139,6 +124,7 @@ def _as_published(weights: Published, file: Path) -> Pretrained:
         size=weights.size,
         licence=weights.licence,
         source=weights.source,
+        interpolation=weights.interpolation,
     )
 
 

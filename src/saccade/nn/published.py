@@ -1,8 +1,10 @@
 """Weights that torchvision and timm know of: what they expect of images, where caches keep them, how they are had."""
 
 import os
+import re
+from collections.abc import Mapping
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,61 @@ from saccade.events import Progress, emit
 
 RGB = tuple[float, float, float]
 
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_SD: RGB = (0.229, 0.224, 0.225)
+"""Of ImageNet's colours in 0…1, which most weights were trained on."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_NOT_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research|facebookresearch/SWAG", re.IGNORECASE)
+"""In the names of licences, and of one that torchvision gives by its address (CC BY-NC 4.0)."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights at hand: their network, their file, what they expect of images.
+
+    `model` is "torchvision/NAME", "timm/NAME", or, where a `run` of saccade's has trained it, one of its own, built
+    as `settings` say. `mean` and `sd` are those of the images in 0…1 that the weights were trained on, `size` their
+    side, `interpolation` how they were resized to it; what `find` returns always has a file.
+    """
+
+    model: str
+    file: Path | None
+    mean: RGB = IMAGENET_MEAN
+    sd: RGB = IMAGENET_SD
+    size: int = 224
+    licence: str = "unknown"
+    source: str = ""
+    interpolation: str = "bilinear"
+    run: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> str:
+        """Return what `find` returns the same for."""
+        return f"run/{self.run}" if self.run else f"{self.model}={self.file}"
+
+    def plain(self) -> dict[str, Any]:
+        """Return what a run's summary says of them."""
+        return {
+            "network": self.model,
+            "source": self.source,
+            "licence": self.licence,
+            "commercial_use": None if self.licence == "unknown" else not forbids_commerce(self.licence),
+            "file": str(self.file),
+            "size": self.size,
+            "mean": list(self.mean),
+            "sd": list(self.sd),
+            "interpolation": self.interpolation,
+        }
+
+
+def forbids_commerce(licence: str) -> bool:
+    """Return whether a licence, by its name, forbids commercial use.
+
+    >>> forbids_commerce("cc-by-nc-4.0"), forbids_commerce("apache-2.0"), forbids_commerce("mit-research")
+    (True, False, True)
+    """
+    return _NOT_COMMERCIAL.search(licence) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +82,7 @@ class Published:
     sd: RGB
     size: int
     licence: str
+    interpolation: str = "bilinear"
     url: str = ""
     file_name: str = ""
     hub: str = ""
@@ -164,6 +221,7 @@ def _described(model: str, expected: Any, *, size: int, licence: str | None, url
         sd=(sd[0], sd[1], sd[2]),
         size=int(size),
         licence=licence or "unknown",
+        interpolation=str(getattr(expected.interpolation, "value", expected.interpolation)),
         url=address,
         file_name=name,
         **places,

@@ -1,6 +1,7 @@
 """Networks by name: saccade's own, torchvision's and timm's."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -15,11 +16,13 @@ from saccade.nn.layers import Standardize
 from saccade.nn.preprocess import PREPROCESSING, Preprocess, keeps_places
 from saccade.nn.transfer import Transfer
 from saccade.nn.trunks import Weightless, trunk
-from saccade.settings import TrainSettings
+from saccade.settings import TrainSettings, own_name
 
 GROWTH = ((0.4, 5 / 7), (0.7, 6 / 7))
 """Until which progress a network is trained on which share of the full side."""
 SMALLEST = 16
+ARCHITECTURE = ("width", "depth", "activation", "norm", "pool", "global_pool", "init", "zero_last")
+"""Settings that say what one of saccade's own networks is made of."""
 
 OWN: dict[str, Callable[[int, int, float, Blocks], nn.Module]] = {"convnet": convnet, "linear": linear, "mlp": mlp}
 
@@ -60,6 +63,7 @@ def build(
 def new(name: str, *, classes: int, side: int, width: float = 1.0, blocks: Blocks = Blocks()) -> nn.Module:
     """Return the network called `name` alone, of preprocessed images; raises ModelError as `build` does."""
     check_known(name)
+    name = own_name(name)
     if name in OWN:
         return OWN[name](classes, side, width, blocks)
     if is_description(name):
@@ -82,17 +86,32 @@ def from_settings(settings: TrainSettings, classes: int) -> nn.Module:
     )
 
 
-def transferred(trunk: nn.Module, *, classes: int, side: int) -> nn.Module:
+def transferred(trunk: nn.Module, *, classes: int, side: int, stages: Sequence[str] = ()) -> nn.Module:
     """Return a pretrained trunk under a new linear layer: images (N, 3, side, side) in 0…255 → scores (N, classes).
 
-    Raises ModelError where it takes no images of this side.
+    The layer sees the outputs of `stages`, or of the trunk. Raises ModelError where the trunk takes no images of
+    this side, or has no such stage.
     """
-    return _preprocessed(Transfer(trunk, classes, side), Standardize())
+    return _preprocessed(Transfer(trunk, classes, side, stages), Standardize())
 
 
-def blank(name: str, *, classes: int, side: int) -> nn.Module:
-    """Return the same network by its trunk's name, before any weights are loaded into it."""
-    return transferred(trunk(name), classes=classes, side=side)
+def blank(settings: TrainSettings, classes: int) -> nn.Module:
+    """Return the same network as resolved settings describe it, before any weights are loaded into it."""
+    assert settings.size is not None
+    return transferred(trunk_of(settings), classes=classes, side=settings.size, stages=settings.stages)
+
+
+def trunk_of(settings: TrainSettings) -> nn.Module:
+    """Return the trunk of the network that settings describe, a library's or one of saccade's own, with new weights."""
+    return trunk(settings.model) if settings.model.partition("/")[0] in _LISTS else own_trunk(settings)
+
+
+def own_trunk(settings: TrainSettings) -> nn.Module:
+    """Return one of saccade's own networks without its last layer, as settings describe it, with new weights."""
+    assert settings.size is not None
+    whole = new(settings.model, classes=2, side=settings.size, width=settings.width, blocks=Blocks.of(settings))
+    layers = list(whole.named_children())[:-1]
+    return nn.Sequential(OrderedDict(layers))
 
 
 def standardize_by(network: nn.Module, mean: Sequence[float], sd: Sequence[float]) -> None:
@@ -186,6 +205,10 @@ def check_choices(settings: TrainSettings) -> None:
     A pretrained network is what its weights were trained for.
     """
     blocks, name = Blocks.of(settings), settings.model
+    if settings.pretrained is None:
+        _refuse_parts_of_transfer(settings)
+    elif runs_own(settings):
+        return
     if settings.pretrained is not None:
         plain = settings.preprocess == TrainSettings.model_fields["preprocess"].default
         if others := [*blocks.chosen, *([] if plain else ["preprocess"])]:
@@ -197,8 +220,22 @@ def check_choices(settings: TrainSettings) -> None:
         blocks.refuse_others(name, *(CHOICES if is_description(name) else ()))
 
 
+def runs_own(settings: TrainSettings) -> bool:
+    """Return whether settings already describe the network of a run of saccade's own that they transfer from."""
+    return settings.pretrained is not None and (settings.model in OWN or is_description(settings.model))
+
+
+def _refuse_parts_of_transfer(settings: TrainSettings) -> None:
+    given = [name for name in ("frozen", "thaw", "stages") if getattr(settings, name)]
+    if given:
+        raise ModelError(
+            f"The setting {given[0]} is for pretrained networks alone: give pretrained too, or leave it out."
+        )
+
+
 def check_known(name: str) -> None:
     """Raise ModelError, with what may have been meant, where there is no network called `name`."""
+    name = own_name(name)
     if name in OWN:
         return
     if is_description(name):

@@ -6,4 +6,5 @@ from saccade.recipe.conclusion import Result as Result
 from saccade.recipe.evaluation import evaluate as evaluate
 from saccade.recipe.stages import fit as fit
 from saccade.recipe.stages import train as train
+from saccade.recipe.transfer import transfer as transfer
 from saccade.recipe.variants import train_each as train_each

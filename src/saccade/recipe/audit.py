@@ -21,7 +21,7 @@ from saccade.errors import ModelError, SourceError
 from saccade.events import Finding, emit, listening, stage
 from saccade.files import content_hash, slug, write_csv
 from saccade.nn import pretrained, zoo
-from saccade.nn.pretrained import Pretrained
+from saccade.nn.published import Pretrained
 from saccade.recipe.material import search_work
 from saccade.recipe.pictures import thumbnails
 from saccade.recipe.plan import native_side

@@ -114,7 +114,7 @@ def baselines(
             "linear on HOG, colour and words": lambda name: _linear(ground, name, handmade(side, settings.words)),
         }
         if weights is not None:
-            deep = DeepFeatures(f"{weights.model}={weights.file}", settings.stage, settings.deep_size)
+            deep = DeepFeatures(weights.asked, settings.stage, settings.deep_size)
             works[f"linear on {planning.short(weights.model)}"] = lambda name: _linear(ground, name, [deep])
         contenders = [_timed(name, work) for name, work in works.items()]
         return _concluded(contenders, ground, material, clock, diary)

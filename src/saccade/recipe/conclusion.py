@@ -1,6 +1,6 @@
 """The end of a run: what to do next, findings.json, summary.json, and the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -45,6 +45,8 @@ class Outcome:
     averaged: Averaged | None = None
     found: Found = field(default_factory=Found)
     test: dict[str, Any] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What else the summary is to say, by name."""
 
     @property
     def network(self) -> Candidate | None:
@@ -73,6 +75,7 @@ def conclude(outcome: Outcome, material: Material, plan: Plan, diary: Diary) -> 
         "validation": validation,
         "beside_simple": _beside_simple(outcome),
         **({"test": outcome.test} if outcome.test else {}),
+        **outcome.more,
         "next": _next(outcome, material, plan, validation),
         "reading": summaries.reading(_history(run, network)),
         "inputs": draw_inputs(run, parts.train, model.size, plan.seed),

@@ -1,6 +1,5 @@
 """The networks that may enter a `fit`: saccade's own from scratch, and a pretrained one, each planned and measured."""
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,14 +13,15 @@ from saccade import study
 from saccade.classifiers import Member, Model, NetworkClassifier
 from saccade.data import Parts
 from saccade.errors import ModelError
-from saccade.events import Finding, emit
-from saccade.nn.pretrained import Pretrained, load
-from saccade.nn.trunks import takes
+from saccade.events import Finding, emit, stage
+from saccade.nn.published import Pretrained
+from saccade.recipe import cells
 from saccade.recipe import plan as planning
 from saccade.recipe.candidates import Candidate, Candidates, Judge, test_time
 from saccade.recipe.network import WORTH_BEGINNING, start
 from saccade.recipe.plan import Plan
 from saccade.settings import DataSettings, FitSettings, TrainSettings
+from saccade.study.adviser import CELLS, Advice
 from saccade.study.baselines import stratified_order
 from saccade.study.transfer import Probe
 from saccade.train import timing
@@ -31,14 +31,13 @@ PROBE_SHARE = 0.12
 """Of the time left, for the features of all images, the test part's included, should they be wanted."""
 PROBE_ENOUGH, PROBE_FEWEST, PROBE_MOST = 10_000, 200, 50_000
 """Training images whose features are enough; below which they are not worth it; and the most that are taken."""
-TRANSFER_SIDES = (64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 288)
 TRANSFER_BATCH = 64
 TRANSFER_EPOCHS, TRANSFER_ENOUGH = 4.0, 40_000
 """Passes, or images, for which a smaller side is taken rather than go without them."""
-TRANSFER_RATE, TRANSFER_STEPS, TRANSFER_LOWEST = 1e-3, 200, 0.1
-"""AdamW's learning rate for so many steps and more, and what of it the lowest layer gets."""
 HEADS_SHARE = 0.05
 """Of the time left, for finding the best linear head."""
+ADVICE_SHARE, ADVICE_FEWEST, ADVICE_MOST = 0.03, 100, 500
+"""Of the time left, for advice on transfer; and the training images it is measured on, at the least and the most."""
 MEASURED_SIDE = 64
 BOTH_SECONDS = 45.0
 """Time left, from which a pretrained network and one from scratch are both trained: they err on other images."""
@@ -175,7 +174,7 @@ def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[
     pretrained = weights.model if asked == "auto" else asked
     given = {"model": weights.model, "pretrained": pretrained, "batch_size": TRANSFER_BATCH}
     open_settings = _open(contest).model_copy(update=given)
-    sides = _sides(weights, planning.native_side(parts.train))
+    sides = cells.sides(weights, planning.native_side(parts.train))
     session = _measured(parts, open_settings, sides[0])
     training = timing.image_seconds(session, sides[0], images=TRANSFER_BATCH) / sides[0] ** 2
     predicting = timing.prediction_seconds(session, images=TRANSFER_BATCH) / sides[0] ** 2
@@ -201,9 +200,9 @@ def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[
     wanted = min(TRANSFER_EPOCHS * len(parts.train), TRANSFER_ENOUGH)
     size = max((side for side in sides if images[side] >= wanted), default=sides[0])
     plan.decide("size", size, f"{weights.model}, {images[size]:,.0f} images could be trained on")
-    rate = TRANSFER_RATE * min(1.0, math.sqrt(images[size] / TRANSFER_BATCH / TRANSFER_STEPS))
-    plan.decide("learning_rate", float(f"{rate:.2g}"), "less for few steps: they could not mend what a high one breaks")
-    chosen = {"size": size, "learning_rate": float(f"{rate:.2g}"), "lowest_rate": TRANSFER_LOWEST}
+    rate = cells.rate_for(images[size] / TRANSFER_BATCH)
+    plan.decide("learning_rate", rate, "less for few steps: they could not mend what a high one breaks")
+    chosen = {"size": size, "learning_rate": rate, "lowest_rate": cells.LOWEST}
     settings = open_settings.model_copy(update=chosen)
     image_seconds = timing.mean_pixels(session, size) * training
     small, smallest = session.side_at(0.0, size), max(sides[0], size // 2)
@@ -234,6 +233,27 @@ def probe_features(contest: Contest, features: Features) -> tuple[Candidate, Pro
     contest.candidates.note_arrays("features", found.arrays())
     plan.keep(test_time(candidate.name), image_seconds * len(parts.test))
     return contest.keep("probe", candidate), found
+
+
+def advice(contest: Contest, features: Features, probe: Probe) -> Advice | None:
+    """Return what a sample of the training images says of transfer, where the time left is ample; else None."""
+    parts, plan, noted = contest.parts, contest.plan, contest.candidates.noted("advice")
+    if noted is not None:
+        return Advice.of(noted)
+    # Features of the sample, and as long again for the probes.
+    most = int(ADVICE_SHARE * plan.left() / (2 * features.image_seconds))
+    if min(most, len(parts.train)) < min(ADVICE_FEWEST, len(parts.train)):
+        return None
+    sample = np.sort(stratified_order(parts.train.labels_N)[: min(most, ADVICE_MOST)])
+    with stage("advice") as record:
+        part = parts.train.select(sample)
+        forward, widths = cells.on_all_stages(probe.forward)
+        x_ND = study.features(replace(forward, views=False), part, task="features of stages")[0]
+        found = cells.advised(part, forward, x_ND, widths, counts_K=parts.train.images.class_counts())
+        plan.decide("advice on transfer", found.cell, found.why)
+        record.outcome = CELLS[found.cell]
+    contest.candidates.note("advice", found.plain())
+    return found
 
 
 def refitted_probe(member: Member, probe: Probe, seconds: float) -> Member:
@@ -267,9 +287,3 @@ def _loading_seconds(parts: Parts, side: int) -> float:
     begun = time.perf_counter()
     few.squares(side)
     return (time.perf_counter() - begun) / len(few)
-
-
-def _sides(weights: Pretrained, native: int) -> list[int]:
-    """Return the sides that a pretrained network takes, up to its own, and to three times the images'."""
-    most, trunk = min(weights.size, max(3 * native, TRANSFER_SIDES[0])), load(weights)
-    return [side for side in TRANSFER_SIDES if side <= most and takes(trunk, side)] or [weights.size]

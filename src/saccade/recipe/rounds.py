@@ -13,7 +13,7 @@ from saccade import study
 from saccade.classifiers import FeatureClassifier, KNearestNeighbors, LinearClassifier, Member, Model, Optimum
 from saccade.errors import TrainingError
 from saccade.events import Finding, emit, stage
-from saccade.nn.pretrained import Pretrained
+from saccade.nn.published import Pretrained
 from saccade.recipe import contest as contests
 from saccade.recipe import plan as planning
 from saccade.recipe.averages import Averaged, averaged
@@ -23,6 +23,7 @@ from saccade.recipe.network import NO_TIME, WORTH_BEGINNING, train_network
 from saccade.recipe.pictures import draw_templates
 from saccade.recipe.summary import of_baseline
 from saccade.recipe.trials import try_all
+from saccade.study.adviser import Advice
 from saccade.study.baselines import Baseline
 from saccade.study.curves import LearningCurve
 from saccade.study.transfer import Probe
@@ -47,6 +48,8 @@ class Found:
     trials: Sequence[Mapping[str, Any]] = ()
     curve: LearningCurve | None = None
     probe: Probe | None = None
+    advice: Advice | None = None
+    """What the pretrained features say of transfer."""
 
 
 def classical(contest: Contest) -> tuple[list[dict[str, Any]], Candidate]:
@@ -96,7 +99,7 @@ def networks(contest: Contest, weights: Pretrained | None, simple: Candidate) ->
     with stage("plan") as record:
         field = contests.plan_field(contest, weights)
         record.outcome = ", ".join(f"{each.name} at {each.settings.size} px" for each in field.entries)
-    entries, probed, probe = field.entries, [], None
+    entries, probed, probe, advice = field.entries, [], None, None
     if field.tuned and field.features:
         with stage("features") as record:
             candidate, probe = contests.probe_features(contest, field.features)
@@ -104,6 +107,7 @@ def networks(contest: Contest, weights: Pretrained | None, simple: Candidate) ->
             size = field.features.settings.size
             record.outcome = f"{candidate.name} at {size} px: {record.validation_accuracy:.1%}"
         probed = [candidate]
+        advice = contests.advice(contest, field.features, probe)
         tuned = replace(field.tuned, begin=probe.forward.network)
         better = contest.judge(candidate) >= contest.judge(simple)
         entries = [field.own, tuned] if field.both else [tuned if better else field.own]
@@ -111,7 +115,7 @@ def networks(contest: Contest, weights: Pretrained | None, simple: Candidate) ->
     with stage("search") as record:
         entries, trials = try_all(contest, entries)
         record.outcome = f"{len(trials)} trials; to train: {', '.join(each.name for each in entries)}"
-    return Found([*probed, *_trained(contest, entries)], trials, curve, probe)
+    return Found([*probed, *_trained(contest, entries)], trials, curve, probe, advice)
 
 
 def _trained(contest: Contest, entries: Sequence[Entry]) -> Sequence[Candidate]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,11 +13,13 @@ from saccade.events import Finding, emit, listening, stage
 from saccade.files import write_atomic
 from saccade.ledger import Ledger
 from saccade.nn import pretrained, zoo
+from saccade.nn.published import Pretrained
 from saccade.recipe import plan as planning
 from saccade.recipe.candidates import Candidates, Judge
 from saccade.recipe.conclusion import REPORT_SECONDS, Outcome, Result, conclude
 from saccade.recipe.contest import Contest
 from saccade.recipe.evaluation import keep, look_once, without
+from saccade.recipe.licences import marked, tell_licence
 from saccade.recipe.material import discarded_on_refusal, gather, in_force, origin
 from saccade.recipe.network import train_network
 from saccade.recipe.plan import Plan
@@ -62,6 +65,7 @@ def fit(
         plan = (Plan.resume if material.resumed else Plan)(run, clock, settings.seed)
         plan.keep("report", REPORT_SECONDS)
         diary.keep_in(run.path / "candidates" / "diary.json")
+        tell_licence(weights)
         if weights is None and settings.pretrained == "auto":
             emit(Finding(kind="weights", detail=NO_WEIGHTS))
         contest = Contest(parts, settings, plan, Candidates(run), Judge.of(parts.train, parts.validation))
@@ -72,6 +76,7 @@ def fit(
         averaged = average(contest, candidates)
         with stage("choose") as record:
             chosen = choose(contest, candidates, averaged, found)
+            chosen = replace(chosen, model=marked(chosen.model, weights))
             chosen.model.save(run.model)
             record.validation_accuracy = contest.judge.accuracy(chosen)
             record.outcome = f"{chosen.name}: {record.validation_accuracy:.1%}"
@@ -79,7 +84,8 @@ def fit(
             seen = look_once(chosen.model, parts.test, ledger, contest.candidates, run)
             test = {**keep(seen, run, chosen.model), **without(seen, material.leaked)}
             record.outcome = f"test accuracy {test['accuracy']:.1%}"
-        outcome = Outcome("fit", chosen, candidates, contest.judge, baselines, averaged, found, test)
+        more = {**_told(weights), **({"transfer": found.advice.plain()} if found.advice else {})}
+        outcome = Outcome("fit", chosen, candidates, contest.judge, baselines, averaged, found, test, more)
         result = conclude(outcome, material, plan, diary)
         contest.candidates.discard()
         return result
@@ -99,8 +105,9 @@ def train(
     finished is returned as it is. Raises InputError, before anything is written, where source,
     settings or `out` cannot be used; TrainingError where the loss stops being a number.
     """
+    weights = weights_of(settings)
+    settings = suited(settings, weights)
     zoo.check_choices(settings)
-    settings = with_weights(settings)
     if resume:
         settings = in_force(settings, out)
         if (result := finished(out, source)) is not None:
@@ -116,14 +123,22 @@ def train(
     with listening(diary := Diary()), gather(source, settings, out, resume=resume) as material:
         plan = (Plan.resume if material.resumed else Plan)(material.run, clock, settings.seed)
         plan.keep("report", REPORT_SECONDS)
+        tell_licence(weights)
         with discarded_on_refusal(material):
             with stage("plan"):
                 settings = planning.resolve(settings, material.parts, plan)
                 write_atomic(material.run.settings, settings.to_yaml())
             trained = train_network(material.parts, settings, plan)
+        trained = replace(trained, model=marked(trained.model, weights))
         trained.model.save(material.run.model)
         judge = Judge(material.parts.validation.labels_N)
-        return conclude(Outcome("train", trained, [trained], judge), material, plan, diary)
+        outcome = Outcome("train", trained, [trained], judge, more=_told(weights))
+        return conclude(outcome, material, plan, diary)
+
+
+def _told(weights: Pretrained | None) -> dict[str, Any]:
+    """Return what the summary says of pretrained weights."""
+    return {} if weights is None else {"weights": weights.plain()}
 
 
 def finished(out: Path | None, source: str | Path) -> Result | None:
@@ -145,12 +160,21 @@ def finished(out: Path | None, source: str | Path) -> Result | None:
     return Result(run, Model.load(run.model), summary)
 
 
-def with_weights(settings: TrainSettings) -> TrainSettings:
-    """Return the settings with the network that pretrained weights are of.
+def weights_of(settings: TrainSettings) -> Pretrained | None:
+    """Return the pretrained weights that settings ask for, if any; raises ModelError as `pretrained.find` does."""
+    return None if settings.pretrained is None else pretrained.find(settings.pretrained)
 
-    Raises ModelError where the network or its weights are not known, or the two named are not the same.
+
+def with_weights(settings: TrainSettings) -> TrainSettings:
+    """Return the settings with the network that pretrained weights are of; raises ModelError as `suited` does."""
+    return suited(settings, weights_of(settings))
+
+
+def suited(settings: TrainSettings, weights: Pretrained | None) -> TrainSettings:
+    """Return the settings with the network that weights are of, made as the run they come from made it.
+
+    Raises ModelError where a network that was named, or what it is made of, is another.
     """
-    weights = None if settings.pretrained is None else pretrained.find(settings.pretrained)
     if weights is None:
         zoo.check_known(settings.model)
         return settings if settings.pretrained is None else settings.model_copy(update={"pretrained": None})
@@ -159,4 +183,10 @@ def with_weights(settings: TrainSettings) -> TrainSettings:
         raise ModelError(
             f"The pretrained weights are of {weights.model}, and model={settings.model} was given; leave the model out."
         )
-    return settings.model_copy(update={"model": weights.model})
+    fixed = {**weights.settings, "size": weights.size} if weights.settings else {}
+    for name, value in fixed.items():
+        if name in settings.model_fields_set and getattr(settings, name) not in (value, None):
+            raise ModelError(
+                f"The run's network has {name}={value}, and {name}={getattr(settings, name)} was given; leave it out."
+            )
+    return settings.model_copy(update={**fixed, "model": weights.model})

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from saccade.report import charts, curves, pictures
+from saccade.report import charts, curves, pictures, transfer
 from saccade.report.averages import averaging
 from saccade.report.kinds import KINDS, title
 from saccade.report.verdict import is_baseline, majority, verdict
@@ -371,6 +371,7 @@ SECTIONS: tuple[Section, ...] = (
     ("split", "Classes and split", split),
     ("baselines", "Beside the baselines", baselines),
     ("averages", "Several classifiers as one", averages),
+    ("transfer", "What it took over from another network", lambda material: transfer.transfer(material.summary)),
     ("calibration", "Can its probabilities be believed?", calibration),
     ("inputs", "Images as the classifier sees them", inputs),
 )

@@ -20,5 +20,7 @@ from saccade.study.rates import span as span
 from saccade.study.symmetry import SymmetryResult as SymmetryResult
 from saccade.study.symmetry import mirror_symmetric as mirror_symmetric
 from saccade.study.transfer import Probe as Probe
+from saccade.study.transfer import features as features
 from saccade.study.transfer import log_probabilities as log_probabilities
 from saccade.study.transfer import probe as probe
+from saccade.study.transfer import probe_of as probe_of

@@ -22,6 +22,7 @@ UNSEEN = 10.0
 BLOCK = 256
 
 Features = NDArray[np.float32]
+Labelled = tuple[Features, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,27 @@ def probe(forward: Forward, train: Part, validation: Part, *, name: str, seconds
     """
     x_VND = features(forward, train, task="features")
     held_VND = features(forward, validation, task="features of validation")
-    heads = LinearClassifier(solver=Optimum(time_limit=seconds)).fit_path(*_stacked(x_VND, train.labels_N), PENALTIES)
-    losses = [_log_loss(head, held_VND.mean(0), validation.labels_N) for head in heads]
+    return probe_of(forward, (x_VND, train.labels_N), (held_VND, validation.labels_N), name=name, seconds=seconds)
+
+
+def probe_of(
+    forward: Forward, train: Labelled, validation: Labelled, *, name: str, seconds: float | None = None
+) -> Probe:
+    """Return the same from features x_VND and labels y_N, of the training and of the validation images."""
+    (x_VND, y_N), (held_VND, held_y_N) = train, validation
+    heads = LinearClassifier(solver=Optimum(time_limit=seconds)).fit_path(*_stacked(x_VND, y_N), PENALTIES)
+    losses = [_log_loss(head, held_VND.mean(0), held_y_N) for head in heads]
     best = heads[int(np.argmin(losses))]
     tuned = with_head(forward, best)
-    tuned = tuned.calibrated(log_probabilities(tuned, held_VND), validation.labels_N)
-    return Probe(name, tuned, x_VND, train.labels_N, held_VND, validation.labels_N, float(best.strength))
+    tuned = tuned.calibrated(log_probabilities(tuned, held_VND), held_y_N)
+    return Probe(name, tuned, x_VND, y_N, held_VND, held_y_N, float(best.strength))
 
 
 @torch.inference_mode()
 def features(forward: Forward, part: Part, *, task: str) -> Features:
-    """Return a part's features (V, N, D) from the trunk, V = 2 with the mirror images, and tell the progress."""
+    """Return a part's features (V, N, D), of the trunk or its stages; V = 2 with the mirror images. Tells progress."""
     network = forward.network.eval()
-    trunk = _body(forward).trunk
+    body = _body(forward)
     assert isinstance(network, torch.nn.Sequential)
     views: list[list[NDArray[np.float32]]] = [[] for _ in range(1 + forward.views)]
     done = 0
@@ -92,7 +101,7 @@ def features(forward: Forward, part: Part, *, task: str) -> Features:
             x_NCHW = network[0](forward.to_input(x_NHWC)).contiguous(memory_format=torch.channels_last)
             for place, view in enumerate(views):
                 with forward.computing():
-                    view.append(trunk(x_NCHW.flip(3) if place else x_NCHW).float().cpu().numpy())
+                    view.append(body.features(x_NCHW.flip(3) if place else x_NCHW).cpu().numpy())
         done += len(block)
         emit(Progress(task=task, done=done, total=len(part), unit="images"))
     return np.stack([np.concatenate(view) for view in views])

@@ -16,6 +16,7 @@ from saccade.device import generator, resolve_device, resolve_precision
 from saccade.errors import SettingError
 from saccade.nn import zoo
 from saccade.nn.regularize import regularize
+from saccade.nn.transfer import Transfer
 from saccade.settings import TrainSettings
 
 CACHED_PIXELS = 400_000
@@ -46,7 +47,10 @@ class Forward:
         Raises SettingError where the network has nothing that a rate is for.
         """
         assert settings.size is not None
-        regularize(zoo.body(network), settings)
+        body = zoo.body(network)
+        regularize(body, settings)
+        if isinstance(body, Transfer):
+            body.freeze(round(settings.frozen * len(body.layers())))
         device = resolve_device(settings.device)
         network.to(device).to(memory_format=torch.channels_last)
         precision = resolve_precision(settings.precision, device)

@@ -23,9 +23,9 @@ class Training:
     `prepare(batch, progress)` gives the network's input, augmented by `draws` and on its device, and its labels:
     y_N, or target_NK where they are mixed; `loss(scores_NK, y)` gives one loss an image; `rate(progress)` scales
     every learning rate. A batch is run through in `accumulate` parts, one after another; gradients longer than
-    `clip` are shortened to it; an `average` of the weights is kept, and is what the network has in the end, its
-    statistics made anew by `refresh`; `snapshots` are taken of it. Where `full` is given, every step is of all
-    images, by its own rule, and none of the rest holds.
+    `clip` are shortened to it; `thaw(progress)` lets more of a pretrained network be trained; an `average` of the
+    weights is kept, and is what the network has in the end, its statistics made anew by `refresh`; `snapshots` are
+    taken of it. Where `full` is given, every step is of all images, by its own rule, and none of the rest holds.
     """
 
     forward: Forward
@@ -37,6 +37,7 @@ class Training:
     rate: Schedule
     accumulate: int = 1
     clip: float | None = None
+    thaw: Callable[[float], None] | None = None
     average: Average | None = None
     refresh: Callable[[], None] = lambda: None
     snapshots: Snapshots | None = None
@@ -55,6 +56,8 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
     for step, progress in pace:
         if training.snapshots is not None:
             training.snapshots.before(progress)
+        if training.thaw is not None:
+            training.thaw(progress)
         network.train()
         batch = next(training.batches)
         x, y = training.prepare(batch, progress)

@@ -1,7 +1,7 @@
 """A network and its training images, ready to be checked, timed and trained."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
@@ -106,6 +106,7 @@ class Session:
             rate=self.schedule,
             accumulate=settings.accumulate,
             clip=settings.clip,
+            thaw=_thaw(self),
             average=_average(self),
             refresh=partial(refresh_statistics, self),
             snapshots=Snapshots(self.network, settings.snapshots) if settings.snapshots > 1 else None,
@@ -217,12 +218,21 @@ def _network(settings: TrainSettings, classes: int, images: Images, sample_NHWC:
             raise ModelError(
                 f'There are no weights for "pretrained={settings.pretrained}" here; give a NAME or a FILE.'
             )
-        network = zoo.transferred(pretrained.load(weights), classes=classes, side=settings.size)
+        trunk = pretrained.load(weights)
+        network = zoo.transferred(trunk, classes=classes, side=settings.size, stages=settings.stages)
         zoo.standardize_by(network, weights.mean, weights.sd)
         return network
     network = zoo.from_settings(settings, classes)
     zoo.fit_to(network, sample_NHWC, images.chunks())
     return network
+
+
+def _thaw(session: Session) -> Callable[[float], None] | None:
+    """Return what lets the layers of a pretrained network be trained one after another, where settings say so."""
+    body, settings = zoo.body(session.network), session.settings
+    if not isinstance(body, Transfer) or not settings.thaw:
+        return None
+    return partial(body.thaw, frozen=settings.frozen, over=settings.thaw)
 
 
 def _optimizer(session: Session) -> Optimizer:

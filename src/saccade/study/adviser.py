@@ -1,0 +1,151 @@
+"""Advice on transfer (lecture 7): how much data there is, how like what the network knows, hence what to train.
+
+The lecture's table has four cells: few images, similar: a linear classifier on top; few, different: linear on
+earlier stages too; many, similar: fine-tune a few layers; many, different: fine-tune more.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.events import Progress, emit
+from saccade.nn.stages import END
+from saccade.study import folds as validating
+from saccade.study.folds import Setting
+
+CELLS: Mapping[str, str] = {
+    "top": "a linear classifier on top",
+    "stages": "a linear classifier on several stages",
+    "few": "fine-tuning a few layers",
+    "more": "fine-tuning more layers",
+}
+TABLE: Mapping[tuple[bool, bool], str] = {
+    (False, True): "top",
+    (False, False): "stages",
+    (True, True): "few",
+    (True, False): "more",
+}
+"""The cell by whether there are many images a class, and whether they are similar to what the network knows."""
+MANY = 30
+"""Images of the median class from which on fine-tuning gains more by them than it loses by overfitting."""
+FAR = 0.5
+"""Standard deviations between the statistics of features and the network's own, from which images are different."""
+FOLDS, PENALTIES = 5, (0.1, 0.03, 0.01)
+MOST = 2_000
+"""Images that linear probes are cross-validated on: the error of an accuracy is then a point at the most."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far the classes are apart after one stage of the network, for a linear classifier of its features.
+
+    `accuracy` is cross-validated on training images, `error` its standard error; `drift` says how far the batch
+    norms up to there see other statistics than those they were trained on, None where there are none.
+    """
+
+    name: str
+    features: int
+    accuracy: float
+    error: float
+    drift: float | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What was measured, the cell of the lecture's table that it leads to, and why in two sentences.
+
+    `together` is the accuracy on all stages' features side by side, and `gain` ± `gain_error` what it is above
+    that on the last stage's.
+    """
+
+    cell: str
+    why: str
+    images: int
+    images_a_class: int
+    chance: float
+    stages: tuple[Stage, ...]
+    together: float
+    gain: float
+    gain_error: float
+    many: bool
+    similar: bool
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values, for the summary."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Advice":
+        """Return the advice that `plain` described."""
+        return cls(**{**plain, "stages": tuple(Stage(**each) for each in plain["stages"])})
+
+
+def advise(
+    x_ND: NDArray[np.float32],
+    y_N: NDArray[np.int64],
+    widths: Mapping[str, int],
+    *,
+    counts_K: NDArray[np.int64],
+    drift: Mapping[str, float | None],
+    fold_N: NDArray[np.int64],
+) -> Advice:
+    """Return advice from frozen features of training images, those of the stages side by side.
+
+    `widths` are how many of the columns are each stage's, in order; `counts_K` the training images of each
+    class, of which x_ND may be a sample; `fold_N` numbers the folds that linear probes are validated by.
+    """
+    ends = np.cumsum([*widths.values()])
+    columns = {name: slice(int(end - wide), int(end)) for (name, wide), end in zip(widths.items(), ends, strict=True)}
+    probes: dict[str, Setting] = {}
+    for done, (name, own) in enumerate(columns.items()):
+        emit(Progress(task="linear probes", done=done, total=len(columns) + 1, unit="stages"))
+        probes[name] = _probed(x_ND[:, own], y_N, fold_N)
+    together = _probed(x_ND, y_N, fold_N)
+    stages = [
+        Stage(name, widths[name], each.mean, _error(each.predicted_N == y_N), drift.get(name))
+        for name, each in probes.items()
+    ]
+    last, rest = probes[END].predicted_N == y_N, together.predicted_N == y_N
+    gains_N = rest.astype(float) - last
+    counts_K = counts_K[counts_K > 0]
+    return _placed(
+        stages,
+        (together.mean, float(gains_N.mean()), _error(gains_N)),
+        (int(counts_K.sum()), int(np.median(counts_K)), float(counts_K.max() / counts_K.sum())),
+    )
+
+
+def _placed(stages: Sequence[Stage], measured: tuple[float, float, float], data: tuple[int, int, float]) -> Advice:
+    """Return the cell that the measurements lead to, and why."""
+    together, gain, error = measured
+    images, a_class, chance = data
+    drift = stages[-1].drift
+    helped = gain > error
+    far = drift is not None and drift > FAR
+    many, similar = a_class >= MANY, not (helped or far)
+    cell = TABLE[many, similar]
+    size = f"{a_class:,} images in the median class, which is {'enough to fine-tune' if many else 'few'}"
+    end = stages[-1].accuracy
+    seen = (
+        f"a linear classifier tells {100 * end:.1f} % right on the features of the last stage and "
+        f"{100 * together:.1f} % on those of all stages"
+    )
+    shifted = "" if drift is None else f", and their statistics lie {drift:.2f} sd from the network's own"
+    kind = "similar to" if similar else "different from"
+    why = (
+        f"There are {size}, and they are {kind} what the network knows: {seen}{shifted}. "
+        f"Hence {CELLS[cell]}; always naming the commonest class would be right for {100 * chance:.1f} %."
+    )
+    return Advice(cell, why, images, a_class, chance, tuple(stages), together, gain, error, many, similar)
+
+
+def _probed(x_ND: NDArray[np.float32], y_N: NDArray[np.int64], fold_N: NDArray[np.int64]) -> Setting:
+    return validating.best(validating.linear(x_ND, y_N, fold_N, PENALTIES, task="linear probes"))
+
+
+def _error(values_N: NDArray[Any]) -> float:
+    """Return the standard error of a mean of values that are about independent."""
+    return float(np.std(values_N) / max(1, len(values_N)) ** 0.5)

@@ -1,0 +1,188 @@
+"""`saccade transfer`: measured, advised, run; from a library's network and from a run of one's own."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from saccade import recipe
+from saccade.classifiers import Model, NetworkClassifier
+from saccade.errors import ModelError
+from saccade.events import Finding, listening
+from saccade.nn import pretrained, published
+from saccade.nn.published import Pretrained
+from saccade.recipe import cells
+from saccade.recipe.licences import tell_licence
+from saccade.settings import TrainSettings, TransferSettings
+from tests.conftest import Saccade
+from tests.photos import photo_folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of small photos in three classes."""
+    return photo_folder(tmp_path_factory.mktemp("source") / "photos", 30)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with the weights of a tiny network, as if it had been trained elsewhere."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "elsewhere.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=1000).state_dict(), file)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACCADE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def test_the_command_advises_runs_and_leaves_a_run_that_predicts(
+    saccade: Saccade, photos: Path, weights: Path, tmp_path: Path
+) -> None:
+    done = saccade("transfer", photos, "--from", f"file/{weights}", "--size", "64", "--out", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    advice = told["transfer"]
+    assert advice["cell"] == advice["run"] in ("top", "stages")
+    assert advice["images_a_class"] == 22
+    assert [stage["name"] for stage in advice["stages"]][-1] == "end"
+    assert all(stage["drift"] > 0 for stage in advice["stages"][:-1])
+    assert told["weights"]["licence"] == "unknown"
+    assert told["weights"]["source"] == weights.name
+    assert "test" not in told
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert advice["why"].split(":")[0] in page
+    assert "What it took over from another network" in page
+    image = next(photos.rglob("*.jpg"))
+    predicted = json.loads(saccade("predict", tmp_path / "run", image, "--json").stdout)
+    assert predicted["predictions"][0]["label"] in told["classes"]
+    assert saccade("evaluate", tmp_path / "run", "--json").returncode == 0
+
+
+def test_each_cell_runs_and_says_so(photos: Path, weights: Path, tmp_path: Path) -> None:
+    moved = {}
+    for cell in ("stages", "few", "more"):
+        settings = TransferSettings(pretrained=str(weights), cell=cell, epochs=2, size=64, device="cpu")
+        result = recipe.transfer(photos, settings, out=tmp_path / cell)
+        assert result.summary["transfer"]["run"] == cell
+        moved[cell] = result
+    names = [row["name"] for row in moved["stages"].summary["candidates"]]
+    assert names == ["linear on test_resnet, all stages"]
+    names = [row["name"] for row in moved["few"].summary["candidates"]]
+    assert names == ["linear on test_resnet", "timm/test_resnet"]
+    assert moved["few"].summary["network"]["settings"]["frozen"] == cells.LAYERS["few"]
+    loaded = Model.load(moved["stages"].run.model)
+    classifier = loaded.members[0].classifier
+    assert isinstance(classifier, NetworkClassifier)
+    assert classifier.settings_.stages[-1] == "end"
+    images = sorted(photos.rglob("*.jpg"))[:9]
+    assert [p.label for p in loaded.predict(images)] == [p.label for p in moved["stages"].model.predict(images)]
+
+
+def test_frozen_features_are_computed_once(photos: Path, weights: Path, tmp_path: Path) -> None:
+    heard: list[object] = []
+    settings = TransferSettings(pretrained=str(weights), cell="top", size=96, device="cpu")
+    for name in ("first", "second"):
+        with listening(heard.append):
+            recipe.transfer(photos, settings, out=tmp_path / name)
+    assert sum(getattr(event, "task", "") == "features of train" for event in heard) == 1
+
+
+def test_a_run_is_a_source(photos: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(model="saccade/convnet", epochs=2, size=32, width=0.2, depth=2, batch_size=16)
+    first = recipe.train(photos, settings, out=tmp_path / "first")
+    found = pretrained.find(f"run/{first.run.path}")
+    assert found is not None
+    assert (found.model, found.size, found.licence) == ("convnet", 32, "your own run's")
+    assert found.settings["depth"] == 2
+    assert pretrained.find(str(first.run.path)) == found
+    assert pretrained.find(found.asked) == found
+    classifier = first.model.members[0].classifier
+    assert isinstance(classifier, NetworkClassifier)
+    x_NCHW = 255 * torch.rand(2, 3, 32, 32)
+    network = classifier.forward_.network.eval()
+    trunk = pretrained.load(found).eval()
+    with torch.no_grad():
+        features_ND = trunk(network[0](x_NCHW))  # type: ignore[operator]
+        scores_NK = network[1].head(features_ND) / features_ND.shape[1]  # type: ignore[union-attr]
+        torch.testing.assert_close(scores_NK, network(x_NCHW))
+    second = recipe.transfer(
+        photos, TransferSettings(pretrained=f"run/{first.run.path}", cell="more", epochs=1), out=tmp_path / "second"
+    )
+    assert second.summary["weights"]["source"] == "run first"
+    again = Model.load(second.run.model)
+    images = sorted(photos.rglob("*.jpg"))[:6]
+    assert [p.label for p in again.predict(images)] == [p.label for p in second.model.predict(images)]
+    third = recipe.train(photos, TrainSettings(pretrained=f"run/{second.run.path}", epochs=1), out=tmp_path / "third")
+    assert third.summary["network"]["size"] == 32
+    assert json.loads((third.run.model / "model.json").read_text())["weights"]["source"] == "run second, from run first"
+    with pytest.raises(ModelError, match=r"The run's network has width=0.2, and width=1.5 was given; leave it out."):
+        recipe.train(photos, TrainSettings(pretrained=f"run/{first.run.path}", width=1.5), out=tmp_path / "no")
+
+
+def test_what_is_no_source_is_refused(photos: Path, weights: Path, tmp_path: Path) -> None:
+    def message(asked: str) -> str:
+        with pytest.raises(ModelError) as caught:
+            recipe.transfer(photos, TransferSettings(pretrained=asked), out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+        return str(caught.value)
+
+    assert "does not exist; give the folder of a finished one" in message("run/nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "holds no saved model; give the folder of a finished one" in message(f"run/{tmp_path / 'empty'}")
+    linear = recipe.train(photos, TrainSettings(model="linear", epochs=1, size=16), out=tmp_path / "linear")
+    assert "is a linear classifier, which fits its own images alone" in message(f"run/{linear.run.path}")
+    centred = TrainSettings(model="mlp", width=0.05, epochs=1, size=16, preprocess="center")
+    other = recipe.train(photos, centred, out=tmp_path / "centred")
+    assert "is trained with preprocess=center, which fits its own" in message(f"run/{other.run.path}")
+    described = json.loads((other.run.model / "model.json").read_text())
+    described["members"][0]["config"]["settings"]["what"] = 1
+    (other.run.model / "model.json").write_text(json.dumps(described))
+    assert "was written by another version of saccade" in message(f"run/{other.run.path}")
+    described["members"][0]["kind"] = "neighbors"
+    (other.run.model / "model.json").write_text(json.dumps(described))
+    assert "which is no network; give a run of `saccade train`" in message(f"run/{other.run.path}")
+    (other.run.model / "model.safetensors").write_bytes(b"cut")
+    assert "is damaged: its checksum does not fit model.json" in message(f"run/{other.run.path}")
+    (other.run.model / "model.json").write_text("{")
+    assert "is damaged (JSONDecodeError)" in message(f"run/{other.run.path}")
+    assert "There are no weights to transfer from on this machine" in message("none")
+    stages = TrainSettings(pretrained=str(weights), stages=("layer11",), epochs=1, size=64)
+    with pytest.raises(ModelError, match=r'has no stage "layer11". Did you mean "layer1"'):
+        recipe.train(photos, stages, out=tmp_path / "run")
+    with pytest.raises(ModelError, match="The setting frozen is for pretrained networks alone"):
+        recipe.train(photos, TrainSettings(frozen=0.5, epochs=1), out=tmp_path / "run")
+
+
+def test_a_licence_that_forbids_commerce_is_told() -> None:
+    heard: list[object] = []
+    with listening(heard.append):
+        tell_licence(Pretrained("timm/x", Path("x"), licence="cc-by-nc-4.0", source="timm/x.in1k"))
+        tell_licence(Pretrained("timm/x", Path("x"), licence="apache-2.0"))
+        tell_licence(None)
+    [finding] = heard
+    assert isinstance(finding, Finding)
+    assert finding.severity == "warning"
+    assert "(cc-by-nc-4.0, from timm/x.in1k) forbids commercial use" in finding.detail
+
+
+def test_published_licences_are_read_as_they_are() -> None:
+    convnext = next(each for each in published.published("timm/convnextv2_atto") if each.known)
+    assert published.forbids_commerce(convnext.licence)
+    swag = next(w for w in published.published("torchvision/regnet_y_16gf") if "SWAG" in w.licence)
+    assert published.forbids_commerce(swag.licence)
+    assert not published.forbids_commerce(published.published("timm/resnet10t")[0].licence)
+    assert published.published("timm/resnet10t")[0].interpolation == "bicubic"
+    assert published.published("torchvision/resnet18")[0].interpolation == "bilinear"
+
+
+def test_fewer_steps_get_a_lower_rate() -> None:
+    rates = [cells.rate_for(steps) for steps in (10, 100, 200, 1000)]
+    assert rates == sorted(rates)
+    np.testing.assert_allclose(rates[1], 1e-3 / 2**0.5, rtol=0.02)

@@ -1,0 +1,61 @@
+"""Advice on transfer: which cell of the lecture's table measured features lead to."""
+
+import json
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import PredefinedSplit, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from saccade.nn.stages import END
+from saccade.study.adviser import Advice, advise
+
+LABELS_N = np.repeat(np.arange(3), 60)
+FOLD_N = np.tile(np.arange(5), 36)
+
+
+def rows(signal: float, features: int, seed: int) -> NDArray[np.float32]:
+    """Return features of noise in which the classes lie so far apart."""
+    rng = np.random.default_rng(seed)
+    return (signal * rng.normal(size=(3, features))[LABELS_N] + rng.normal(size=(180, features))).astype(np.float32)
+
+
+def advice(early: float, late: float, a_class: int, drift: float | None = None) -> Advice:
+    x_ND = np.concatenate([rows(early, 6, 0), rows(late, 4, 1)], 1)
+    moved = {"first": None, END: drift}
+    counts_K = np.full(3, a_class)
+    return advise(x_ND, LABELS_N, {"first": 6, END: 4}, counts_K=counts_K, drift=moved, fold_N=FOLD_N)
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "a_class", "drift", "cell"),
+    [
+        (0.0, 3.0, 10, None, "top"),
+        (1.0, 0.4, 10, None, "stages"),
+        (0.0, 3.0, 500, None, "few"),
+        (1.0, 0.4, 500, None, "more"),
+        (0.0, 3.0, 500, 0.9, "more"),
+        (0.0, 3.0, 500, 0.1, "few"),
+    ],
+)
+def test_the_table_is_the_lectures(early: float, late: float, a_class: int, drift: float | None, cell: str) -> None:
+    found = advice(early, late, a_class, drift)
+    assert found.cell == cell
+    assert f"{a_class} images in the median class" in found.why
+    assert ("similar to" if found.similar else "different from") in found.why
+    assert found.why.count(". ") == 1
+    assert Advice.of(json.loads(json.dumps(found.plain()))) == found
+
+
+def test_probes_are_as_good_as_scikit_learns() -> None:
+    found = advice(1.0, 0.4, 10)
+    x_ND = np.concatenate([rows(1.0, 6, 0), rows(0.4, 4, 1)], 1)
+    theirs = cross_val_score(
+        make_pipeline(StandardScaler(), LogisticRegression(C=0.1)), x_ND, LABELS_N, cv=PredefinedSplit(FOLD_N)
+    ).mean()
+    assert found.together == pytest.approx(theirs, abs=0.03)
+    assert found.chance == pytest.approx(1 / 3)
+    assert found.stages[0].accuracy == pytest.approx(found.together - found.gain + 0.0, abs=0.5)
