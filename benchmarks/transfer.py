@@ -8,18 +8,20 @@ fixed, so that the figures do not depend on the load of the machine.
 """
 
 import argparse
+from dataclasses import asdict
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 from _common import write
 
-from saccade import audit, data, metrics
+from saccade import audit, data
 from saccade.data import Parts
 from saccade.nn import pretrained
 from saccade.recipe import cells
 from saccade.settings import DataSettings, TransferSettings
 from saccade.study.adviser import CELLS
+from saccade.study.compare import compare
 
 
 def fewer(parts: Parts, a_class: int, seed: int) -> Parts:
@@ -54,10 +56,14 @@ def main() -> None:
             ground = cells.prepared(parts, weights, settings, flip=True)
             advice = ground.advice
             row: dict[str, Any] = {"images": len(parts.train), "a_class": a_class, "seed": seed, "advised": advice.cell}
+            right_CN = {}
             for cell in given.cells:
                 _, said_NK = cells.plainly(ground, cell)
-                row[cell] = metrics.accuracy(said_NK.argmax(1), parts.validation.labels_N)
-            rows.append({**row, "why": advice.why})
+                right_CN[cell] = said_NK.argmax(1) == parts.validation.labels_N
+                row[cell] = float(right_CN[cell].mean())
+            best = max(right_CN, key=lambda cell: float(right_CN[cell].mean()))
+            paired = {} if advice.cell not in right_CN else asdict(compare(right_CN[best], right_CN[advice.cell]))
+            rows.append({**row, "best": best, "best_above_advised": paired, "why": advice.why})
             print(rows[-1], flush=True)
     write(given.name, {"size": given.size, "validation": len(parts.validation), "rows": rows, "means": means(rows)})
 

@@ -89,7 +89,10 @@ def main() -> None:
     gains = [row["transfer"] - row["scratch"] for row in rows]
     told = {"gain": mean(gains), "error": stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None}
     images = {"first": given.first, "few": given.few, "validation": HELD * HALF, "epochs": given.epochs}
-    write("transfer_from_run", {**images, "source_accuracy": first.summary["validation"]["accuracy"], "rows": rows, **told})
+    write(
+        "transfer_from_run",
+        {**images, "source_accuracy": first.summary["validation"]["accuracy"], "rows": rows, **told},
+    )
 
 
 if __name__ == "__main__":

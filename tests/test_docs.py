@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from saccade.cli.app import COMMANDS
-from saccade.settings import AuditSettings, BaselineSettings, FitSettings, SearchSettings, TrainSettings
+from saccade.settings import (
+    AuditSettings,
+    BaselineSettings,
+    FitSettings,
+    SearchSettings,
+    TrainSettings,
+    TransferSettings,
+)
 
 ROOT = Path(__file__).parents[1]
 ROWS = [
@@ -14,7 +21,7 @@ ROWS = [
     for line in (ROOT / "docs" / "notes.md").read_text(encoding="utf-8").splitlines()
     if re.match(r"\| \d+ \|", line)
 ]
-SETTINGS = (AuditSettings, BaselineSettings, FitSettings, SearchSettings, TrainSettings)
+SETTINGS = (AuditSettings, BaselineSettings, FitSettings, SearchSettings, TrainSettings, TransferSettings)
 OPTIONS = {f"--{name.replace('_', '-')}" for settings in SETTINGS for name in settings.model_fields}
 
 
@@ -37,4 +44,4 @@ def test_a_row_shows_what_exists_or_names_the_issue(row: list[str]) -> None:
         assert (ROOT / path).exists(), path
     for command in re.findall(r"`(saccade [^`]*)`", shown):
         assert command.split()[1] in COMMANDS
-        assert set(re.findall(r"--[a-z-]+", command)) <= OPTIONS | {"--json", "--layer", "--set"}
+        assert set(re.findall(r"--[a-z-]+", command)) <= OPTIONS | {"--json", "--layer", "--set", "--from"}

@@ -14,6 +14,7 @@ from saccade.classifiers import Model, NetworkClassifier
 from saccade.errors import ModelError
 from saccade.events import Finding, listening
 from saccade.nn import pretrained, published
+from saccade.nn.convnets import ConvNet
 from saccade.nn.published import Pretrained
 from saccade.recipe import cells
 from saccade.recipe.licences import tell_licence
@@ -107,10 +108,13 @@ def test_a_run_is_a_source(photos: Path, tmp_path: Path) -> None:
     assert isinstance(classifier, NetworkClassifier)
     x_NCHW = 255 * torch.rand(2, 3, 32, 32)
     network = classifier.forward_.network.eval()
+    assert isinstance(network, torch.nn.Sequential)
+    preprocess, body = network
+    assert isinstance(body, ConvNet)
     trunk = pretrained.load(found).eval()
     with torch.no_grad():
-        features_ND = trunk(network[0](x_NCHW))  # type: ignore[operator]
-        scores_NK = network[1].head(features_ND) / features_ND.shape[1]  # type: ignore[union-attr]
+        features_ND = trunk(preprocess(x_NCHW))
+        scores_NK = body.head(features_ND) / features_ND.shape[1]
         torch.testing.assert_close(scores_NK, network(x_NCHW))
     second = recipe.transfer(
         photos, TransferSettings(pretrained=f"run/{first.run.path}", cell="more", epochs=1), out=tmp_path / "second"
