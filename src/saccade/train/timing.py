@@ -33,8 +33,7 @@ def _step_seconds(session: Session, side: int, images: int, steps: int) -> float
     plain = {"batch_size": images, **({"optimizer": "sgd"} if session.rule == "lbfgs" else {})}
     trial = replace(session.on_trial(), settings=session.settings.model_copy(update=plain))
     # All layers, thawed or not: what steps cost once they are.
-    plainly = {"prepare": unchanged(trial.forward, side), "average": None, "thaw": None}
-    training = replace(trial.training(), **plainly)
+    training = replace(trial.training(), prepare=unchanged(trial.forward, side), average=None, thaw=None)
     times = []
     for _ in train(training, Pace.fixed(steps + 1), Watch()):
         synchronize(session.forward.device)
