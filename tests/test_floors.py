@@ -16,7 +16,7 @@ PACKAGE = SOURCE / "saccade"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
-    ("errors", "device", "settings", "events", "files", "downloads", "run", "ledger", "palette", "strengths"),
+    ("errors", "device", "settings", "events", "files", "downloads", "run", "ledger", "palette", "strengths", "native"),
     ("data", "augment", "metrics", "nn", "optim", "graph"),
     ("features", "train"),
     ("classifiers",),

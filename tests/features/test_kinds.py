@@ -18,6 +18,7 @@ from torchvision.models import squeezenet1_0
 from saccade.errors import InputError, ModelError, SettingError
 from saccade.events import Event, Finding, listening
 from saccade.features import HOG, ColourHistogram, DeepFeatures, ImageFeatures, Stacked, VisualWords, cache, kmeans
+from saccade.features.triangles import triangles
 
 Images = NDArray[np.uint8]
 
@@ -43,6 +44,15 @@ def test_hog_is_that_of_scikit_image(photos: Images, norm: str, orientations: in
     grey = HOG(orientations, cell, block, norm).fit_transform(x[..., 0])
     theirs = [hog(each[..., 0], orientations, (cell, cell), (block, block), norm) for each in x]
     np.testing.assert_allclose(grey, theirs, atol=1e-5)
+
+
+def test_hog_of_many_images_of_any_layout_is_that_of_each(photos: Images) -> None:
+    many = np.concatenate([photos] * 20)[:1100, 3:30, ::-1]  # more than are computed at once, 27 x 32 px, not in place
+    ours = HOG(cell=4).fit(many).transform(many)
+    theirs = hog(many[1099], 9, (4, 4), (2, 2), "L2-Hys", channel_axis=-1)
+    np.testing.assert_allclose(ours[1099], theirs, atol=1e-5)
+    np.testing.assert_array_equal(ours[64:128], ours[:64])
+    assert not HOG(cell=1, block=1).fit_transform(photos[:1, :1, :1]).any()  # one pixel has no gradient
 
 
 def test_hues_are_those_of_scikit_image(photos: Images) -> None:
@@ -78,6 +88,7 @@ def patches(x: Images, patch: int, stride: int) -> NDArray[np.float64]:
 @pytest.mark.parametrize("assignment", ["hard", "soft", "triangle"])
 def test_words_are_assigned_as_defined(photos: Images, assignment: str) -> None:
     words = VisualWords(words=20, patch=6, stride=2, assignment=assignment, cells=2).fit(photos)
+    within = 1e-2 if words._tensors[0].dtype == torch.bfloat16 else 2e-4  # of averages up to 6
     z = (patches(photos[:5], 6, 2) - words.mean_) @ words.whitening_.astype(np.float64)
     squared = ((z[:, :, None] - words.words_) ** 2).sum(3)
     if assignment == "hard":
@@ -88,7 +99,22 @@ def test_words_are_assigned_as_defined(photos: Images, assignment: str) -> None:
         shares = np.maximum(0, np.sqrt(squared).mean(2, keepdims=True) - np.sqrt(squared))
     grid = shares.reshape(5, 14, 14, 20)
     expected = [grid[:, r : r + 7, c : c + 7].mean((1, 2)) for r in (0, 7) for c in (0, 7)]
-    np.testing.assert_allclose(words.transform(photos[:5]), np.stack(expected, 2).reshape(5, -1), rtol=1e-3, atol=2e-4)
+    expected_ND = np.stack(expected, 2).reshape(5, -1)
+    np.testing.assert_allclose(words.transform(photos[:5]), expected_ND, rtol=1e-3, atol=within)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "columns", "words", "cells"), [(27, 27, 5, 2), (8, 9, 40, 3), (1, 1, 1, 1)])
+def test_triangles_are_those_of_float64(rows: int, columns: int, words: int, cells: int, dtype: torch.dtype) -> None:
+    made = torch.Generator().manual_seed(0)
+    products = torch.randn(3, rows, columns, words, generator=made).to(dtype)
+    norms, own = torch.rand(3, rows, columns, generator=made), 1 + torch.rand(words, generator=made)
+    squared = norms.double()[..., None] + own.double() - 2 * products.double()
+    distances = squared.clamp(min=0).sqrt()
+    shares = (distances.mean(-1, keepdim=True) - distances).clamp(min=0)
+    expected = torch.nn.functional.adaptive_avg_pool2d(shares.permute(0, 3, 1, 2), cells)
+    ours = triangles(products, norms, own, cells)
+    np.testing.assert_allclose(ours, expected.flatten(2).transpose(1, 2), atol=2e-6)
 
 
 def test_whitened_descriptors_have_round_covariance(photos: Images) -> None:
@@ -216,6 +242,7 @@ def test_the_default_folder_follows_the_environment(monkeypatch: pytest.MonkeyPa
         (HOG(cell=0), "cell = 0 cannot be; give a whole number of at least 1."),
         (HOG(cell=True), "cell = True cannot be"),
         (HOG(orientations=2.5), "orientations = 2.5 cannot be"),  # type: ignore[arg-type]
+        (HOG(orientations=100_000), "orientations = 100000 cannot be; give at most 65,536."),
         (HOG(cell=20), "have no block of 2 x 2 cells of 20 pixels"),
         (ColourHistogram("hsv"), 'There is no colour space "hsv"; give hue or rgb.'),
         (ColourHistogram(bins=0), "bins = 0 cannot be"),

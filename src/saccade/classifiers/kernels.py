@@ -9,7 +9,9 @@ import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
+
+from saccade.native import compiled
 
 Metric = Literal["l1", "l2"]
 Kernel = Callable[[int, int, int, int, int, int, int, int, int, int], None]
@@ -199,18 +201,7 @@ def kernel(metric: Metric, only: frozenset[str] | None = None) -> Kernel:
     """
     import llvmlite.binding as llvm
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features()
     usable = {name: there for name, there in features.items() if only is None or name in only}
-    target = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3
-    )
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(assembly(form(metric, usable))), target)
-    engine.finalize_object()
     p, n = ctypes.c_void_p, ctypes.c_int64
-    function: Any = ctypes.CFUNCTYPE(None, p, n, p, n, n, n, p, ctypes.c_int32, p, n)(
-        engine.get_function_address("keys")
-    )
-    function.engine = engine  # the machine code lives as long as the engine does
-    return function  # type: ignore[no-any-return]
+    return compiled(assembly(form(metric, usable)), "keys", [p, n, p, n, n, n, p, ctypes.c_int32, p, n])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from saccade.features.base import Features
 
-BLOCK = 8192  # rows whose distances are held at once
+BLOCK, ENTRIES = 8192, 1 << 21  # rows, and distances, held at once: what stays in a core's cache
 GROWTH = 4  # from one sample to the next
 SMALLEST = 128  # rows a centre in the first sample
 SEEDED = 64  # rows a centre that the first centres are drawn from
@@ -51,8 +51,7 @@ def _step(x: Tensor, centres: Tensor) -> tuple[Tensor, float]:
     k = len(centres)
     sums, counts = torch.zeros(k, x.shape[1], dtype=torch.float64), torch.zeros(k, dtype=torch.int64)
     inertia, worst = 0.0, []
-    for number, (near, index) in enumerate(_nearest(x, centres)):
-        block = x[number * BLOCK : number * BLOCK + len(index)]
+    for block, (near, index) in zip(x.split(_rows_at_once(k)), _nearest(x, centres), strict=True):
         sums += torch.zeros(k, x.shape[1]).index_add_(0, index, block)
         counts += torch.bincount(index, minlength=k)
         inertia += float(near.double().sum())
@@ -63,11 +62,15 @@ def _step(x: Tensor, centres: Tensor) -> tuple[Tensor, float]:
     return means, inertia
 
 
+def _rows_at_once(k: int) -> int:
+    return min(BLOCK, max(256, ENTRIES // k))
+
+
 def _nearest(x: Tensor, centres: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Return, block by block, each row's squared distance to its nearest centre, and which it is."""
     half = centres.square().sum(1) / 2
     found = []
-    for block in x.split(BLOCK):
+    for block in x.split(_rows_at_once(len(centres))):
         least, index = torch.addmm(half, block, centres.T, alpha=-1).min(1)
         found.append((least.mul_(2).add_(block.square().sum(1)).clamp_(min=0), index))
     return found
