@@ -18,7 +18,7 @@ T = TypeVar("T")
 Visit = Callable[[slice, Array], float]  # (rows, their scores) -> their summed loss; the scores become its gradient
 
 BLOCK = 1024  # rows centred at a time
-CURVED = 4096  # most features for which X'X, D^2 numbers, is worth its time
+CURVED = 8192  # most features for which X'X, D^2 numbers, is worth its time
 SAMPLED = 4  # rows a feature that X'X is estimated from
 
 

@@ -33,9 +33,10 @@ def triangles(products_NRCK: Tensor, norms_NRC: Tensor, norms_K: Tensor, cells: 
 
     def part(start: int) -> None:
         images = slice(start, start + share)
-        given = (each.data_ptr() for each in (products_NRCK[images], norms_NRC[images], norms_K))
-        own = (each.ctypes.data for each in (*spans, np.empty(words, np.float32), sums[images]))
-        run(*given, *own, len(sums[images]), rows, columns, words, cells)
+        given = products_NRCK[images], norms_NRC[images], norms_K
+        own = *spans, np.empty(words, np.float32), sums[images]  # bound to a name, so that they outlive the call
+        addresses = [*(each.data_ptr() for each in given), *(each.ctypes.data for each in own)]
+        run(*addresses, len(own[-1]), rows, columns, words, cells)
 
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(part, range(0, count, share)))
