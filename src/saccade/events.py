@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 
@@ -76,6 +76,31 @@ def emit(event: Event) -> None:
     """Hand `event` to every listener; costs nothing where nobody listens."""
     for listener in _listeners.get():
         listener(event)
+
+
+@contextmanager
+def within(outer: Progress) -> Iterator[None]:
+    """Tell the progress of the work in the block as a detail of `outer`, which that is a unit of.
+
+    >>> seen = []
+    >>> with listening(seen.append), within(Progress(task="fits", done=3, total=9, detail="softmax")):
+    ...     emit(Progress(task="fit", done=1, total=2, detail="objective 0.3"))
+    >>> seen[-1].task, seen[-1].done, seen[-1].detail
+    ('fits', 3, 'softmax: objective 0.3')
+    """
+
+    def relay(event: Event) -> None:
+        for listener in listeners:
+            told = replace(outer, detail=f"{outer.detail}: {event.detail}") if isinstance(event, Progress) else event
+            listener(told)
+
+    emit(outer)
+    listeners = _listeners.get()
+    token = _listeners.set((relay,))
+    try:
+        yield
+    finally:
+        _listeners.reset(token)
 
 
 @dataclass

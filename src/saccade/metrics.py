@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from saccade.errors import InputError
 
@@ -124,6 +126,28 @@ def log_loss(probabilities_NK: Array, labels_N: Array) -> float:
     p_NK = np.asarray(probabilities_NK, np.float64)
     true_N = p_NK[np.arange(len(labels_N)), labels_N] / p_NK.sum(1)
     return float(-np.log(np.clip(true_N, np.finfo(np.float64).eps, 1)).mean())
+
+
+def best_temperature(scores_NK: Array, labels_N: Array) -> float:
+    """Return the T, 0.05 to 20, at which softmax(scores / T) fits labels best by the log loss.
+
+    One number, fitted on images that the scores' model did not learn from, which corrects how sure it is and
+    changes no prediction (Guo et al., 2017). Each label counts as 1 in N + 2 wrong, so that a few images
+    without a mistake do not make it certain (Platt, 1999).
+
+    >>> round(best_temperature(np.array([[3.0, 0.0]] * 4), np.array([0, 0, 0, 1])), 2)
+    4.33
+    """
+    _check(scores_NK, labels_N)
+    images, classes = scores_NK.shape
+    target_NK = np.full(scores_NK.shape, 1 / (images + 2) / max(1, classes - 1))
+    target_NK[np.arange(images), labels_N] = 1 - 1 / (images + 2)
+
+    def loss(log_temperature: float) -> float:
+        scaled_NK = scores_NK / np.exp(log_temperature)
+        return float((logsumexp(scaled_NK, axis=1) - (target_NK * scaled_NK).sum(1)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 
 
 def _check(predictions: Array, labels_N: Array) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -41,8 +41,26 @@ def own_name(model: str) -> str:
     return model.removeprefix("saccade/")
 
 
+def parse_several(value: object) -> object:
+    """Turn `a,b`, by itself or among others, into its parts; one number is one part.
+
+    >>> parse_several("l1, l2"), parse_several(["1,3", "5"]), parse_several(0.1)
+    (('l1', 'l2'), ('1', '3', '5'), (0.1,))
+    """
+    given = value if isinstance(value, list | tuple) else (value,)
+    parts = (each.split(",") if isinstance(each, str) else [each] for each in given)
+    return tuple(part.strip() if isinstance(part, str) else part for each in parts for part in each)
+
+
+T = TypeVar("T")
+Several = Annotated[
+    tuple[T, ...], BeforeValidator(parse_several), AfterValidator(lambda given: tuple(dict.fromkeys(given)))
+]
+"""Values to try, such as `l1,l2`: each once, in the order given."""
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 OptimizerName = Literal["muon", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lbfgs"]
 ScheduleName = Literal["linear", "cosine", "constant", "step", "exponential", "inverse", "one_cycle"]
 
@@ -340,6 +358,28 @@ class BaselineSettings(DataSettings):
 
     folds: int = Field(default=5, ge=2, le=1000)
     """Parts of the training and validation images, each held out once."""
+    metric: Several[Literal["l1", "l2"]] = ("l1", "l2")
+    """Distances of nearest neighbours; this and what follows takes several, such as l1,l2: each is tried."""
+    neighbors: Several[Whole] = (1, 3, 5, 7, 9, 11, 15, 21)
+    """Numbers k of nearest neighbours."""
+    loss: Several[Literal["softmax", "hinge", "squared_hinge"]] = ("softmax",)
+    """Losses of the linear classifiers: cross-entropy, or the multiclass hinge (SVM), or its square."""
+    penalty: Several[Literal["none", "l2", "l1", "elastic_net"]] = ("l2",)
+    """Penalties on their weights: the sum of W², of |W|, or of beta W² + |W|."""
+    strength: Several[Positive] | None = None
+    """Factors on the penalty; the default is 0.1 to 0.003, and on as long as the best is at an end."""
+    solver: Several[Literal["optimum", "descent"]] = ("optimum",)
+    """How they are fitted: at the optimum itself, or by gradient descent, which has a learning rate."""
+    learning_rate: Several[Positive] = (0.1, 0.03, 0.01, 0.003, 0.001)
+    """Learning rates of descent, at the strength that was best for the optimum, where that is tried too."""
+    batch_size: Whole | Literal["all"] = 128
+    """Images a step of descent: 1 is on-line, all is full-batch descent."""
+    epochs: int = Field(default=10, ge=1)
+    """Passes of descent over the images."""
+    margin: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Margin of the hinge."""
+    beta: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Weight of the squares in the elastic net."""
     size: int | None = Field(default=None, ge=8, le=512)
     """Side in pixels of the images that pixels and features are taken of; the default is their own, up to 32."""
     words: int = Field(default=400, ge=1, le=100_000)

@@ -327,12 +327,38 @@ def test_state_makes_the_same_classifier(settings: LinearClassifier) -> None:
         assert again.templates().shape == (3, 4, 4, 3)
 
 
-def test_probabilities_are_the_softmaxs_alone() -> None:
+def test_probabilities_are_the_softmaxs_and_those_of_calibrated_hinges() -> None:
     x, y = problem(200, 4)
     assert not hasattr(LinearClassifier("hinge"), "predict_proba")
     model = LinearClassifier().fit(x, y % 2)
     np.testing.assert_allclose(model.predict_proba(x)[:, 1], 1 / (1 + np.exp(-model.decision_function(x))), rtol=1e-9)
     np.testing.assert_array_equal(model.predict(x) == 1, model.decision_function(x) > 0)
+
+
+@pytest.mark.parametrize("margin", [1.0, 50.0])
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_calibrated_probabilities_are_the_best_of_any_temperature(loss: str, margin: float) -> None:
+    x, y = problem(900, 6)
+    names = np.array(["ant", "bee", "cat", "dog"])[y]
+    model = LinearClassifier(loss, margin, strength=1e-3, solver=Optimum(tolerance=1e-3)).fit(x[:600], names[:600])
+    assert not hasattr(model, "predict_proba")
+    sure = model.calibrated(x[600:], names[600:])
+    assert not hasattr(model, "predict_proba")
+    probabilities = sure.predict_proba(x[600:])
+    np.testing.assert_allclose(probabilities.sum(1), 1)
+    np.testing.assert_array_equal(sure.classes_[probabilities.argmax(1)], model.predict(x[600:]))
+    scores = model.decision_function(x[600:])
+    target = np.full(scores.shape, 1 / 302 / 3)
+    target[np.arange(300), y[600:]] = 1 - 1 / 302
+    grid = margin * np.geomspace(0.05, 20, 3000)
+    losses = [-np.mean(np.sum(target * log_softmax(scores / t, axis=1), axis=1)) for t in grid]
+    assert grid[3] < sure.temperature_ < grid[-3]  # type: ignore[operator]
+    assert sure.temperature_ == pytest.approx(grid[np.argmin(losses)], rel=0.005)
+    again = LinearClassifier.from_state(*sure.to_state())
+    np.testing.assert_array_equal(again.predict_proba(x), sure.predict_proba(x))
+    assert not hasattr(sure.fit(x, y), "predict_proba")  # other scores, of which nothing is known
+    with pytest.raises(InputError, match='The label "eel" is not one this classifier was fitted to: ant, bee, cat'):
+        model.calibrated(x[:1], ["eel"])
 
 
 def test_a_grid_search_over_images_finds_losses_penalties_and_rates() -> None:

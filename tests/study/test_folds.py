@@ -44,16 +44,6 @@ def test_neighbours_are_cross_validated_as_scikit_learn_does(digits: tuple[NDArr
     assert (found[0].predicted_N == expected).mean() > 0.995  # equally near images may come in another order
 
 
-def test_penalties_are_cross_validated_as_scikit_learn_does(digits: tuple[NDArray[Any], ...]) -> None:
-    x, y, fold_N = digits
-    penalties = (0.1, 0.01, 0.001)
-    found = validating.linear(x, y, fold_N, penalties)
-    for penalty, setting in zip(penalties, found, strict=True):
-        ours = cross_validate(LinearClassifier(strength=penalty), x, y, cv=PredefinedSplit(fold_N))["test_score"]
-        np.testing.assert_allclose(setting.accuracies, ours, atol=0.006)  # an image or so between two optima
-    assert validating.best(found).mean == max(setting.mean for setting in found)
-
-
 def test_features_and_classifier_are_scikit_learns_pipeline(digits: tuple[NDArray[Any], ...]) -> None:
     x, y, fold_N = digits
     together = FeatureClassifier([HOG(cell=2)], LinearClassifier(strength=0.01))
@@ -71,9 +61,9 @@ def test_features_and_classifier_are_scikit_learns_pipeline(digits: tuple[NDArra
 def test_refusals(digits: tuple[NDArray[Any], ...]) -> None:
     x, y, fold_N = digits
     with pytest.raises(InputError, match="expected a number an image, and two folds or more"):
-        validating.linear(x, y, np.zeros(600, np.int64), [0.1])
+        validating.neighbors(x, y, np.zeros(600, np.int64), "l1", [1])
     with pytest.raises(InputError, match="600 labels and 599 numbers of 3 folds given"):
-        validating.linear(x, y, fold_N[:-1], [0.1])
+        validating.neighbors(x, y, fold_N[:-1], "l1", [1])
     with pytest.raises(InputError, match="k = 590 neighbours cannot be found among"):
         validating.neighbors(x, y, fold_N, "l1", [590])
 

@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from saccade.classifiers.linear import LinearClassifier
@@ -12,6 +13,10 @@ from saccade.features import ImageFeatures, Stacked
 from saccade.features.base import images, under
 
 Array = NDArray[Any]
+
+
+def _has_probabilities(model: "FeatureClassifier") -> bool:
+    return hasattr(getattr(model, "classifier_", model.classifier or LinearClassifier()), "predict_proba")
 
 
 class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -63,8 +68,9 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "classifier_")
         return self.classifier_.predict(self.features_.transform(x))
 
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, x: ArrayLike) -> Array:
-        """Return the probability of each class, (N, K), in float64."""
+        """Return the probability of each class, (N, K), in float64; where its classifier has one."""
         check_is_fitted(self, "classifier_")
         return np.asarray(self.classifier_.predict_proba(self.features_.transform(x)))
 

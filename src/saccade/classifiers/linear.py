@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
+from copy import copy
 from time import perf_counter
 from typing import Any, Self
 
@@ -19,11 +21,16 @@ from saccade.classifiers.losses import loss_of
 from saccade.classifiers.objective import Objective
 from saccade.classifiers.penalties import Penalty
 from saccade.classifiers.solvers import SOLVERS, Found, Optimum, Solver, solve
-from saccade.classifiers.standardised import BLOCK, Standardised, on_all_cores
-from saccade.classifiers.standardised_bytes import standardised
+from saccade.classifiers.standardised import BLOCK, Standardised
+from saccade.classifiers.standardised_bytes import prepared
 from saccade.errors import InputError, SettingError
+from saccade.metrics import best_temperature
 
 Array = NDArray[Any]
+
+
+def _has_probabilities(classifier: "LinearClassifier") -> bool:
+    return classifier.loss == "softmax" or getattr(classifier, "temperature_", None) is not None
 
 
 class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -38,9 +45,13 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     mini-batch or full-batch gradient descent. Each has a tolerance and a time limit; where neither stops it,
     `fit` gives a ConvergenceWarning. Computes in float32 for uint8 and float32 input, else in float64.
 
+    Probabilities are the softmax of the scores; of the hinges, whose scores are no log-probabilities, only after
+    `calibrated` has learnt from other images how sure they are.
+
     Attributes: `classes_`, `weights_` (K, D), `bias_` (K), `mean_` and `scale_` (D), `objective_`,
     `gradient_` (its largest absolute derivative), `n_iter_`, `converged_`, `stopped_` ("tolerance", "time",
-    "iterations", or "precision": no further descent can be told from rounding), `image_shape_` or None.
+    "iterations", or "precision": no further descent can be told from rounding), `image_shape_` or None,
+    `temperature_` (what the scores are divided by before the softmax; None where that is not known).
 
     >>> x = np.array([[0.0], [1.0], [3.0], [4.0]])
     >>> LinearClassifier(strength=0.01).fit(x, ["low", "low", "high", "high"]).predict([[0.5], [9.0]])
@@ -57,6 +68,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     n_iter_: int
     stopped_: str
     image_shape_: tuple[int, ...] | None
+    temperature_: float | None
 
     def __init__(
         self,
@@ -92,11 +104,20 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return self
 
-    def fit_path(self, x: ArrayLike, y: ArrayLike, strengths: Sequence[float]) -> "list[LinearClassifier]":
+    def fit_path(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        strengths: Sequence[float],
+        *,
+        data: Standardised | None = None,
+        start: "LinearClassifier | None" = None,
+    ) -> "list[LinearClassifier]":
         """Return one fitted classifier for each strength, each from the one before; the last is itself.
 
-        Statistics of the data are taken once; the order from strong to weak is the fast one. The time limit
-        is for all together: strengths it leaves no time for are left out, but for the first.
+        Statistics of the data are taken once, or are `data` (`prepared` of the same rows); the order from strong
+        to weak is the fast one. `start`, fitted to the same rows, is where the first begins, else at W = 0. The
+        time limit is for all together: strengths it leaves no time for are left out, but for the first.
         """
         solver = self.solver or Optimum()
         end = perf_counter() + (np.inf if solver.time_limit is None else solver.time_limit)
@@ -108,18 +129,16 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f'All labels are of one class, "{classes[0]}"; a classifier needs two or more.')
         weight_N = _weights(self.class_weight, classes, labels)[y_N] if self.class_weight is not None else None
         fitted: list[LinearClassifier] = []
-        with on_all_cores() as pool:
-            data = standardised(x_ND, pool)
-            start = np.zeros((len(classes), data.features + 1))
+        with prepared(x_ND) if data is None else nullcontext(data) as rows:
+            point = np.zeros((len(classes), rows.features + 1)) if start is None else start.point()
             for strength, penalty in zip(strengths, penalties, strict=True):
                 if fitted and perf_counter() > end:
                     break
                 model = self if len(fitted) == len(strengths) - 1 else LinearClassifier(**self.get_params())
                 model.set_params(strength=strength)
-                model.classes_, model.image_shape_, model.n_features_in_ = classes, self.image_shape_, data.features
-                objective = Objective(data, y_N, len(classes), self.loss, self.margin, penalty, weight_N)
-                found = solve(objective, start, solver, end)
-                start = model._take(found, data)
+                model.classes_, model.image_shape_, model.n_features_in_ = classes, self.image_shape_, rows.features
+                objective = Objective(rows, y_N, len(classes), self.loss, self.margin, penalty, weight_N)
+                point = model._take(solve(objective, point, solver, end), rows)
                 fitted.append(model)
         return fitted
 
@@ -130,19 +149,36 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, x: ArrayLike) -> Array:
         """Return the scores W z + b (N, K); of two classes the second's less the first's, (N,)."""
-        scores_NK = self._scores(x)
+        scores_NK = self.scores(x)
         return np.asarray(scores_NK[:, 1] - scores_NK[:, 0]) if len(self.classes_) == 2 else scores_NK
 
     def predict(self, x: ArrayLike) -> Array:
         """Return the label of each image."""
-        best_N = self._scores(x).argmax(1)
+        best_N = self.scores(x).argmax(1)
         labels: Array = self.classes_[best_N]
         return labels
 
-    @available_if(lambda self: self.loss == "softmax")  # type: ignore[untyped-decorator]
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, x: ArrayLike) -> Array:
-        """Return the probability of each class, (N, K), in float64: softmax of the scores. Only of that loss."""
-        return np.asarray(softmax(self._scores(x).astype(np.float64), axis=1))
+        """Return the probability of each class, (N, K), in float64: softmax of the scores over the temperature.
+
+        Of the softmax loss, and of what is `calibrated`.
+        """
+        return np.asarray(softmax(self.scores(x).astype(np.float64) / (self.temperature_ or 1.0), axis=1))
+
+    def calibrated(self, x: ArrayLike, y: ArrayLike) -> Self:
+        """Return the same with the temperature that fits images and labels best which it was not fitted to.
+
+        Of a hinge's scores the margin is the unit. Raises InputError where a label is none of its classes.
+        """
+        scores_NK, labels = self.scores(x), np.asarray(y)
+        if strange := set(labels.tolist()) - set(self.classes_.tolist()):
+            known = ", ".join(map(str, self.classes_[:10]))
+            raise InputError(f'The label "{min(strange, key=str)}" is not one this classifier was fitted to: {known}.')
+        unit = 1.0 if self.loss == "softmax" else self.margin
+        same = copy(self)
+        same.temperature_ = unit * best_temperature(scores_NK / unit, np.searchsorted(self.classes_, labels))
+        return same
 
     def templates(self) -> Array:
         """Return the rows of W as pictures (K, H, W, C) uint8: grey is 0, each class scaled to its largest weight.
@@ -166,7 +202,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fitted = {"objective": self.objective_, "gradient": self.gradient_, "n_iter": self.n_iter_}
         shape = None if self.image_shape_ is None else list(self.image_shape_)
         more = {"stopped": self.stopped_, "image_shape": shape, "classes": self.classes_.tolist()}
-        return tensors, {"params": params, **fitted, **more}
+        return tensors, {"params": params, **fitted, **more, "temperature": self.temperature_}
 
     @classmethod
     def from_state(cls, tensors: dict[str, Array], config: dict[str, Any]) -> Self:
@@ -184,22 +220,29 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model.objective_, model.gradient_, model.n_iter_ = config["objective"], config["gradient"], config["n_iter"]
         model.stopped_, model.classes_ = config["stopped"], classes
         model.image_shape_ = None if config["image_shape"] is None else tuple(config["image_shape"])
+        model.temperature_ = config.get("temperature")
         model.n_features_in_ = model.weights_.shape[1]
         return model
 
-    def _scores(self, x: ArrayLike) -> Array:
+    def scores(self, x: ArrayLike) -> Array:
+        """Return the scores W z + b of each class, (N, K)."""
         check_is_fitted(self)
         x_ND = checked(self, x)
         weights_DK = (self.weights_ / self.scale_).T
         blocks = (x_ND[start : start + BLOCK] for start in range(0, len(x_ND), BLOCK))
         return np.concatenate([(block - self.mean_) @ weights_DK + self.bias_ for block in blocks])
 
+    def point(self) -> Array:
+        """Return W and b side by side, (K, D + 1): where a solver ended, and may go on from."""
+        check_is_fitted(self)
+        return np.column_stack([self.weights_, self.bias_])
+
     def _take(self, found: Found, data: Standardised) -> Array:
         """Keep what a solver found; return its point."""
         self.weights_, self.bias_ = found.point_KD1[:, :-1].copy(), found.point_KD1[:, -1].copy()
         self.mean_, self.scale_ = data.mean_D, data.scale_D
         self.objective_, self.gradient_, self.n_iter_ = found.objective, found.gradient, found.steps
-        self.stopped_ = found.stopped
+        self.stopped_, self.temperature_ = found.stopped, None
         return found.point_KD1
 
 

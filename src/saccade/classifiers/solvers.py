@@ -27,7 +27,8 @@ class Optimum(Settings):
     method: Literal["auto", "lbfgs", "proximal"] = "auto"
     """L-BFGS for what is smooth, accelerated proximal gradient for an L1 term; auto takes what fits."""
     tolerance: float = Field(default=1e-4, ge=0)
-    """Largest derivative at what counts as the minimum; for the hinge also the objective's relative error."""
+    """Largest derivative at what counts as the minimum; for the hinge also its error, as a share of the objective or
+    of the margin, whichever is more."""
     max_iterations: int = Field(default=1000, ge=1)
     """Steps at the most."""
     time_limit: float | None = Field(default=None, ge=0)
@@ -104,7 +105,7 @@ def _sharpened(
         value = objective.value(found.point_KD1)
         cost, steps = value - found.objective, steps + found.steps
         found = replace(found, objective=value, steps=steps)
-        if found.stopped in ("time", "iterations") or cost <= solver.tolerance * value:
+        if found.stopped in ("time", "iterations") or cost <= solver.tolerance * max(value, objective.margin):
             return found
         start = found.point_KD1
     return replace(found, stopped="precision")

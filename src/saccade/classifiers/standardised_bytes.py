@@ -4,8 +4,9 @@ Weights are written as whole numbers of 24 bits times a scale a class, the gradi
 three signed bytes a number, and two. Their products with bytes are exact, and a few times as fast as those of floats.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from saccade.classifiers.distances import CACHED, SPAN, padded
 from saccade.classifiers.kernels import REGISTER, TILE, kernel, native
-from saccade.classifiers.standardised import CURVED, Standardised, Visit, slices
+from saccade.classifiers.standardised import CURVED, Standardised, Visit, on_all_cores, slices
 from saccade.device import cores
 
 Array = NDArray[Any]
@@ -32,6 +33,13 @@ def standardised(x_ND: Array, pool: ThreadPoolExecutor) -> Standardised:
     if x_ND.dtype == np.uint8 and len(x_ND) >= FEWEST and x_ND.shape[1] <= SPAN and native("l2"):
         return StandardisedBytes.of(x_ND, pool)
     return Standardised.of(x_ND, pool)
+
+
+@contextmanager
+def prepared(x_ND: Array) -> Iterator[Standardised]:
+    """Yield the rows standardised, for any number of fits on all cores."""
+    with on_all_cores() as pool:
+        yield standardised(x_ND, pool)
 
 
 @dataclass(frozen=True)

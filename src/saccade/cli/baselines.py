@@ -34,12 +34,14 @@ def baselines(
 
 def baselines_text(summary: Mapping[str, Any]) -> str:
     """Return the table of the classifiers: the setting chosen for each, and its accuracy over the folds."""
+    from saccade.report.words import told_values
+
     header = [f"Over {summary['folds']} folds", "chosen of", "setting", "accuracy", "features", "time"]
     rows = [
         [
             each["name"],
             count(len(each["settings"])),
-            ", ".join(f"{name} {value}" for name, value in each["chosen"].items()),
+            told_values(each["chosen"]),
             f"{percent(each['mean'])} ± {100 * each['sd']:.1f}",
             count(each["features"]),
             seconds(each["seconds"]),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import data, metrics, report
-from saccade.classifiers import FeatureClassifier, KNearestNeighbors, LinearClassifier, Member, Model, Optimum
-from saccade.classifiers.neighbors import METRICS, described
+from saccade.classifiers import Descent, FeatureClassifier, KNearestNeighbors, LinearClassifier, Member, Model, Optimum
+from saccade.classifiers.neighbors import described
 from saccade.data import Part
-from saccade.events import listening, stage
+from saccade.errors import SettingError
+from saccade.events import Finding, emit, listening, stage
 from saccade.features import DeepFeatures, ImageFeatures, Stacked, handmade
 from saccade.features.cache import default_folder
 from saccade.files import slug
@@ -24,17 +26,17 @@ from saccade.recipe.conclusion import Result
 from saccade.recipe.material import Material, discarded_on_refusal, gather
 from saccade.recipe.pictures import draw_inputs
 from saccade.recipe.summary import Diary
+from saccade.report.words import told_values
 from saccade.run import Run
 from saccade.settings import BaselineSettings
 from saccade.study import folds as validating
+from saccade.study import paths
 from saccade.study.folds import Setting
 from saccade.train.budget import Clock
 
 SIDE = 32
 """Of the images that pixels and features are taken of, unless they are smaller or another is asked for."""
-NEIGHBORS = (1, 3, 5, 7, 9, 11, 15, 21)
-PENALTIES = (0.1, 0.03, 0.01, 0.003)
-"""Of the linear classifiers, from the strongest, whose optimum is the quickest found."""
+OPTIMUM = Optimum(tolerance=paths.TOLERANCE)
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,12 @@ class Contender:
 
 @dataclass(frozen=True)
 class Round:
-    """What every contender is given: the images that may be looked at, their folds, and where features are kept."""
+    """What every contender is given: the images that may be looked at, their folds, and what is to be tried."""
 
     part: Part
     fold_N: NDArray[np.int64]
     side: int
-    fit_to_square: data.scale.Fit
+    settings: BaselineSettings
 
     def images(self) -> NDArray[np.uint8]:
         """Return the images, at the round's side."""
@@ -87,7 +89,7 @@ class Round:
         self, name: str, settings: Sequence[Setting], classifier: Any, label: str, features: int
     ) -> Contender:
         """Return a contender, the time it took still to be told."""
-        model = Model((Member(label, classifier, self.side),), self.part.classes, self.fit_to_square)
+        model = Model((Member(label, classifier, self.side),), self.part.classes, self.settings.fit_to_square)
         return Contender(name, settings, model, 0.0, features)
 
 
@@ -96,9 +98,9 @@ def baselines(
 ) -> Result:
     """Cross-validate nearest neighbours and linear classifiers, on pixels and on features, and save the best of each.
 
-    Features are learnt once, from the images of all folds without their labels. The run's model is the best of
-    all; `evaluate` measures each. Raises InputError, before anything is written, where source, settings or
-    `out` cannot be used.
+    What is tried of them stands in the settings. Features are learnt once, from the images of all folds without
+    their labels. The run's model is the best of all; `evaluate` measures each. Raises InputError, before anything
+    is written, where source, settings or `out` cannot be used.
     """
     clock = clock or Clock(None)
     weights = pretrained.find(settings.pretrained)
@@ -107,7 +109,7 @@ def baselines(
         groups_N = np.array([material.groups[key] for key in part.images.keys])
         fold_N = data.folds(part.images, groups_N, settings.folds, settings.seed)
         side = settings.size or min(planning.native_side(part), SIDE)
-        ground = Round(part, fold_N, side, settings.fit_to_square)
+        ground = Round(part, fold_N, side, settings)
         works: dict[str, Callable[[str], Contender]] = {
             "k-NN on pixels": lambda name: _neighbors(ground, name),
             "linear on pixels": lambda name: _linear(ground, name, None),
@@ -134,10 +136,15 @@ def _timed(name: str, work: Callable[[str], Contender]) -> Contender:
 def _neighbors(ground: Round, name: str) -> Contender:
     x_NHWC, y_N, fold_N = ground.images(), ground.part.labels_N, ground.fold_N
     fewest = len(y_N) - int(np.bincount(fold_N).max())
-    ks = [k for k in NEIGHBORS if k <= fewest]
+    ks = [k for k in ground.settings.neighbors if k <= fewest]
+    if not ks:
+        raise SettingError(
+            f"Of {min(ground.settings.neighbors)} or more neighbours there are too few: a fold leaves {fewest} images; "
+            "give a smaller number to --neighbors."
+        )
     settings = [
         replace(each, values={"metric": metric, **each.values})
-        for metric in METRICS
+        for metric in ground.settings.metric
         for each in validating.neighbors(x_NHWC, y_N, fold_N, metric, ks)
     ]
     chosen = validating.best(settings).values
@@ -149,16 +156,36 @@ def _linear(ground: Round, name: str, kinds: list[ImageFeatures] | None) -> Cont
     x_NHWC, y_N = ground.images(), ground.part.labels_N
     stacked = None if kinds is None else Stacked(kinds, cache=default_folder())
     x_ND = x_NHWC.reshape(len(x_NHWC), -1) if stacked is None else stacked.fit_transform(x_NHWC)
-    settings = validating.linear(x_ND, y_N, ground.fold_N, PENALTIES, task=name)
-    penalty = validating.best(settings).values["penalty"]
-    last = LinearClassifier(strength=penalty, solver=Optimum(tolerance=validating.TOLERANCE))
-    classifier: LinearClassifier | FeatureClassifier
-    if stacked is None:
-        classifier = last.fit(x_NHWC, y_N)
-    else:
+    tried = _classifiers(ground.settings)
+    found = paths.linear(x_ND, y_N, ground.fold_N, tried, ground.settings.strength, task=name)
+    pairs = [(classifier, setting) for classifier, each in zip(tried, found, strict=True) for setting in each]
+    last, chosen = max(pairs, key=lambda pair: pair[1].mean)
+    given = x_NHWC if stacked is None else x_ND
+    last.set_params(strength=chosen.values["strength"]).fit_path(given, y_N, [last.strength])
+    last.temperature_ = chosen.temperature
+    if last.stopped_ != "tolerance" and last.solver == OPTIMUM:
+        detail = f"{name}: {last.n_iter_} steps did not reach the optimum ({last.stopped_})"
+        emit(Finding(kind="optimum", detail=detail))
+    classifier: LinearClassifier | FeatureClassifier = last
+    if stacked is not None:
         stacked.set_params(cache=None)
-        classifier = FeatureClassifier.of(stacked, last.fit(x_ND, y_N))
-    return ground.contender(name, settings, classifier, f"{name} (penalty {penalty:g})", x_ND.shape[1])
+        classifier = FeatureClassifier.of(stacked, last)
+    label = f"{name} ({told_values(chosen.values)})"
+    return ground.contender(name, [setting for _, setting in pairs], classifier, label, x_ND.shape[1])
+
+
+def _classifiers(settings: BaselineSettings) -> list[LinearClassifier]:
+    """Return the linear classifiers to try: each loss with each penalty, at its optimum or by descent at each rate."""
+    descents = [
+        Descent(batch_size=settings.batch_size, learning_rate=rate, epochs=settings.epochs, seed=settings.seed)
+        for rate in settings.learning_rate
+    ]
+    solvers = {"optimum": [OPTIMUM], "descent": descents}
+    return [
+        LinearClassifier(loss, settings.margin, penalty, beta=settings.beta, solver=solver)
+        for loss, penalty, name in product(settings.loss, settings.penalty, settings.solver)
+        for solver in solvers[name]
+    ]
 
 
 def _concluded(

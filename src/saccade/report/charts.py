@@ -67,10 +67,10 @@ def lines(
         axes.set_ylim(y.min() / 1.15, y.max() * 1.15)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-        axes.set_ylim(*_limits(y, pad=0.06, ceiling=1.0 if kind == "percent" else None))
+        axes.set_ylim(*limits(y, pad=0.06, ceiling=1.0 if kind == "percent" else None))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=end >= 4 or axis == "depth", steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(_plain_tick))
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick if kind == "percent" else _plain_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(percent_tick if kind == "percent" else _plain_tick))
     axes.grid(axis="y", color=LIGHT["line"], linewidth=1)
     axes.set_xlabel(axis, color=LIGHT["quiet"], fontsize=FONT, labelpad=6)
     for colour, style, points in series:
@@ -81,53 +81,6 @@ def lines(
             marker=marker, markersize=5, markeredgewidth=0, linestyle=_DASHES.get(style, "-"),
         )  # fmt: skip
     return to_svg(figure, description)
-
-
-def folds(classifier: Mapping[str, Any]) -> Markup:
-    """Draw accuracy over the settings of one classifier: a dot a fold, their mean and standard deviation, the chosen.
-
-    A classifier has `settings`, each with `values`, `mean`, `sd` and `folds`, and `chosen`. The last of the values
-    runs along the axis, evenly spaced as it stands; the others, if any, make a line of their own, named at its end.
-    """
-    settings, named = classifier["settings"], list(classifier["chosen"])
-    along = named[-1]
-    places = {value: place for place, value in enumerate(dict.fromkeys(each["values"][along] for each in settings))}
-    lines: dict[str, list[Mapping[str, Any]]] = {}
-    for each in settings:
-        lines.setdefault(" ".join(str(each["values"][name]).upper() for name in named[:-1]), []).append(each)
-    figure, axes = new_axes(230, left=52, right=20 + 34 * (len(lines) > 1), top=10, bottom=44)
-    shown = [
-        value for each in settings for value in (*each["folds"], each["mean"] - each["sd"], each["mean"] + each["sd"])
-    ]
-    axes.set_xlim(-0.4, len(places) - 0.6)
-    axes.set_ylim(*_limits(np.array(shown), pad=0.08, ceiling=1.0))
-    axes.xaxis.set_major_locator(FixedLocator(range(len(places))))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _=None: f"{[*places][round(x)]:g}"))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick))
-    axes.grid(axis="y", color=LIGHT["line"], linewidth=1)
-    axes.set_xlabel(along, color=LIGHT["quiet"], fontsize=FONT, labelpad=6)
-    drawn = zip(lines.items(), ("right", "wrong", "green", "amber"), strict=False)
-    for line, ((name, each_of), colour) in enumerate(drawn):
-        aside = 0.1 * (line - (len(lines) - 1) / 2)  # so that no bar hides another's
-        xs = [places[each["values"][along]] + aside for each in each_of]
-        means = [each["mean"] for each in each_of]
-        axes.plot(xs, means, color=LIGHT[colour], linewidth=2, marker="o", markersize=5, markeredgewidth=0)
-        for x, each in zip(xs, each_of, strict=True):
-            axes.plot(
-                [x, x], [each["mean"] - each["sd"], each["mean"] + each["sd"]], color=LIGHT[colour], linewidth=1.5
-            )
-            axes.plot([x] * len(each["folds"]), each["folds"], "o", color=LIGHT[colour], markersize=4, alpha=0.35,
-                      markeredgewidth=0)  # fmt: skip
-            if each["values"] == classifier["chosen"]:
-                axes.plot(x, each["mean"], "o", markersize=12, markeredgewidth=1.5, markeredgecolor=LIGHT["ink"],
-                          markerfacecolor="none")  # fmt: skip
-        write(axes, xs[-1] + 0.15, means[-1], name, va="center", color=LIGHT[colour], clip_on=False)
-    spoken = "; ".join(
-        f"{', '.join(f'{name} {value}' for name, value in each['values'].items())}: {percent(each['mean'])}"
-        for each in settings
-    )
-    return to_svg(figure, f"Accuracy over the folds of {classifier['name']}. {spoken}.")
 
 
 def learning(curve: Mapping[str, Any]) -> Markup:
@@ -142,13 +95,13 @@ def learning(curve: Mapping[str, Any]) -> Markup:
     axes.set_xscale("log", base=2)
     axes.set_xlim(line_M4[0, 0] / 1.15, line_M4[-1, 0] * 1.15)
     seen = np.concatenate([line_M4[:, 1:].ravel(), *(point["interval"] for point in points)])
-    axes.set_ylim(*_limits(seen, pad=0.06, ceiling=1.0))
+    axes.set_ylim(*limits(seen, pad=0.06, ceiling=1.0))
     ticks = {*(point["images"] for point in points), today, *(forecast["images"] for forecast in forecasts)}
     axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(_short_tick))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
     axes.grid(axis="y", color=LIGHT["line"], linewidth=1)
     axes.set_xlabel("training images", color=LIGHT["quiet"], fontsize=FONT, labelpad=6)
     axes.fill_between(line_M4[:, 0], line_M4[:, 2], line_M4[:, 3], color=LIGHT["right"], alpha=0.16, linewidth=0)
@@ -275,8 +228,8 @@ def calibration(bins: Sequence[Mapping[str, Any]]) -> Markup:
     for part in (axes, below):
         part.xaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
     axes.xaxis.set_major_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick))
-    below.xaxis.set_major_formatter(FuncFormatter(_percent_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
+    below.xaxis.set_major_formatter(FuncFormatter(percent_tick))
     below.yaxis.set_major_locator(FixedLocator([most]))
     below.yaxis.set_major_formatter(FuncFormatter(_plain_tick))
     below.set_xlabel("probability the classifier gave", color=LIGHT["quiet"], fontsize=FONT, labelpad=6)
@@ -309,13 +262,15 @@ def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> Any:
     return axes.text(x, y, text, parse_math=False, **{"fontsize": FONT, "color": LIGHT["ink"], **style})
 
 
-def _limits(values: NDArray[np.float64], *, pad: float, ceiling: float | None = None) -> tuple[float, float]:
+def limits(values: NDArray[np.float64], *, pad: float, ceiling: float | None = None) -> tuple[float, float]:
+    """Return the ends of an axis that shows all values, with a share of room beyond them but for the ceiling."""
     low, high = float(values.min()), float(values.max())
     room = (high - low) * pad if high > low else max(abs(high) * 0.1, 0.05)
     return low - room, high + room if ceiling is None else min(high + room, ceiling)
 
 
-def _percent_tick(value: float, _: int | None = None) -> str:
+def percent_tick(value: float, _: int | None = None) -> str:
+    """Return a share of one at a tick, as a percentage."""
     return f"{100 * value:.3g}\u00a0%"
 
 

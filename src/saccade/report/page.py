@@ -72,6 +72,7 @@ def environment() -> Environment:
         words.plural,
         words.base,
         words.plain,
+        words.told_values,
     )
     environment.filters.update({filter_.__name__: filter_ for filter_ in filters})
     return environment

@@ -9,6 +9,7 @@ import numpy as np
 
 from saccade.report import charts, curves, pictures, transfer
 from saccade.report.averages import averaging
+from saccade.report.folds import over_folds
 from saccade.report.kinds import KINDS, title
 from saccade.report.verdict import is_baseline, majority, verdict
 
@@ -121,7 +122,7 @@ def folds(material: Material) -> View | None:
     rows = material.summary.get("classifiers") or []
     if not rows:
         return None
-    drawn = [{**row, "chart": charts.folds(row) if len(row["settings"]) > 1 else None} for row in rows]
+    drawn = [{**row, "charts": over_folds(row) if len(row["settings"]) > 1 else []} for row in rows]
     drawn.sort(key=lambda row: -row["mean"])
     return {"rows": drawn, "folds": material.summary["folds"], "chosen": material.summary["chosen"],
             "images": material.summary["validation"]["images"]}  # fmt: skip

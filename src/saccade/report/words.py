@@ -1,6 +1,7 @@
 """How the report writes names, numbers and times, and what it makes of texts it did not choose."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 # A newline and a tab get a visible sign; other control characters, what turns the direction of the
@@ -63,6 +64,27 @@ def base(source: str) -> str:
     'photos'
     """
     return re.split(r"[/\\]", source.rstrip("/\\"))[-1] or source
+
+
+def told_values(values: Mapping[str, Any]) -> str:
+    """Return the values of a setting in words: names by themselves, numbers after what they are of.
+
+    >>> told_values({"loss": "squared_hinge", "penalty": "l2", "strength": 0.03, "learning_rate": 0.1})
+    'squared hinge, L2, strength 0.03, learning rate 0.1'
+    >>> told_values({"loss": "softmax", "penalty": "none", "strength": 0.0})
+    'softmax, no penalty'
+    """
+    unpenalised = values.get("penalty") == "none"
+    kept = {name: value for name, value in values.items() if not (unpenalised and name == "strength")}
+    return ", ".join(_told_value(name, value) for name, value in kept.items())
+
+
+def _told_value(name: str, value: Any) -> str:
+    if value == "none":
+        return f"no {name}"
+    if isinstance(value, str):
+        return value.upper() if value in ("l1", "l2") else value.replace("_", " ")
+    return f"{name.replace('_', ' ')} {value:g}"
 
 
 def plain(value: Any) -> str:

@@ -14,7 +14,7 @@ from saccade.classifiers.linear import LinearClassifier
 from saccade.classifiers.neighbors import METRICS, KNearestNeighbors, described
 from saccade.classifiers.objective import Objective
 from saccade.classifiers.solvers import Optimum
-from saccade.classifiers.standardised import Standardised, on_all_cores
+from saccade.classifiers.standardised_bytes import FEWEST, prepared
 from saccade.data.parts import Part, Parts
 from saccade.device import derived_seed
 from saccade.events import Progress, emit
@@ -199,10 +199,10 @@ def _featured(parts: Parts, side: int, seconds: float) -> Baseline:
 
 def _cost_of_pass(train: Sample) -> float:
     """Return the seconds an image takes in one evaluation of the softmax objective."""
-    few = train.first(8 * PROBE)
+    few = train.first(FEWEST)
     x_ND, classes = few.x_NHWC.reshape(len(few), -1), int(few.y_N.max()) + 1
-    with on_all_cores() as pool:
-        objective = Objective(Standardised.of(x_ND, pool), few.y_N, classes)
+    with prepared(x_ND) as data:
+        objective = Objective(data, few.y_N, classes)
         begun = perf_counter()
         objective(np.zeros((classes, x_ND.shape[1] + 1), np.float32))
         return (perf_counter() - begun) / len(few)

@@ -10,28 +10,25 @@ from numpy.typing import NDArray
 from saccade.classifiers.distances import nearest
 from saccade.classifiers.inputs import flat
 from saccade.classifiers.kernels import Metric
-from saccade.classifiers.linear import LinearClassifier
 from saccade.classifiers.neighbors import vote
-from saccade.classifiers.solvers import Optimum
 from saccade.errors import InputError
 from saccade.events import Progress, emit
 
 Array = NDArray[Any]
-
-TOLERANCE = 5e-4
-"""Largest derivative at which a fold's optimum is near enough: predictions hardly change below it."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """One setting of a classifier: what was predicted for every image by the models that did not see its fold.
 
-    `accuracies` has a number a fold; `mean` and `sd` (of a sample, n - 1) are over them.
+    `accuracies` has a number a fold; `mean` and `sd` (of a sample, n - 1) are over them. `temperature` is what
+    scores are to be divided by before the softmax, as the held-out images say; of a softmax it is 1.
     """
 
     values: Mapping[str, Any]
     predicted_N: NDArray[np.int64]
     accuracies: tuple[float, ...]
+    temperature: float = 1.0
 
     @property
     def mean(self) -> float:
@@ -58,39 +55,18 @@ def neighbors(
     Raises InputError where a fold leaves fewer images than the largest k, or the folds are none.
     """
     x_ND = np.asarray(flat(x))
-    folds = _folds(y_N, fold_N)
+    folds = parted(y_N, fold_N)
     labels_Nk = np.empty((len(x_ND), max(ks)), np.int64)
     for done, (train, held) in enumerate(folds):
         emit(Progress(task=f"neighbours by {metric.upper()}", done=done, total=len(folds), unit="folds"))
         if len(train) < max(ks):
             raise InputError(f"k = {max(ks)} neighbours cannot be found among {len(train)} images of the other folds.")
         labels_Nk[held] = y_N[train][nearest(x_ND[held], x_ND[train], max(ks), metric)[1]]
-    return [_setting({"k": int(k)}, vote(labels_Nk[:, :k]), y_N, fold_N) for k in ks]
+    return [setting_of({"k": int(k)}, vote(labels_Nk[:, :k]), y_N, fold_N) for k in ks]
 
 
-def linear(
-    x: Array, y_N: NDArray[np.int64], fold_N: NDArray[np.int64], penalties: Sequence[float], *, task: str = "linear"
-) -> list[Setting]:
-    """Return a Setting for each penalty of the linear softmax, each fit started from that of the penalty before.
-
-    Raises InputError where the folds are none.
-    """
-    x_ND = np.asarray(flat(x))
-    folds = _folds(y_N, fold_N)
-    predicted_PN = np.empty((len(penalties), len(x_ND)), np.int64)
-    for done, (train, held) in enumerate(folds):
-        emit(Progress(task=task, done=done, total=len(folds), unit="folds"))
-        fitted = LinearClassifier(solver=Optimum(tolerance=TOLERANCE)).fit_path(x_ND[train], y_N[train], penalties)
-        for place, model in enumerate(fitted):
-            predicted_PN[place, held] = model.predict(x_ND[held])
-    return [
-        _setting({"penalty": float(penalty)}, predicted_N, y_N, fold_N)
-        for penalty, predicted_N in zip(penalties, predicted_PN, strict=True)
-    ]
-
-
-def _folds(y_N: NDArray[np.int64], fold_N: NDArray[np.int64]) -> list[tuple[Array, Array]]:
-    """Return the images to train on and those held out, for each fold."""
+def parted(y_N: NDArray[np.int64], fold_N: NDArray[np.int64]) -> list[tuple[Array, Array]]:
+    """Return the images to train on and those held out, for each fold. Raises InputError where the folds are none."""
     numbers = np.unique(fold_N)
     if len(numbers) < 2 or len(y_N) != len(fold_N):
         raise InputError(
@@ -100,8 +76,9 @@ def _folds(y_N: NDArray[np.int64], fold_N: NDArray[np.int64]) -> list[tuple[Arra
     return [(np.flatnonzero(fold_N != number), np.flatnonzero(fold_N == number)) for number in numbers]
 
 
-def _setting(
+def setting_of(
     values: Mapping[str, Any], predicted_N: NDArray[np.int64], y_N: NDArray[np.int64], fold_N: NDArray[np.int64]
 ) -> Setting:
+    """Return the setting that has these values, of what was predicted for every image."""
     right_N = predicted_N == y_N
     return Setting(values, predicted_N, tuple(float(right_N[fold_N == n].mean()) for n in np.unique(fold_N)))

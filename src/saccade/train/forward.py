@@ -7,13 +7,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from torch import Tensor, nn
 
 from saccade.augment.views import MOVES, view
 from saccade.device import generator, resolve_device, resolve_precision
 from saccade.errors import SettingError
+from saccade.metrics import best_temperature
 from saccade.nn import zoo
 from saccade.nn.regularize import regularize
 from saccade.nn.transfer import Transfer
@@ -124,17 +123,6 @@ class Forward:
     def calibrated(self, log_NK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> "Forward":
         """Return the same with the temperature at which log-probabilities (N, K) of its own fit the labels best.
 
-        One number, fitted on validation images by the log loss, which corrects how sure the network
-        is and changes no prediction (Guo et al., 2017). Each label counts as 1 in N + 2 wrong, so that
-        a few images without a mistake do not make it certain (Platt, 1999).
+        One number, fitted on validation images, which changes no prediction (see `metrics.best_temperature`).
         """
-        images, classes = log_NK.shape
-        target_NK = np.full(log_NK.shape, 1 / (images + 2) / max(1, classes - 1))
-        target_NK[np.arange(images), labels_N] = 1 - 1 / (images + 2)
-
-        def log_loss(log_temperature: float) -> float:
-            scaled_NK = log_NK / np.exp(log_temperature)
-            return float((logsumexp(scaled_NK, axis=1) - (target_NK * scaled_NK).sum(1)).mean())
-
-        best = minimize_scalar(log_loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x
-        return replace(self, temperature=self.temperature * float(np.exp(best)))
+        return replace(self, temperature=self.temperature * best_temperature(log_NK, labels_N))
