@@ -54,7 +54,10 @@ def parse_several(value: object) -> object:
 
 T = TypeVar("T")
 Several = Annotated[
-    tuple[T, ...], BeforeValidator(parse_several), AfterValidator(lambda given: tuple(dict.fromkeys(given)))
+    tuple[T, ...],
+    BeforeValidator(parse_several),
+    AfterValidator(lambda given: tuple(dict.fromkeys(given))),
+    Field(min_length=1),
 ]
 """Values to try, such as `l1,l2`: each once, in the order given."""
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]

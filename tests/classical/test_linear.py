@@ -352,7 +352,7 @@ def test_calibrated_probabilities_are_the_best_of_any_temperature(loss: str, mar
     target[np.arange(300), y[600:]] = 1 - 1 / 302
     grid = margin * np.geomspace(0.05, 20, 3000)
     losses = [-np.mean(np.sum(target * log_softmax(scores / t, axis=1), axis=1)) for t in grid]
-    assert grid[3] < sure.temperature_ < grid[-3]  # type: ignore[operator]
+    assert grid[3] < sure.temperature_ < grid[-3]
     assert sure.temperature_ == pytest.approx(grid[np.argmin(losses)], rel=0.005)
     again = LinearClassifier.from_state(*sure.to_state())
     np.testing.assert_array_equal(again.predict_proba(x), sure.predict_proba(x))

@@ -107,6 +107,32 @@ def test_the_test_part_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert read_json(tmp_path / "run" / "summary.json") == result.summary
 
 
+def test_a_calibrated_svm_is_chosen_saved_and_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SACCADE_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 200, (120, 8, 8, 3), np.uint8), np.arange(120) % 3
+    x[np.arange(120), :, :, y] += 15
+    np.savez(tmp_path / "few.npz", images=x, labels=y)
+    settings = BaselineSettings(
+        folds=2, words=4, pretrained="none", neighbors=(1, 3), metric=("l1",), loss=("hinge",), epochs=2,
+        penalty=("l2", "elastic_net"), strength=(0.1,), solver=("optimum", "descent"), learning_rate=(0.01,),
+    )  # fmt: skip
+    result = recipe.baselines(tmp_path / "few.npz", settings, out=tmp_path / "run")
+    near, straight, _ = result.summary["classifiers"]
+    assert [each["values"] for each in near["settings"]] == [{"metric": "l1", "k": k} for k in (1, 3)]
+    tried = [(penalty, 0.1, *rate) for penalty in ("l2", "elastic_net") for rate in ((), (0.01,))]
+    assert [(*each["values"].values(),) for each in straight["settings"]] == [("hinge", *each) for each in tried]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("Accuracy over the folds of linear on pixels") == 2  # over strengths, and over learning rates
+    for folder in [result.run.model, *result.run.models.glob("*")]:
+        model = Model.load(folder)
+        rows_NK = model.probabilities(lambda side: np.resize(x, (120, side, side, 3)))
+        np.testing.assert_allclose(rows_NK.sum(1), 1)
+    with pytest.raises(SettingError, match="Of 500 or more neighbours there are too few: a fold leaves 51 images"):
+        recipe.baselines(tmp_path / "few.npz", BaselineSettings(neighbors=(500,), folds=2), out=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_folds_that_cannot_be_leave_nothing(tmp_path: Path, saccade: Saccade) -> None:
     np.savez(tmp_path / "few.npz", images=np.arange(12 * 16 * 16).reshape(12, 16, 16) % 251, labels=np.arange(12) % 2)
     done = saccade("baselines", "few.npz", "--folds", "11", "--out", "run", cwd=tmp_path)

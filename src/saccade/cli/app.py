@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from saccade.cli.usage import sentence
 from saccade.errors import SaccadeError
@@ -54,6 +54,7 @@ def build() -> App:
         print_error=False,
         suppress_keyboard_interrupt=False,
         result_action="return_value",
+        default_parameter=Parameter(negative_iterable=()),  # a list is never emptied by an option of its own
     )
     for place, (name, (function, line)) in enumerate(COMMANDS.items()):
         app.command(f"saccade.cli.{function}", name=name, help=line, sort_key=place)

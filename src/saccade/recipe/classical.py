@@ -180,7 +180,7 @@ def _classifiers(settings: BaselineSettings) -> list[LinearClassifier]:
         Descent(batch_size=settings.batch_size, learning_rate=rate, epochs=settings.epochs, seed=settings.seed)
         for rate in settings.learning_rate
     ]
-    solvers = {"optimum": [OPTIMUM], "descent": descents}
+    solvers: dict[str, Sequence[Optimum | Descent]] = {"optimum": [OPTIMUM], "descent": descents}
     return [
         LinearClassifier(loss, settings.margin, penalty, beta=settings.beta, solver=solver)
         for loss, penalty, name in product(settings.loss, settings.penalty, settings.solver)
