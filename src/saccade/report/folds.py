@@ -1,5 +1,6 @@
 """The charts of a cross-validation: how accuracy depends on what was tried, fold by fold."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,9 +8,8 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from saccade.graph.layout import separated
 from saccade.palette import LIGHT, text_width
-from saccade.report.charts import FONT, limits, new_axes, percent_tick, write
+from saccade.report.charts import FONT, WIDTH, limits, new_axes, percent_tick, write
 from saccade.report.svg import to_svg
 from saccade.report.words import percent, told_values
 
@@ -66,7 +66,9 @@ def _drawn(
     ]
     low, high = limits(np.array(shown), pad=0.08, ceiling=1.0)
     axes.set(xlim=(-0.4, len(places) - 0.6), ylim=(low, high))
-    axes.xaxis.set_major_locator(FixedLocator(range(0, len(places), 1 + len(places) // 10)))
+    tick = max(text_width(f" {value:g} ", FONT) for value in places)
+    every = math.ceil(tick * len(places) / (WIDTH - 76 - named))
+    axes.xaxis.set_major_locator(FixedLocator(range(0, len(places), every)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _=None: f"{[*places][round(x)]:g}"))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
@@ -100,7 +102,9 @@ def _apart(wanted: Sequence[float], gap: float) -> list[float]:
     >>> _apart([3.0, 1.0, 1.0], 1.0)
     [3.0, 0.5, 1.5]
     """
-    order = np.argsort(wanted, kind="stable")
+    from sklearn.isotonic import isotonic_regression
+
+    order, steps = np.argsort(wanted, kind="stable"), gap * np.arange(len(wanted))
     heights = np.empty(len(wanted))
-    heights[order] = separated([wanted[place] for place in order], [0.0] * len(wanted), gap)
+    heights[order] = isotonic_regression(np.array(wanted, np.float64)[order] - steps) + steps
     return [float(height) for height in heights]
