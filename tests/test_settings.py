@@ -34,7 +34,15 @@ def test_other_times_are_refused(text: Any) -> None:
             {"zzz": 3},
             (
                 'There is no setting "zzz". Known are: seed, split_seed, test_fraction, validation_fraction, '
-                "fit_to_square, memory, workers."
+                "group_pattern, fit_to_square, memory, workers."
+            ),
+        ),
+        (
+            DataSettings,
+            {"group_pattern": "patient(["},
+            (
+                'The setting group_pattern cannot be "patient([": it is no regular expression (unterminated character '
+                "set at position 8)."
             ),
         ),
         (FitSettings, {"budget": 0}, 'The setting budget cannot be "0": input should be greater than 0.'),

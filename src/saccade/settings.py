@@ -52,6 +52,19 @@ def parse_several(value: object) -> object:
     return tuple(part.strip() if isinstance(part, str) else part for each in parts for part in each)
 
 
+def checked_pattern(text: str) -> str:
+    """Return a regular expression as it is; anything else is refused.
+
+    >>> checked_pattern("patient([0-9]+)")
+    'patient([0-9]+)'
+    """
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"it is no regular expression ({error})") from None
+    return text
+
+
 T = TypeVar("T")
 Several = Annotated[
     tuple[T, ...],
@@ -64,6 +77,7 @@ Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(checked_pattern)]
 OptimizerName = Literal["muon", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lbfgs"]
 ScheduleName = Literal["linear", "cosine", "constant", "step", "exponential", "inverse", "one_cycle"]
 
@@ -140,6 +154,8 @@ class DataSettings(Settings):
     """Share of the images kept as the sealed test part, where the source has none."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
     """Share of the images kept for choosing, where the source has no validation part."""
+    group_pattern: Pattern | None = None
+    """Regular expression for images that must stay together: those in whose names its (parentheses) find the same."""
     fit_to_square: Literal["stretch", "crop", "pad"] = "stretch"
     """How an image that is not square becomes one: stretched, its centre cut out, or padded."""
     memory: float = Field(default=4.0, ge=0)

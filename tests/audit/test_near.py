@@ -192,3 +192,47 @@ def test_blank_images_are_not_alike() -> None:
 def test_one_picture_is_like_no_other() -> None:
     images = data.from_arrays(photo(0)[None].repeat(2, 0), [0, 1])
     assert audit.near_duplicates(images, audit.duplicates(images)).groups_N.tolist() == [0, 0]
+
+
+def test_crops_of_any_place_are_found_whatever_windows_there_are() -> None:
+    rng = np.random.default_rng(3)
+    x_NHWC = textured(400, 64)
+    copies = []
+    for x in x_NHWC[:40]:
+        side = int(rng.integers(54, 62))
+        left, top = rng.integers(0, 64 - side, 2)
+        small = Image.fromarray(x).crop((left, top, left + side, top + side))
+        copies.append(np.asarray(small.resize((64, 64), Image.Resampling.BICUBIC)))
+    images = data.from_arrays(np.concatenate([x_NHWC, np.stack(copies)]), np.arange(440) % 2)
+    alike_N = audit.near_duplicates(images, audit.duplicates(images)).groups_N
+    found = {(int(group), i) for i, group in enumerate(alike_N) if group != i}
+    assert found <= {(i, 400 + i) for i in range(40)}
+    assert len(found) >= 38
+
+
+def test_where_different_pictures_are_very_much_alike_it_takes_more_to_be_a_copy() -> None:
+    # Digits of 8 by 8 pixels are no copies of each other, but by the level for photos 58 pairs of 1,797 would be.
+    digits = data.integrity(data.open("digits"))
+    x_NHWC = digits.pixels.squares(digits.keys[:1200], 8)
+    noise = np.random.default_rng(0).normal(0, 2, (40, 8, 8, 3))
+    copies = np.clip(x_NHWC[:40] * 0.9 + noise, 0, 255).astype(np.uint8)
+    images = data.from_arrays(np.concatenate([x_NHWC, copies]), np.arange(1240) % 2)
+    alike_N = audit.near_duplicates(images, np.arange(1240)).groups_N
+    assert sum(alike_N[1200 + i] == alike_N[i] for i in range(40)) >= 38
+    assert 1200 - len(np.unique(alike_N[:1200])) <= 2
+
+
+@pytest.mark.parametrize(("spread", "least", "most"), [(0.15, 0.9, 0.9), (0.6, 0.9, 0.97)])
+def test_the_level_is_where_hardly_a_pair_of_different_pictures_would_be_left(
+    spread: float, least: float, most: float
+) -> None:
+    # Vectors about a common one: the more that has of them, the more alike they are.
+    rng = np.random.default_rng(0)
+    v_ND = rng.normal(size=(2000, 40)) + 40**0.5 * spread * rng.normal(size=(2000, 1)) * rng.normal(size=40) / 3
+    v_ND /= np.linalg.norm(v_ND, axis=1, keepdims=True)
+    level = near.usual_likeness(v_ND.astype(np.float32), np.arange(40) % 2 == 1)
+    assert least <= level <= most
+    even, odd = v_ND[:, ::2], v_ND[:, 1::2]
+    cosines = (even @ even.T + np.abs(odd @ odd.T))[np.triu_indices(2000, 1)]
+    assert (cosines > level).sum() <= 1
+    assert near.usual_likeness(v_ND[:50].astype(np.float32), np.arange(40) % 2 == 1) == near.ALIKE

@@ -39,3 +39,12 @@ def test_the_eight_orientations_are_those_of_pillow(orientation: int, format: st
     with Image.open(path) as image:
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     np.testing.assert_array_equal(decode(data).x_HWC, expected)
+
+
+def test_a_header_that_says_more_than_9216_pixels_is_no_other_picture_but_the_same_reduced() -> None:
+    high = bytearray(encoded(np.full((8, 16, 3), 90, np.uint8)))
+    place = high.index(b"\xff\xc0") + 5  # the height, in the frame's header
+    high[place : place + 2] = (12_000).to_bytes(2, "big")
+    assert decode(bytes(high)).x_HWC.shape == (6_000, 8, 3)
+    assert decode(bytes(high)).size == (16, 12_000)
+    assert by_pillow(bytes(high)) is None

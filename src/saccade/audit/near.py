@@ -19,7 +19,11 @@ from saccade.events import Progress, emit
 COARSE, FINE = 8, 10
 """Frequencies in each direction that candidates are found by, and confirmed by."""
 CANDIDATE, ALIKE = 0.75, 0.9
-"""Cosines of candidates, and of near-duplicates: on CIFAR-10 0.3 % of the pairs beyond 0.9 are of two classes."""
+"""Cosines of candidates, and the least of near-duplicates: on CIFAR-10 0.3 % of the pairs beyond are of two classes."""
+SURELY, CHANCE = 0.97, 0.1
+"""The cosine that is always enough, and the pairs of different images that may be called alike, as estimated."""
+SAMPLE, FEWEST_PAIRS = 1_000, 5_000
+"""Images whose pairs show what is usual, and the pairs below which nothing can be said of them."""
 NOISE = 300.0
 """Variance below which a frequency counts for less: that of a strong JPEG's error, in squared grey levels."""
 BLOCK = 768
@@ -32,8 +36,11 @@ WINDOWED = 100_000
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
-Frame = tuple[float, float, float]
-"""A window of a sketch: its side as a share, and how far its middle is moved right and down, in sketch pixels."""
+Places = float | NDArray[np.float64]
+Frame = tuple[Places, Places, Places]
+"""A window of a sketch: its side as a share, and how far its middle is moved right and down, in sketch pixels.
+
+Or one window for each of P sketches, as three arrays (P,)."""
 
 WHOLE: Frame = (1.0, 0.0, 0.0)
 FRAMES: tuple[Frame, ...] = (
@@ -42,8 +49,15 @@ FRAMES: tuple[Frame, ...] = (
     *((0.8, x, y) for x in (-3.0, -1.5, 0.0, 1.5, 3.0) for y in (-3.0, -1.5, 0.0, 1.5, 3.0)),
 )
 """Windows of one picture that are compared with the whole of the other."""
-CROPS: tuple[Frame, ...] = ((0.9, 0.0, 0.0), (0.8, 0.0, 0.0))
-"""Windows that candidates are found by too, where there is time."""
+STEPS, HOPE = (0.05, 0.75, 0.75), 0.6
+"""Steps by which a window is refined, and the cosine from which that is worth it."""
+CROPS: tuple[Frame, ...] = (
+    (0.9, 0.0, 0.0),
+    (0.8, 0.0, 0.0),
+    *((0.9, x, y) for x in (-1.5, 1.5) for y in (-1.5, 1.5)),
+    *((0.8, x, y) for x in (-2.5, 2.5) for y in (-2.5, 2.5)),
+)
+"""Windows that candidates are found by too, one after the other, where there is time."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +92,13 @@ class Whitening:
         return cls(count, mean_D, matrix_DD, odd_D)
 
     def __call__(self, grey_NHW: NDArray[np.uint8], frame: Frame = WHOLE) -> Floats:
-        """Return the vectors of a window of each sketch, (N, D)."""
+        """Return the vectors of a window of each sketch, (N, D): the same window, or each its own."""
         v_ND = np.empty((len(grey_NHW), len(self.mean_D)), np.float32)
         for start in range(0, len(grey_NHW), 4 * BLOCK):
-            c_ND = _frequencies(grey_NHW[start : start + 4 * BLOCK], self.count, frame) - self.mean_D
-            v_ND[start : start + 4 * BLOCK] = c_ND @ self.matrix_DD
+            part = slice(start, start + 4 * BLOCK)
+            size, right, down = (each[part] if isinstance(each, np.ndarray) else each for each in frame)
+            c_ND = _frequencies(grey_NHW[part], self.count, (size, right, down)) - self.mean_D
+            v_ND[part] = c_ND @ self.matrix_DD
         v_ND /= np.linalg.norm(v_ND, axis=1, keepdims=True) + 1e-6
         return v_ND
 
@@ -100,34 +116,54 @@ def find(grey_NHW: NDArray[np.uint8], work: float) -> Pairs:
     for frame in CROPS:
         if (left := left - len(v_ND) ** 2) > 0:
             found = found.with_(_candidates(coarse(grey_NHW, frame), v_ND, coarse.odd_D, work))
-    pairs_P2 = found.pairs_P2
-    alike_P = _alike_whole(fine(grey_NHW), fine.odd_D, pairs_P2)
+    pairs_P2, v_ND = found.pairs_P2, fine(grey_NHW)
+    level = usual_likeness(v_ND, fine.odd_D)
+    alike_P = _alike_whole(v_ND, fine.odd_D, pairs_P2, level)
     open_P = np.flatnonzero(~alike_P)
     open_P = open_P[np.argsort(-found.cosines_P[open_P], kind="stable")[: int(work // WINDOWED)]]
     for start in range(0, len(open_P), 4 * BLOCK):
         part = open_P[start : start + 4 * BLOCK]
-        alike_P[part] = _alike_in_windows(grey_NHW, pairs_P2[part], coarse, fine)
+        alike_P[part] = _alike_in_windows(grey_NHW, pairs_P2[part], coarse, fine, level)
     return Pairs(pairs_P2[alike_P, 0], pairs_P2[alike_P, 1], found.compared)
+
+
+def usual_likeness(v_ND: Floats, odd_D: NDArray[np.bool_]) -> float:
+    """Return the cosine beyond which a pair is alike here: ALIKE, or more where different images are that alike too.
+
+    Of the pairs of a sample, the z = artanh(cosine) that one in ten and one in a hundred exceed are known; beyond,
+    their share falls by ten for each such step in z or faster, as it does for photos, and for small pictures of few
+    shapes such as digits. The level is where so few would be left that CHANCE different pairs were called alike in
+    all, but at most SURELY: where many images are true copies, they are what makes others look usual.
+    """
+    sample_N = np.random.default_rng(0).permutation(len(v_ND))[:SAMPLE]
+    even_ND, odd_ND = v_ND[np.ix_(sample_N, ~odd_D)], v_ND[np.ix_(sample_N, odd_D)]
+    cosines_P = (even_ND @ even_ND.T + np.abs(odd_ND @ odd_ND.T))[np.triu_indices(len(sample_N), 1)]
+    if len(cosines_P) < FEWEST_PAIRS:
+        return ALIKE
+    tenth, hundredth = np.arctanh(np.clip(np.quantile(cosines_P, (0.9, 0.99)), 0, 0.999))
+    pairs = len(v_ND) * (len(v_ND) - 1) / 2
+    decades = np.log10(pairs / CHANCE) - 2
+    return float(np.clip(np.tanh(hundredth + decades * (hundredth - tenth)), ALIKE, SURELY))
 
 
 def _frequencies(grey_NHW: NDArray[np.uint8], count: int, frame: Frame) -> Floats:
     """Return the lowest frequencies (N, D) of a window of each sketch: rows vertical, the constant left out."""
     size, right, down = frame
-    c_NKK = _cosines(count, size, down) @ grey_NHW.astype(np.float32) @ _cosines(count, size, right).T
+    across = _cosines(count, size, right).swapaxes(-1, -2)
+    c_NKK = _cosines(count, size, down) @ grey_NHW.astype(np.float32) @ across
     return c_NKK.reshape(len(grey_NHW), -1)[:, 1:]
 
 
-def _cosines(count: int, size: float, shift: float) -> Floats:
+def _cosines(count: int, size: Places, shift: Places) -> Floats:
     """Return the matrix (count, SIDE) from a line of pixels to the lowest frequencies of a window of it.
 
     The window is sampled SIDE times, linearly, its ends repeated; the transform is the orthonormal DCT-II.
+    Of windows (P,) it is (P, count, SIDE).
     """
     places = (np.arange(SIDE) + 0.5) / SIDE
-    at = np.clip((places - 0.5) * size * SIDE + SIDE / 2 + shift - 0.5, 0, SIDE - 1)
-    left = np.minimum(at.astype(int), SIDE - 2)
-    sampled = np.zeros((SIDE, SIDE))
-    sampled[np.arange(SIDE), left] = 1 - (at - left)
-    sampled[np.arange(SIDE), left + 1] = at - left
+    size_1, shift_1 = np.asarray(size)[..., None], np.asarray(shift)[..., None]
+    at = np.clip((places - 0.5) * size_1 * SIDE + SIDE / 2 + shift_1 - 0.5, 0, SIDE - 1)
+    sampled = np.clip(1 - np.abs(at[..., None] - np.arange(SIDE)), 0, None)
     cosines = np.cos(np.pi * np.arange(count)[:, None] * places) * np.sqrt(2 / SIDE)
     cosines[0] /= np.sqrt(2)
     return np.asarray(cosines @ sampled, np.float32)
@@ -183,19 +219,19 @@ def _candidates(
     return _Candidates(np.concatenate(pairs), np.concatenate(cosines), 1.0)
 
 
-def _alike_whole(v_ND: Floats, odd_D: NDArray[np.bool_], pairs_P2: Indices) -> NDArray[np.bool_]:
+def _alike_whole(v_ND: Floats, odd_D: NDArray[np.bool_], pairs_P2: Indices, level: float) -> NDArray[np.bool_]:
     """Return which pairs are alike as they are, or mirrored."""
     alike_P = np.zeros(len(pairs_P2), bool)
     for start in range(0, len(pairs_P2), 16 * BLOCK):
         part = pairs_P2[start : start + 16 * BLOCK]
         products_PD = v_ND[part[:, 0]] * v_ND[part[:, 1]]
         cosines_P = products_PD[:, ~odd_D].sum(1) + np.abs(products_PD[:, odd_D].sum(1))
-        alike_P[start : start + 16 * BLOCK] = cosines_P > ALIKE
+        alike_P[start : start + 16 * BLOCK] = cosines_P > level
     return alike_P
 
 
 def _alike_in_windows(
-    grey_NHW: NDArray[np.uint8], pairs_P2: Indices, coarse: Whitening, fine: Whitening
+    grey_NHW: NDArray[np.uint8], pairs_P2: Indices, coarse: Whitening, fine: Whitening, level: float
 ) -> NDArray[np.bool_]:
     """Return which pairs are alike where a window of either, mirrored or not, is compared with the other."""
     one, other = grey_NHW[pairs_P2[:, 0]], grey_NHW[pairs_P2[:, 1]]
@@ -205,11 +241,8 @@ def _alike_in_windows(
             left = np.flatnonzero(~alike_P)
             if not len(left):
                 return alike_P
-            frames = _best_frames(whole[left], part[left], coarse)
-            for number in np.unique(frames):
-                mine = left[frames == number]
-                cosines = np.einsum("pd,pd->p", fine(whole[mine]), fine(part[mine], FRAMES[number]))
-                alike_P[mine[cosines > ALIKE]] = True
+            frame_P3 = np.array(FRAMES)[_best_frames(whole[left], part[left], coarse)]
+            alike_P[left] = _refined(fine(whole[left]), part[left], frame_P3, fine) > level
     return alike_P
 
 
@@ -222,6 +255,29 @@ def _best_frames(whole_PHW: NDArray[np.uint8], part_PHW: NDArray[np.uint8], coar
         better = cosines > best_P
         best_P[better], number_P[better] = cosines[better], number
     return number_P
+
+
+def _refined(v_PD: Floats, part_PHW: NDArray[np.uint8], frame_P3: NDArray[np.float64], fine: Whitening) -> Floats:
+    """Return the cosines (P,) of vectors with windows of sketches, moved and scaled to where these are largest.
+
+    From each pair's window on, one of its three numbers after the other is changed by a step, up and down, and by
+    half that step: windows that are wrong by a pixel lose the finer frequencies. Pairs below HOPE are left.
+    """
+
+    def cosines(places_P: Indices, frame_P3: NDArray[np.float64]) -> Floats:
+        size_P, right_P, down_P = frame_P3.T
+        return np.asarray(np.einsum("pd,pd->p", v_PD[places_P], fine(part_PHW[places_P], (size_P, right_P, down_P))))
+
+    cosine_P, frame_P3 = cosines(np.arange(len(v_PD)), frame_P3), frame_P3.copy()
+    hopeful_P = np.flatnonzero(cosine_P > HOPE)
+    for share in (1.0, 0.5):
+        for step in np.diag(STEPS) * share:
+            for moved in (step, -step):
+                tried = cosines(hopeful_P, frame_P3[hopeful_P] + moved)
+                better = tried > cosine_P[hopeful_P]
+                cosine_P[hopeful_P[better]] = tried[better]
+                frame_P3[hopeful_P[better]] += moved
+    return cosine_P
 
 
 def _blocks(grey_NHW: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

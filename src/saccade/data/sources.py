@@ -8,6 +8,7 @@ import numpy as np
 
 from saccade.data.arrays import from_npz
 from saccade.data.decode import Decoded, decode
+from saccade.data.groups import by_pattern
 from saccade.data.imageset import ImageSet
 from saccade.data.layout import Tree, arrange, natural, one_spelling, printable, unique_keys
 from saccade.data.manifests import read_manifest
@@ -28,7 +29,8 @@ def open(source: str | Path, settings: DataSettings = DataSettings()) -> ImageSe
     (.gz, .bz2, .xz) of one, a CSV or Parquet manifest (`path,label[,split][,group]`), an .npz
     (`images`, `labels`, optional `classes`), or one of `known_datasets()`. Classes are matched by
     name and sorted in natural order; images are sorted by name, whatever the file system's order.
-    Raises SourceError where there is no such source, or it has no images or fewer than two classes.
+    Where `settings` has a group pattern, images are grouped by it. Raises SourceError where there is no such
+    source, or it has no images or fewer than two classes; SettingError where the pattern finds nothing.
     """
     if not str(source):
         raise SourceError("The source is an empty text; give a folder, a file, or a data set's name.")
@@ -43,7 +45,8 @@ def open(source: str | Path, settings: DataSettings = DataSettings()) -> ImageSe
         raise SourceError(
             f'{source} has one class only, "{images.classes[0]}"; a classifier needs images of at least two classes.'
         )
-    return replace(images, source=printable(str(source)))
+    images = replace(images, source=printable(str(source)))
+    return images if settings.group_pattern is None else by_pattern(images, settings.group_pattern)
 
 
 def _opener(path: Path) -> Opener:

@@ -165,7 +165,8 @@ def _own_test(run: Run, model: Model) -> ImageSet:
 
 def _new(source: str | Path, run: Run, model: Model) -> ImageSet:
     """Return the readable images of a new source, or of its test part where it has one."""
-    images = data.open(source, settings_of(run))
+    # What the run grouped its images by need not be in the names of new ones.
+    images = data.open(source, settings_of(run).model_copy(update={"group_pattern": None}))
     if "test" in images.given_parts:
         images = images.select([i for i, part in enumerate(images.given_parts) if part == "test"])
     unreadable = images.pixels.check(images.keys)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from saccade import audit, data
 from saccade.audit import near
 from saccade.data import Parts
+from saccade.data.splits import united
 from saccade.errors import InputError, RunError, SettingError
 from saccade.events import Finding, emit, stage
 from saccade.files import write_atomic, write_csv
@@ -128,7 +129,8 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             sizes = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
             record.outcome = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
             tell_small(parts)
-        number_of = dict(zip(images.keys, alike.groups_N.tolist(), strict=True))
+        together_N = united(alike.groups_N, images.groups)
+        number_of = dict(zip(images.keys, together_N.tolist(), strict=True))
         groups = {key: number_of[key] for key in parts.known.images.keys}
         yield Material(parts, run, origin(source), found, copied, alike.leaked, begun is not None, groups)
 

@@ -16,6 +16,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "imbalance": ("Unbalanced classes", "Some classes have many more images than others."),
     "duplicate": ("Duplicates", "The same picture more than once."),
     "near-duplicate": ("Near duplicates", "Almost the same picture more than once."),
+    "group": ("Groups by name", "Images of one group, such as one patient's, lie on one side of the split."),
     "label": ("Labels likely to be wrong", "Images like those of another class, to a model that never saw them."),
     "shift": ("Training and validation differ", "What is chosen on validation images that are others may not be best."),
     "blank": ("Blank images", "Nothing is to be seen in them."),
