@@ -14,10 +14,10 @@ from saccade.data.splits import fold_numbers
 from saccade.events import Finding, Progress, emit
 
 FOLDS = 5
-MOST = 0.03
-"""Share of the labels doubted at the most: what a person can look at, and a weak model is wrong more often."""
-MARGIN = 0.5
-"""By how much another class must be more probable than the one an image is labelled with."""
+SURE = 0.75
+"""Share of the labels doubted that would have to be wrong, as estimated: a person's time is not to be wasted."""
+FIRST = 10
+"""So many images, the most doubtful ones, are too few to estimate anything by."""
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -53,9 +53,10 @@ def out_of_fold(x_ND: NDArray[np.float32], labels_N: Indices, groups_N: Indices,
 def suspects(probabilities_NK: Floats, labels_N: Indices) -> Indices:
     """Return the images whose labels are likely wrong, the surest first.
 
-    A class is believed of an image from its threshold on: the mean probability it has on images labelled with
-    it. Of what is believed the most probable counts; where that is not the label, and is more probable by
-    MARGIN, the label is doubted; of those the surest MOST.
+    A class has a threshold: the mean probability it has on images labelled with it. An image is the more doubtful
+    the smaller the probability of its label, as a share of that threshold, is; doubted it is where another class
+    exceeds its own. How many wrong labels there are at most follows from how many images are that doubtful, beside
+    how many would be under each of the other labels; as many are returned as keep SURE of them wrong by that.
 
     >>> suspects(np.array([[0.9, 0.1], [0.8, 0.2], [0.9, 0.1], [0.1, 0.9]]), np.array([0, 0, 1, 1])).tolist()
     [2]
@@ -64,11 +65,20 @@ def suspects(probabilities_NK: Floats, labels_N: Indices) -> Indices:
     own_N = probabilities_NK[np.arange(images), labels_N]
     counts_K = np.bincount(labels_N, minlength=classes)
     thresholds_K = np.bincount(labels_N, own_N, minlength=classes) / np.maximum(counts_K, 1)
-    believed_NK = np.where((probabilities_NK >= thresholds_K) & (counts_K > 0), probabilities_NK, -1.0)
-    believed_NK[np.arange(images), labels_N] = -1.0  # only others can speak against the label
-    margin_N = believed_NK.max(1) - own_N
-    doubted = np.flatnonzero(margin_N > MARGIN)
-    return doubted[np.argsort(-margin_N[doubted], kind="stable")][: max(1, round(MOST * images))]
+    shares_NK = np.where(counts_K > 0, probabilities_NK / np.maximum(thresholds_K, 1e-9), 0.0)
+    other_NK = np.ones_like(shares_NK, dtype=bool)
+    other_NK[np.arange(images), labels_N] = False
+    shares_N = shares_NK[np.arange(images), labels_N]
+    order = np.argsort(shares_N, kind="stable")
+    wrong = np.sort(shares_NK[other_NK & (counts_K > 0)])
+    if_wrong_N = np.searchsorted(wrong, shares_N[order], side="right") / max(len(wrong), 1)
+    seen_N = np.arange(1, images + 1)
+    first = min(FIRST, -(-images // FIRST))
+    least = (seen_N / np.maximum(if_wrong_N, 1e-9))[first - 1 :].min()
+    sure_N = least * if_wrong_N >= SURE * seen_N
+    kept = order[: int(np.flatnonzero(sure_N)[-1]) + 1] if sure_N.any() else order[:0]
+    others_N = np.where(other_NK, shares_NK, 0.0).max(1)
+    return kept[(others_N[kept] >= 1) & (shares_N[kept] < 1)]
 
 
 def describe(probabilities_NK: Floats, labels_N: Indices, keys: Sequence[str], classes: Sequence[str]) -> list[Suspect]:

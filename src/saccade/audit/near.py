@@ -19,7 +19,7 @@ from saccade.events import Progress, emit
 COARSE, FINE = 8, 10
 """Frequencies in each direction that candidates are found by, and confirmed by."""
 CANDIDATE, ALIKE = 0.75, 0.9
-"""Cosines of candidates, and the least of near-duplicates: on CIFAR-10 0.3 % of the pairs beyond are of two classes."""
+"""Cosines of candidates, and the least of near-duplicates: on CIFAR-10 0.3 % of the pairs there are of two classes."""
 SURELY, CHANCE = 0.97, 0.1
 """The cosine that is always enough, and the pairs of different images that may be called alike, as estimated."""
 SAMPLE, FEWEST_PAIRS = 1_000, 5_000

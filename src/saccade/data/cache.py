@@ -15,7 +15,7 @@ from saccade.data.pixels import Facts, Stamp
 from saccade.data.sketch import Sketch
 from saccade.files import content_hash
 
-VERSION = f"1, Pillow {PIL.__version__}"
+VERSION = f"2, Pillow {PIL.__version__}"
 """Of the rules by which files become facts; what other versions kept is thrown away."""
 
 _PASSING = ("it cannot be read", "there is")
