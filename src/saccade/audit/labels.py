@@ -78,7 +78,8 @@ def suspects(probabilities_NK: Floats, labels_N: Indices) -> Indices:
     sure_N = least * if_wrong_N >= SURE * seen_N
     kept = order[: int(np.flatnonzero(sure_N)[-1]) + 1] if sure_N.any() else order[:0]
     others_N = np.where(other_NK, shares_NK, 0.0).max(1)
-    return kept[(others_N[kept] >= 1) & (shares_N[kept] < 1)]
+    found: Indices = kept[(others_N[kept] >= 1) & (shares_N[kept] < 1)]
+    return found
 
 
 def describe(probabilities_NK: Floats, labels_N: Indices, keys: Sequence[str], classes: Sequence[str]) -> list[Suspect]:

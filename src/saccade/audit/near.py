@@ -21,7 +21,7 @@ COARSE, FINE = 8, 10
 CANDIDATE, ALIKE = 0.75, 0.9
 """Cosines of candidates, and the least of near-duplicates: on CIFAR-10 0.3 % of the pairs there are of two classes."""
 SURELY, CHANCE = 0.97, 0.1
-"""The cosine that is always enough, and the pairs of different images that may be called alike, as estimated."""
+"""The cosine that is always enough, and is asked where a window was moved to fit; pairs called alike by mistake."""
 SAMPLE, FEWEST_PAIRS = 1_000, 5_000
 """Images whose pairs show what is usual, and the pairs below which nothing can be said of them."""
 NOISE = 300.0
@@ -123,7 +123,7 @@ def find(grey_NHW: NDArray[np.uint8], work: float) -> Pairs:
     open_P = open_P[np.argsort(-found.cosines_P[open_P], kind="stable")[: int(work // WINDOWED)]]
     for start in range(0, len(open_P), 4 * BLOCK):
         part = open_P[start : start + 4 * BLOCK]
-        alike_P[part] = _alike_in_windows(grey_NHW, pairs_P2[part], coarse, fine, level)
+        alike_P[part] = _alike_in_windows(grey_NHW, pairs_P2[part], coarse, fine)
     return Pairs(pairs_P2[alike_P, 0], pairs_P2[alike_P, 1], found.compared)
 
 
@@ -231,7 +231,7 @@ def _alike_whole(v_ND: Floats, odd_D: NDArray[np.bool_], pairs_P2: Indices, leve
 
 
 def _alike_in_windows(
-    grey_NHW: NDArray[np.uint8], pairs_P2: Indices, coarse: Whitening, fine: Whitening, level: float
+    grey_NHW: NDArray[np.uint8], pairs_P2: Indices, coarse: Whitening, fine: Whitening
 ) -> NDArray[np.bool_]:
     """Return which pairs are alike where a window of either, mirrored or not, is compared with the other."""
     one, other = grey_NHW[pairs_P2[:, 0]], grey_NHW[pairs_P2[:, 1]]
@@ -242,7 +242,7 @@ def _alike_in_windows(
             if not len(left):
                 return alike_P
             frame_P3 = np.array(FRAMES)[_best_frames(whole[left], part[left], coarse)]
-            alike_P[left] = _refined(fine(whole[left]), part[left], frame_P3, fine) > level
+            alike_P[left] = _refined(fine(whole[left]), part[left], frame_P3, fine) > SURELY
     return alike_P
 
 
