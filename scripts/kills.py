@@ -1,29 +1,48 @@
 """Kill a saccade command at random moments, resume it until it finishes, and see whether what it leaves is whole.
 
     python scripts/kills.py --kills 20 -- fit digits --budget 20s
-    python scripts/kills.py --kills 20 --each 3 --same-weights -- train digits --epochs 3
+    python scripts/kills.py --kills 20 --each 3 --same -- train digits --epochs 3
+    python scripts/kills.py --kills 100 --each 5 --same --vary workers 0 2 -- train digits --epochs 2 --memory 0 \\
+        --flip --augment.rotate 15 --mixup 0.2 --ema 0.9 --precision bfloat16
 
 The first run goes through; the others are killed by SIGKILL at a moment drawn evenly over its length, up to `--each`
-times a run. Each must then finish under `--resume` with a whole summary and a model that predicts; with
-`--same-weights`, with the very weights of the first. Ends with exit status 1 where one did not.
+times a run. Each must then finish under `--resume` with a whole summary and a model that predicts. With `--same` a
+checkpoint is written every 50 ms, and the SHA-256 of weights, last state (with the optimizer's and the generators')
+and sample log must be those of the first, and the history too. `--vary` gives an option's values to one run after
+the other; none may change anything. Ends with exit status 1 where something was wrong.
+
+Every command is forked from a process that has imported everything, so that the moments fall on its work.
 """
 
 import argparse
 import hashlib
 import json
+import math
+import multiprocessing
+import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+from safetensors import safe_open
+
+from saccade.cli import main as saccade_main
+from saccade.run import Run
+from saccade.train import checkpoint
 
 KEYS = {"classes", "split", "validation", "chosen", "seconds", "warnings", "run"}
+OFTEN = 0.05
+FORKED = multiprocessing.get_context("forkserver")
 
 
 @dataclass
@@ -31,28 +50,61 @@ class Story:
     """What became of one run: the moments it was killed at, and what was wrong with it in the end."""
 
     killed: list[float] = field(default_factory=list)
+    resumed: int = 0
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 
 
-def saccade(*arguments: str | Path, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+def saccade(*arguments: str | Path, often: bool = False, seconds: float | None = None) -> Done:
     """Run the command, killed by SIGKILL after so many seconds."""
-    command = [sys.executable, "-m", "saccade", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        process = FORKED.Process(target=command, args=([*map(str, arguments)], str(out), str(err), often))
+        process.start()
+        process.join(seconds)
+        process.kill()
+        process.join()
+        assert process.exitcode is not None
+        texts = [file.read_text(errors="replace") if file.exists() else "" for file in (out, err)]
+        return Done(process.exitcode, *texts)
 
 
-def weights(run: Path) -> str:
-    """Return the SHA-256 of a run's weights."""
-    return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()
+def command(arguments: Sequence[str], out: str, err: str, often: bool) -> None:
+    """Be the command."""
+    for stream, place in ((1, out), (2, err)):
+        os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), stream)
+    if often:
+        checkpoint.FIRST = checkpoint.EVERY = OFTEN
+        checkpoint.SHARE = math.inf
+    status = saccade_main(arguments)
+    sys.stdout.flush()
+    os._exit(status)
 
 
-def faults(run: Path, picture: Path, expected: str | None) -> list[str]:
+def state(run: Path) -> dict[str, Any]:
+    """Return the SHA-256 of a run's weights, of the parts of its last checkpoint, and of its sample log; its figures."""
+    hashes: dict[str, Any] = {"weights": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()}
+    digests: dict[str, Any] = {}
+    with safe_open(max(run.glob("checkpoints/*/*.safetensors")), "pt") as tensors:  # type: ignore[no-untyped-call]
+        for name in sorted(tensors.keys()):
+            digest = digests.setdefault(name.partition("/")[0], hashlib.sha256())
+            digest.update(name.encode() + tensors.get_tensor(name).contiguous().numpy().tobytes())
+    hashes.update({f"last {part}": digest.hexdigest() for part, digest in digests.items()})
+    hashes["sample log"] = json.loads((run / "summary.json").read_text())["network"]["samples"]
+    hashes["history"] = [{key: line[key] for key in line if key != "seconds"} for line in Run(run).history()]
+    return hashes
+
+
+def faults(run: Path, picture: Path, expected: dict[str, Any] | None) -> list[str]:
     """Return what is wrong with a run that says it is finished."""
     found = []
     try:
@@ -65,67 +117,83 @@ def faults(run: Path, picture: Path, expected: str | None) -> list[str]:
         found.append("no report.html")
     found += [f"left half: {file.name}" for file in sorted(run.rglob(".*")) if file.is_file()]
     done = saccade("predict", run, picture, "--json")
-    if done.returncode or json.loads(done.stdout)["predictions"][0]["error"]:
-        found.append(f"predict: {done.stderr.strip().splitlines()[-1:]}")
-    if expected is not None and not found and weights(run) != expected:
-        found.append("other weights")
+    if done.status or json.loads(done.out)["predictions"][0]["error"]:
+        found.append(f"predict: {done.err.strip().splitlines()[-1:]}")
+    if expected is not None and not found:
+        now = state(run)
+        found += [f"another {name}" for name in expected.keys() | now.keys() if expected.get(name) != now.get(name)]
     return found
 
 
-def live(command: list[str], run: Path, moments: list[float], *, picture: Path, expected: str | None) -> Story:
+def live(given: Sequence[str], run: Path, moments: list[float], *, picture: Path, expected: Any) -> Story:
     """Kill a run at each of the moments, counted from each start, then let it finish."""
     story, begun = Story(), time.perf_counter()
     for moment in (*moments, None):
-        done = saccade(*command, "--out", run, "--resume", seconds=moment)
-        if done.returncode == -signal.SIGKILL and moment is not None:
+        story.resumed += any(run.glob("checkpoints/*/*.json"))
+        done = saccade(*given, "--out", run, "--resume", often=expected is not None, seconds=moment)
+        if done.status == -signal.SIGKILL and moment is not None:
             story.killed.append(moment)
             continue
-        if done.returncode:
-            story.faults.append(f"exit status {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
+        if done.status:
+            story.faults.append(f"exit status {done.status}: {done.err.strip().splitlines()[-1:]}")
         break
     story.seconds = time.perf_counter() - begun
     story.faults += story.faults or faults(run, picture, expected)
     return story
 
 
-def main() -> int:
-    """Run the command once, then kill and resume it as often as asked for; print a line each and what it came to."""
+def table(stories: Sequence[Story]) -> str:
+    """Return a row for each number of kills a run had, and the sum of all."""
+    counts = Counter(len(story.killed) for story in stories)
+    lines = [f"\n{'kills':>6}{'runs':>6}{'whole':>7}"]
+    for number, runs in sorted(counts.items()):
+        whole = sum(len(story.killed) == number and not story.faults for story in stories)
+        lines.append(f"{number:>6}{runs:>6}{whole:>7}")
+    kills, resumed = (sum(each) for each in zip(*((len(s.killed), s.resumed) for s in stories), strict=True))
+    bad = sum(bool(story.faults) for story in stories)
+    lines.append(f"{kills} kills, {resumed} starts from a checkpoint, {len(stories)} runs, {bad} with faults")
+    return "\n".join(lines)
+
+
+def parsed() -> argparse.Namespace:
+    """Return what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="kills in all")
     parser.add_argument("--each", type=int, default=1, help="kills a run at the most")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--same-weights", action="store_true")
+    parser.add_argument("--same", action="store_true", help="weights, state, samples and history as in the first run")
+    parser.add_argument("--vary", nargs="+", metavar=("OPTION", "VALUE"), default=[""])
     parser.add_argument("command", nargs="+", help="after --: a command without --out, such as: fit digits")
-    given = parser.parse_args()
-    draw, stories, kills = random.Random(given.seed), list[Story](), 0
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the command once, then kill and resume it as often as asked for; print a line each and what it came to."""
+    given = parsed()
+    FORKED.set_forkserver_preload(["saccade.recipe", "saccade.cli.training", "saccade.cli.predict"])
+    varied = cycle([[f"--{given.vary[0]}={value}"] for value in given.vary[1:]] or [[]])
+    draw, stories = random.Random(given.seed), list[Story]()
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "picture.png"
         Image.new("RGB", (40, 30), (90, 140, 220)).save(picture)
+        saccade("models")  # what is imported first would count
         begun = time.perf_counter()
-        done = saccade(*given.command, "--out", Path(folder) / "whole")
+        done = saccade(*given.command, *next(varied), "--out", Path(folder) / "whole", often=given.same)
         length = time.perf_counter() - begun
-        if done.returncode:
-            print(done.stderr, file=sys.stderr)
+        if done.status:
+            print(done.err, file=sys.stderr)
             return 1
         print(f"uninterrupted: {length:.1f} s")
-        expected = weights(Path(folder) / "whole") if given.same_weights else None
-        while kills < given.kills and len(stories) < 2 * given.kills:
-            each = min(given.each, given.kills - kills)
-            drawn = [draw.uniform(0.0, length) for _ in range(each)]
-            run = Path(folder) / f"run-{len(stories)}"
-            story = live(given.command, run, drawn, picture=picture, expected=expected)
-            kills += len(story.killed)
+        check = partial(live, picture=picture, expected=state(Path(folder) / "whole") if given.same else None)
+        while (kills := sum(len(story.killed) for story in stories)) < given.kills and len(stories) < 2 * given.kills:
+            moments = [draw.uniform(0.0, length) for _ in range(min(given.each, given.kills - kills))]
+            story = check([*given.command, *next(varied)], Path(folder) / f"run-{len(stories)}", moments)
             stories.append(story)
-            moments = ", ".join(f"{moment:.1f} s" for moment in story.killed) or "no time: it was faster"
+            told = ", ".join(f"{moment:.1f} s" for moment in story.killed) or "no time: it was faster"
             ended = "; ".join(story.faults) or "whole"
-            print(f"killed at {moments}; ended after {story.seconds:.1f} s: {ended}", flush=True)
-    bad = [story for story in stories if story.faults]
-    counts = Counter(len(story.killed) for story in stories)
-    print(f"\n{'kills':>6}{'runs':>6}{'whole':>7}")
-    for number, runs in sorted(counts.items()):
-        print(f"{number:>6}{runs:>6}{runs - sum(len(story.killed) == number for story in bad):>7}")
-    print(f"{sum(len(story.killed) for story in stories)} kills, {len(stories)} runs, {len(bad)} with faults")
-    return bool(bad)
+            print(f"killed at {told}; ended after {story.seconds:.1f} s: {ended}", flush=True)
+    print(table(stories))
+    return any(story.faults for story in stories)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,20 @@ PACKAGE = SOURCE / "saccade"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
-    ("errors", "device", "settings", "events", "files", "downloads", "run", "ledger", "palette", "strengths", "native"),
+    (
+        "errors",
+        "device",
+        "settings",
+        "events",
+        "files",
+        "interrupts",
+        "downloads",
+        "run",
+        "ledger",
+        "palette",
+        "strengths",
+        "native",
+    ),
     ("data", "augment", "metrics", "nn", "optim", "graph"),
     ("features", "train"),
     ("classifiers",),

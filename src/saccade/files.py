@@ -6,8 +6,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,23 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f"{_TEMPORARY}{path.name[:100]}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("xb") as file:
+        with _naming(path), temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an error of the system within the block name the file: one of writing, unlike one of opening, does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
         raise
 
 
@@ -61,7 +71,7 @@ def append_lines(path: Path, values: Iterable[Any]) -> None:
     A line that a crash cut short stays by itself, so that what is appended can be read.
     """
     lines = "".join(_json(value) + "\n" for value in values)
-    with path.open("ab+") as file:
+    with _naming(path), path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             lines = lines if file.read() == b"\n" else "\n" + lines

@@ -2,20 +2,22 @@
 
 import hashlib
 import json
-import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 import pytest
 
 from saccade import recipe
+from saccade.cli import main
 from saccade.cli.options import resolve
+from saccade.data.batches import Order
 from saccade.errors import ModelError, RunError, SaccadeError, SettingError
 from saccade.events import Event, Finding, Progress, listening
 from saccade.run import Run
@@ -25,10 +27,6 @@ from tests.conftest import Saccade
 from tests.photos import photo_folder
 
 EPOCHS = {"epochs": 3.0, "size": 20, "width": 0.5, "cutout": 0.2, "flip": True, "batch_size": 8, "seed": 3}
-WRITING_OFTEN = (
-    "import math, sys; from saccade.train import checkpoint; from saccade.cli import main; "
-    "checkpoint.FIRST = checkpoint.EVERY = 0.05; checkpoint.SHARE = math.inf; sys.exit(main())"
-)
 
 
 @pytest.fixture(scope="module")
@@ -133,35 +131,79 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(
     assert figures(out) == figures(expected)
 
 
-def last_state(run: Path) -> str:
-    """Return the hash of a training's last state: weights, their average, the optimizer's state, the generators'."""
-    return hashlib.sha256(max(run.glob("checkpoints/*/*.safetensors")).read_bytes()).hexdigest()
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_a_step_which_is_saved(
+    photos: Path, whole: Callable[..., Path], tmp_path: Path, sent: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No checkpoint would be due for seconds."""
+    expected, out, heard = whole(**EPOCHS, precision="float32"), tmp_path / "run", list[Event]()
+
+    def send(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Progress) and event.task == "train" and event.done == 6:
+            signal.raise_signal(sent)
+
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in EPOCHS.items()]
+    arguments = ["train", str(photos), *options, "--precision=float32", f"--out={out}"]
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job has not
+    try:
+        with listening(send):
+            status = main(arguments)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    ended = {signal.SIGINT: (130, "Interrupted"), signal.SIGTERM: (143, "Terminated")}
+    assert (status, capsys.readouterr().err.splitlines()[-1]) == (ended[sent][0], f"saccade: {ended[sent][1]}.")
+    [finding] = [event for event in heard if isinstance(event, Finding) and event.kind == "interrupted"]
+    assert finding.detail == f"Saved after 7 of 14 steps: with --out {out} --resume it goes on from there."
+    assert [file.stem for file in out.glob("checkpoints/*/*.json")] == ["000000007"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "and is what it was"
+    recipe.train(photos, TrainSettings(), out=out, resume=True)
+    assert weights(out) == weights(expected)
+    assert figures(out) == figures(expected)
 
 
-@pytest.mark.parametrize("options", [(), ("--ema=0.9", "--precision=bfloat16", "--accumulate=2", "--clip=1")])
-def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(tmp_path: Path, options: tuple[str, ...]) -> None:
-    command = ["train", "digits", "--epochs", "1", "--width", "0.25", "--cutout", "0.2", "--threads", "1", *options]
-    whole = [sys.executable, "-c", WRITING_OFTEN, *command, "--out", str(tmp_path / "whole")]
-    assert subprocess.run(whole, capture_output=True, check=False).returncode == 0
-    out, draw = tmp_path / "run", random.Random(7)
-    for _ in range(2):
-        arguments = [sys.executable, "-c", WRITING_OFTEN, *command, "--out", str(out), "--resume"]
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        begun, end, before = set(out.rglob("*.json")), monotonic() + 60, draw.uniform(0.0, 0.5)
-        while process.poll() is None and monotonic() < end and set(out.glob("checkpoints/*/*.json")) <= begun:
-            sleep(0.02)
-        sleep(before)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    arguments = [sys.executable, "-c", WRITING_OFTEN, *command, "--out", str(out), "--resume", "--json"]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == json.loads((out / "summary.json").read_text())
-    assert weights(out) == weights(tmp_path / "whole")
-    assert last_state(out) == last_state(tmp_path / "whole")
-    assert figures(out) == figures(tmp_path / "whole")
+@pytest.mark.usefixtures("often")
+def test_a_full_disk_leaves_the_last_checkpoint_whole(
+    photos: Path, whole: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As far as a program can tell: no file may grow any more, which stops even the smallest checkpoint."""
+    expected, out = whole(**EPOCHS, precision="float32"), tmp_path / "run"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(event: Event) -> None:
+        if isinstance(event, Progress) and event.task == "train" and event.done == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in EPOCHS.items()]
+    arguments = ["train", str(photos), *options, "--precision=float32", f"--out={out}", "--json"]
+    try:
+        with listening(fill):
+            status = main(arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = capsys.readouterr()
+    assert (status, told.out) == (1, "")
+    assert told.err.splitlines()[-1] == (
+        f"saccade: There is no room to write (File too large: {out / 'checkpoints/convnet/000000007.safetensors'}). "
+        "What was written before is whole; make room, then give the command again, with --resume where it takes it."
+    )
+    assert sorted(file.stem for file in out.glob("checkpoints/*/*.json")) == ["000000005", "000000006"]
     assert [file for file in out.rglob(".*") if file.is_file()] == []
+    recipe.train(photos, TrainSettings(), out=out, resume=True)
+    assert Run(out).read("plan")["decisions"][-1]["value"] == 6
+    assert weights(out) == weights(expected)
+    assert figures(out) == figures(expected)
+
+
+def test_the_record_says_which_images_were_drawn(photos: Path, whole: Callable[..., Path]) -> None:
+    """The order is NumPy's permutations, whatever read the images; streamed or held."""
+    summary = Run(whole(**EPOCHS, precision="float32")).read_summary()
+    network, sha256 = summary["network"], ""
+    order = Order(summary["split"]["train"], EPOCHS["batch_size"], EPOCHS["seed"])
+    for step in range(network["steps"]):
+        index_N, epoch_N = order(step)
+        sha256 = hashlib.sha256(sha256.encode() + index_N.numpy().tobytes() + epoch_N.numpy().tobytes()).hexdigest()
+    assert network["samples"] == {"images": 8 * network["steps"], "sha256": sha256}
 
 
 @pytest.mark.usefixtures("often")

@@ -22,6 +22,7 @@ from saccade.device import cores, resolve_device
 from saccade.errors import TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.files import write_atomic
+from saccade.interrupts import held_back
 from saccade.metrics import wilson_interval
 from saccade.recipe.activities import Activities
 from saccade.recipe.averages import averaged
@@ -100,6 +101,7 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan, *, begin: n
         "activations": activities.told(session),
         "best_epoch": round(course.patience.epoch, 3) if course.patience else None,
         "snapshots": together,
+        "samples": course.samples.state_dict(),
     }
     # Of a few images what happens once would count too much: no more than three times what was measured before.
     planned = plan.kept.get(test_time(settings.model), math.inf) / max(1, len(parts.test))
@@ -240,37 +242,45 @@ def settled(session: Session, verdict: Sequence[study.Check], activities: Activi
 def run(
     session: Session, pace: Pace, validation: Part, plan: Plan, record: Record, settled: Mapping[str, Any]
 ) -> Course:
-    """Train; once an epoch look at some of the validation part and write the history; return the training that was."""
+    """Train; once an epoch look at some of the validation part and write the history; return the training that was.
+
+    SIGINT and SIGTERM end it after the step at hand, once that is saved.
+    """
     glance = Glance.at(validation, session)
     course = session.course(pace, record.kept)
     begun, each_epoch = plan.clock.elapsed() - record.seconds, session.steps(1.0)
     seen = ""
-    for done, progress in course:
-        record.seconds = plan.clock.elapsed() - begun
-        epoch = done * session.batch_size / len(session.images)
-        if done % each_epoch == 0 or done == pace.steps:
-            with course.averaged():
-                figures = glance(session)
-                if course.patience is not None and course.patience.over(epoch, figures["validation_loss"]):
-                    pace.end()
-            if not math.isfinite(figures["validation_loss"]):
-                raise TrainingError(
-                    f"The loss became infinite at step {done}, on some of {len(glance.labels_N)} validation images; "
-                    "try a lower learning rate, or precision=float32."
-                )
-            line = {
-                "step": done,
-                "epoch": round(epoch, 3),
-                "seconds": round(record.seconds, 3),
-                "loss": course.watch.mean(),
-                "learning_rate": session.learning_rate(progress),
-                **figures,
-            }
-            record.add(line)
-            seen = f", validation {figures['validation_accuracy']:.1%}"
-        record.keep(course, seconds=plan.clock.elapsed(), **settled)
-        loss = "" if course.watch.latest is None else f", loss {course.watch.latest:.3f}"
-        emit(Progress(task="train", done=done, total=pace.steps, unit="steps", detail=f"epoch {epoch:.1f}{loss}{seen}"))
+    with held_back() as signals:
+        for done, progress in course:
+            record.seconds = plan.clock.elapsed() - begun
+            epoch = done * session.batch_size / len(session.images)
+            if done % each_epoch == 0 or done == pace.steps:
+                with course.averaged():
+                    figures = glance(session)
+                    if course.patience is not None and course.patience.over(epoch, figures["validation_loss"]):
+                        pace.end()
+                if not math.isfinite(figures["validation_loss"]):
+                    raise TrainingError(
+                        f"The loss became infinite at step {done}, on some of {len(glance.labels_N)} validation "
+                        "images; try a lower learning rate, or precision=float32."
+                    )
+                line = {
+                    "step": done,
+                    "epoch": round(epoch, 3),
+                    "seconds": round(record.seconds, 3),
+                    "loss": course.watch.mean(),
+                    "learning_rate": session.learning_rate(progress),
+                    **figures,
+                }
+                record.add(line)
+                seen = f", validation {figures['validation_accuracy']:.1%}"
+            record.keep(course, now=bool(signals), seconds=plan.clock.elapsed(), **settled)
+            if signals:
+                where = f"with --out {record.run.path} --resume it goes on from there"
+                emit(Finding(kind="interrupted", detail=f"Saved after {done} of {pace.steps} steps: {where}."))
+                signals.act()
+            loss = "" if course.watch.latest is None else f", loss {course.watch.latest:.3f}"
+            emit(Progress(task="train", done=done, total=pace.steps, unit="steps", detail=f"epoch {epoch:.1f}{loss}{seen}"))
     if course.patience is not None:
         course.patience.install()
     return course

@@ -40,8 +40,8 @@ class Record:
         self.run.add_history({"network": self.name, **line})
         self.lines += 1
 
-    def keep(self, course: Course, **plain: Any) -> None:
-        """Write a checkpoint of a course between two steps, where it is time for one."""
+    def keep(self, course: Course, *, now: bool = False, **plain: Any) -> None:
+        """Write a checkpoint of a course between two steps, where it is time for one, or it must be `now`."""
         done = course.pace.step + 1
-        if self.checkpoints.due(last=done == course.pace.steps):
+        if now or self.checkpoints.due(last=done == course.pace.steps):
             self.checkpoints.save(done, course.checkpoint(lines=self.lines, trained=self.seconds, **plain))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from saccade.train.budget import Pace
 from saccade.train.checkpoint import Checkpoint
 from saccade.train.loop import Training, train
 from saccade.train.patience import Patience
+from saccade.train.samples import SampleLog
 from saccade.train.watch import Watch
 
 
@@ -24,9 +25,11 @@ class Course:
     pace: Pace
     watch: Watch
     patience: Patience | None = None
+    samples: SampleLog = field(default_factory=SampleLog)
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
-        return train(self.training, self.pace, self.watch)
+        batches = self.samples.following(self.training.batches)
+        return train(replace(self.training, batches=batches), self.pace, self.watch)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -50,7 +53,13 @@ class Course:
         network = self.training.forward.network.state_dict()
         tensors.update({f"network/{name}": value for name, value in network.items()})
         tensors.update({f"generator/{name}": value for name, value in _generators(self.training).items()})
-        state: dict[str, Any] = {"pace": self.pace.state_dict(), "watch": self.watch.state_dict(), "optimizer": numbers}
+        state: dict[str, Any] = {
+            "pace": self.pace.state_dict(),
+            "watch": self.watch.state_dict(),
+            "samples": self.samples.state_dict(),
+            "parts": self.training.parts.number,
+            "optimizer": numbers,
+        }
         if (average := self.training.average) is not None:
             tensors.update({f"average/{name}": value for name, value in average.values.items()})
             state["averaged"] = average.steps
@@ -68,6 +77,8 @@ class Course:
         # The threads that share a sum decide in which order it is added up.
         torch.set_num_threads(checkpoint.plain["threads"])
         self.watch.load_state_dict(checkpoint.plain["watch"])
+        self.samples.load_state_dict(checkpoint.plain["samples"])
+        self.training.parts.number = checkpoint.plain["parts"]
         self.training.forward.network.load_state_dict(_below("network/", checkpoint.tensors))
         state = {**checkpoint.plain["optimizer"], **_below("optimizer/", checkpoint.tensors)}
         _restore_optimizer(self.training.optimizer, state)

@@ -1,9 +1,9 @@
 """The training loop: sample a batch, run it forward, run the loss backward, update (lecture 6)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
-import torch
 from torch import Generator, Tensor, nn
 
 from saccade.data.batches import Batch
@@ -13,6 +13,7 @@ from saccade.optim.schedules import Schedule
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
 from saccade.train.full_batch import FullBatch, descend
+from saccade.train.parts import Parts
 from saccade.train.watch import Watch
 
 
@@ -22,10 +23,10 @@ class Training:
 
     `prepare(batch, progress)` gives the network's input, augmented by `draws` and on its device, and its labels:
     y_N, or target_NK where they are mixed; `loss(scores_NK, y)` gives one loss an image; `rate(progress)` scales
-    every learning rate. A batch is run through in `accumulate` parts, one after another; gradients longer than
-    `clip` are shortened to it; `thaw(progress)` lets more of a pretrained network be trained; an `average` of the
-    weights is kept, and is what the network has in the end, its statistics made anew by `refresh`; `snapshots` are
-    taken of it. Where `full` is given, every step is of all images, by its own rule, and none of the rest holds.
+    every learning rate. A batch is run through in `parts`, one after another; gradients longer than `clip` are
+    shortened to it; `thaw(progress)` lets more of a pretrained network be trained; an `average` of the weights is
+    kept, and is what the network has in the end, its statistics made anew by `refresh`; `snapshots` are taken of
+    it. Where `full` is given, every step is of all images, by its own rule, and none of the rest holds.
     """
 
     forward: Forward
@@ -35,7 +36,7 @@ class Training:
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
     rate: Schedule
-    accumulate: int = 1
+    parts: Parts = field(default_factory=Parts)
     clip: float | None = None
     thaw: Callable[[float], None] | None = None
     average: Average | None = None
@@ -61,22 +62,26 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
         network.train()
         batch = next(training.batches)
         x, y = training.prepare(batch, progress)
-        y, losses = y.to(training.forward.device), []
-        for some_x, some_y in zip(x.chunk(training.accumulate), y.chunk(training.accumulate), strict=True):
-            with training.forward.computing():
-                scores = network(some_x)
-            loss = training.loss(scores.float(), some_y)
-            (loss.sum() / len(y)).backward()
-            losses.append(loss.detach())
+        y = y.to(training.forward.device)
+        loss_N = training.parts.each(partial(backward, training, len(y)), x, y, optimizer.zero_grad)
         if training.clip is not None:
             nn.utils.clip_grad_norm_(network.parameters(), training.clip)
         optimizer.step(training.rate(progress))
         optimizer.zero_grad()
         if average is not None:
             average.update(progress)
-        watch(step, torch.cat(losses), batch.index_N)
+        watch(step, loss_N, batch.index_N)
         yield step + 1, progress
     watch.read()
     if average is not None:
         average.install()
         training.refresh()
+
+
+def backward(training: Training, images: int, x: Tensor, y: Tensor) -> Tensor:
+    """Add to each gradient that of a part of a batch of `images`; return the part's losses, one an image."""
+    with training.forward.computing():
+        scores = training.forward.network(x)
+    loss_N = training.loss(scores.float(), y)
+    (loss_N.sum() / images).backward()
+    return loss_N.detach()

@@ -1,0 +1,71 @@
+"""A batch in parts: as many as were asked for, and twice as many each time memory runs out."""
+
+import gc
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from saccade.errors import TrainingError
+from saccade.events import Finding, emit
+
+SMALLEST = 2
+"""Images of a part at the least: batch norm needs two."""
+
+
+class Parts:
+    """In how many parts, one after another, a batch goes through the network: `number`, or one an image.
+
+    The gradients add up to those of the whole batch; only batch norm sees each part alone.
+    """
+
+    def __init__(self, number: int = 1) -> None:
+        self.number = number
+
+    def each(
+        self, backward: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, forget: Callable[[], None]
+    ) -> Tensor:
+        """Return the losses (N,) that `backward(some_x, some_y)` gives, which adds their gradients to those there.
+
+        Where memory runs out, `forget()` takes all of them back, and the batch begins again in twice as many parts,
+        as all that follow do; a Finding says so. Raises TrainingError where parts would be too small.
+        """
+        while True:
+            number = min(self.number, len(x))
+            try:
+                return torch.cat(list(map(backward, x.tensor_split(number), y.tensor_split(number))))
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Only here does nothing refer any more to what was computed.
+            forget()
+            gc.collect()
+            if x.is_cuda:
+                torch.cuda.empty_cache()
+            self._halve(len(x))
+
+    def _halve(self, images: int) -> None:
+        size = -(-images // self.number)
+        if images // self.number < 2 * SMALLEST:
+            raise TrainingError(
+                f"There is not enough memory to train on {size} images at a time; give a smaller --size, --width or "
+                "network."
+            )
+        self.number *= 2
+        detail = (
+            f"Memory ran out with {size} images at a time: from here on a batch of {images} goes through in "
+            f"{self.number} parts, one after another. The gradient is still that of the whole batch; batch norm "
+            "sees each part alone."
+        )
+        emit(Finding(kind="memory", severity="warning", detail=detail))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, of a GPU or of the machine.
+
+    >>> out_of_memory(torch.OutOfMemoryError("CUDA out of memory.")), out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
