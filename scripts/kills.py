@@ -2,7 +2,7 @@
 
     python scripts/kills.py --kills 20 -- fit digits --budget 20s
     python scripts/kills.py --kills 20 --each 3 --same -- train digits --epochs 3
-    python scripts/kills.py --kills 100 --each 5 --same --vary workers 0 2 -- train digits --epochs 2 --memory 0 \\
+    python scripts/kills.py --kills 100 --each 5 --same --vary workers 0 2 -- train digits --epochs 2 --memory 0
         --flip --augment.rotate 15 --mixup 0.2 --ema 0.9 --precision bfloat16
 
 The first run goes through; the others are killed by SIGKILL at a moment drawn evenly over its length, up to `--each`
@@ -91,7 +91,7 @@ def command(arguments: Sequence[str], out: str, err: str, often: bool) -> None:
 
 
 def state(run: Path) -> dict[str, Any]:
-    """Return the SHA-256 of a run's weights, of the parts of its last checkpoint, and of its sample log; its figures."""
+    """Return the SHA-256 of a run's weights, of the parts of its last checkpoint, of its sample log; its history."""
     hashes: dict[str, Any] = {"weights": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()}
     digests: dict[str, Any] = {}
     with safe_open(max(run.glob("checkpoints/*/*.safetensors")), "pt") as tensors:  # type: ignore[no-untyped-call]

@@ -38,6 +38,7 @@ COMMANDS = {
     "datasets": ("lists:datasets", "List the data sets known by name."),
 }
 """Each command's function, imported only when it is called, and its line in the list of commands."""
+MAKE_ROOM = "What was written before is whole; make room, then give the command again, with --resume where it takes it."
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -118,11 +119,7 @@ def _ending(error: BaseException) -> tuple[str, int]:
         case OSError() if error.strerror:
             where = f": {error.filename}" if error.filename else ""
             if error.errno in NO_ROOM:
-                return (
-                    f"There is no room to write ({error.strerror}{where}). What was written before is whole; make room, "
-                    "then give the command again, with --resume where it takes it.",
-                    1,
-                )
+                return f"There is no room to write ({error.strerror}{where}). {MAKE_ROOM}", 1
             return f"The system refused ({error.strerror}{where}).", 1
     what = " ".join(f"{type(error).__name__}: {error}".split())
     report = "please report it to saccade's issue tracker with what the same command prints under SACCADE_TRACEBACK=1"
