@@ -163,15 +163,17 @@ def plain(source: str, minutes: float, seed: int) -> dict[str, Any]:
     rule = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9, nesterov=True, weight_decay=5e-4)
     rates, begun, steps = one_cycle(), time.time(), 0
     precision = resolve_precision("auto", device)
-    while (progress := (time.time() - begun) / (end - begun)) < 1:
+    while (now := time.time()) < end:
         index_N = torch.randint(len(y_N), (128,), device=device)
-        rule.param_groups[0]["lr"] = rates[int(progress * len(rates))]
+        rule.param_groups[0]["lr"] = rates[int((now - begun) / (end - begun) * len(rates))]
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             loss = F.cross_entropy(network.train()(normalised(changed(x_NCHW[index_N]))), y_N[index_N])
         loss.backward()  # type: ignore[no-untyped-call]
         rule.step()
         rule.zero_grad()
         steps += 1
+    if steps == 0:
+        raise SystemExit("Reading took all of the time; give more minutes.")
     train_seconds = time.time() - begun
     with TemporaryDirectory() as folder:
         test, _ = parts.test.unseal(Ledger(Path(folder) / "looks.jsonl"), run="benchmark", command="training.py")

@@ -57,6 +57,6 @@ def held_back() -> Iterator[Held]:
     try:
         yield held
     finally:
-        for number, handler in held.handlers.items():
-            signal.signal(number, handler)
+        for held_number, handler in held.handlers.items():
+            signal.signal(held_number, handler)
     held.act()
