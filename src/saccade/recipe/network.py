@@ -280,7 +280,11 @@ def run(
                 emit(Finding(kind="interrupted", detail=f"Saved after {done} of {pace.steps} steps: {where}."))
                 signals.act()
             loss = "" if course.watch.latest is None else f", loss {course.watch.latest:.3f}"
-            emit(Progress(task="train", done=done, total=pace.steps, unit="steps", detail=f"epoch {epoch:.1f}{loss}{seen}"))
+            emit(
+                Progress(
+                    task="train", done=done, total=pace.steps, unit="steps", detail=f"epoch {epoch:.1f}{loss}{seen}"
+                )
+            )
     if course.patience is not None:
         course.patience.install()
     return course

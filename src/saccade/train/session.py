@@ -39,11 +39,8 @@ from saccade.train.course import Course
 from saccade.train.forward import Forward
 from saccade.train.full_batch import FullBatch, without_noise
 from saccade.train.loop import Training
-<<<<<<< HEAD
-from saccade.train.patience import Patience
-=======
 from saccade.train.parts import Parts
->>>>>>> 00f7fec (Save the step at hand when a signal ends a training; keep a log of samples; split batches that do not fit)
+from saccade.train.patience import Patience
 from saccade.train.preparing import preparing
 from saccade.train.watch import Watch
 
