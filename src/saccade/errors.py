@@ -14,6 +14,14 @@ class TrainingError(SaccadeError):
     """Training cannot go on: a loss that is not a number, a budget with no room for a step."""
 
 
+class DivergedError(TrainingError):
+    """A loss exploded or is no number since a `step`: a lower learning rate, from an earlier state on, may help."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class StorageError(SaccadeError):
     """Where a search keeps its trials cannot be reached any more; what was done until then is kept."""
 

@@ -43,6 +43,11 @@ def split(
     dropped_N = crossing(part_N, united_N)
     _tell_leaks(images, dropped_N & ~crossing(part_N, groups_N))
     part_N[dropped_N] = -1
+    if dropped_N.any() and not (part_N == 0).any():
+        raise SourceError(
+            f"Every training image of {images.source} is also in its validation or test part: what is validated on "
+            "training images says nothing about new ones; give other images for validation."
+        )
     wanted = _wanted(part_N, settings, images.source)
     if wanted:
         pool = np.flatnonzero(part_N == 0)

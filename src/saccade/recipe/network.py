@@ -19,7 +19,7 @@ from saccade.classifiers import Member, Model, NetworkClassifier
 from saccade.data import Part, Parts
 from saccade.data.batches import ArrayImages, Images, Order, StoredImages
 from saccade.device import cores, resolve_device
-from saccade.errors import TrainingError
+from saccade.errors import DivergedError, TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.files import write_atomic
 from saccade.interrupts import held_back
@@ -32,10 +32,12 @@ from saccade.recipe.record import Record
 from saccade.settings import TrainSettings
 from saccade.study.ensemble import losses_N, mean_and_error
 from saccade.train import timing
-from saccade.train.budget import Pace, decisions_of
+from saccade.train.budget import Decision, Pace, decisions_of
 from saccade.train.checkpoint import Checkpoint
 from saccade.train.course import Course
 from saccade.train.forward import Forward
+from saccade.train.look import Sample
+from saccade.train.recovery import Recovery
 from saccade.train.session import Session
 
 SAMPLE = 5000
@@ -47,12 +49,15 @@ WORTH_BEGINNING = 0.15
 NO_TIME = "The budget left no time to train a network; give a longer one."
 
 
-def train_network(parts: Parts, settings: TrainSettings, plan: Plan, *, begin: nn.Module | None = None) -> Candidate:
+def train_network(
+    parts: Parts, settings: TrainSettings, plan: Plan, *, begin: nn.Module | None = None, stop: bool = False
+) -> Candidate:
     """Train the network that resolved `settings` describe on the training part, from the weights of `begin` on.
 
     Where there are checkpoints it goes on from the newest, with the settings it was begun with.
-    Raises TrainingError when the clock has left no time worth beginning, or the loss stops being a
-    number; ModelError when the network does not fit.
+    Raises TrainingError when the clock has left no time worth beginning, the loss stops being a number
+    at a lower learning rate too, or, if it is to `stop` there, the watch finds it hopeless; ModelError when
+    the network does not fit.
     """
     record = Record.open(plan.run, settings.model)
     kept = record.kept
@@ -78,7 +83,8 @@ def train_network(parts: Parts, settings: TrainSettings, plan: Plan, *, begin: n
         if pace.steps == 0:
             raise TrainingError(NO_TIME)
         activities = Activities.of(session, validation, kept)
-        course = run(session, pace, validation, plan, record, settled(session, verdict, activities))
+        before = settled(session, verdict, activities)
+        course = run(session, pace, validation, plan, record, settled=before, stop=stop)
         done = pace.step
         training.outcome = f"{done} steps, {done * session.batch_size / len(session.images):.1f} epochs"
         training.outcome += _stopped(course)
@@ -240,54 +246,93 @@ def settled(session: Session, verdict: Sequence[study.Check], activities: Activi
 
 
 def run(
-    session: Session, pace: Pace, validation: Part, plan: Plan, record: Record, settled: Mapping[str, Any]
+    session: Session,
+    pace: Pace,
+    validation: Part,
+    plan: Plan,
+    record: Record,
+    *,
+    settled: Mapping[str, Any],
+    stop: bool = False,
 ) -> Course:
     """Train; once an epoch look at some of the validation part and write the history; return the training that was.
 
     SIGINT and SIGTERM end it after the step at hand, once that is saved.
     """
+
+    def replan(decisions: Sequence[Decision]) -> None:
+        plan.go_back(session.settings.model, decisions)
+        record.go_back(decisions[-1].step)
+
     glance = Glance.at(validation, session)
-    course = session.course(pace, record.kept)
+    course = Recovery(session, pace, record.kept, replan)
     begun, each_epoch = plan.clock.elapsed() - record.seconds, session.steps(1.0)
     seen = ""
     with held_back() as signals:
         for done, progress in course:
             record.seconds = plan.clock.elapsed() - begun
             epoch = done * session.batch_size / len(session.images)
-            if done % each_epoch == 0 or done == pace.steps:
-                with course.averaged():
-                    figures = glance(session)
-                    if course.patience is not None and course.patience.over(epoch, figures["validation_loss"]):
-                        pace.end()
-                if not math.isfinite(figures["validation_loss"]):
-                    raise TrainingError(
-                        f"The loss became infinite at step {done}, on some of {len(glance.labels_N)} validation "
-                        "images; try a lower learning rate, or precision=float32."
-                    )
-                line = {
-                    "step": done,
-                    "epoch": round(epoch, 3),
-                    "seconds": round(record.seconds, 3),
-                    "loss": course.watch.mean(),
-                    "learning_rate": session.learning_rate(progress),
-                    **figures,
-                }
-                record.add(line)
-                seen = f", validation {figures['validation_accuracy']:.1%}"
-            record.keep(course, now=bool(signals), seconds=plan.clock.elapsed(), **settled)
+            try:
+                if done % each_epoch == 0 or done == pace.steps:
+                    line = looked(course, glance, done, epoch)
+                    rate = pace.rate * session.learning_rate(progress)
+                    place = {"step": done, "epoch": round(epoch, 3), "seconds": round(record.seconds, 3)}
+                    record.add({**place, "learning_rate": rate, **line})
+                    seen = f", validation {line['validation_accuracy']:.1%}"
+                record.keep(course, now=bool(signals), seconds=plan.clock.elapsed(), **settled)
+            except DivergedError as error:
+                course.go_back(error)
+                continue
             if signals:
                 where = f"with --out {record.run.path} --resume it goes on from there"
                 emit(Finding(kind="interrupted", detail=f"Saved after {done} of {pace.steps} steps: {where}."))
                 signals.act()
+            if stop and course.watch.hopeless:
+                raise TrainingError(f"it was stopped as hopeless. {course.watch.hopeless}")
             loss = "" if course.watch.latest is None else f", loss {course.watch.latest:.3f}"
             emit(
                 Progress(
                     task="train", done=done, total=pace.steps, unit="steps", detail=f"epoch {epoch:.1f}{loss}{seen}"
                 )
             )
-    if course.patience is not None:
-        course.patience.install()
-    return course
+    if course.course.patience is not None:
+        course.course.patience.install()
+    return course.course
+
+
+def looked(course: Recovery, glance: "Glance", done: int, epoch: float) -> dict[str, Any]:
+    """Return the history's figures after so many steps; the pace ends where patience does.
+
+    Raises DivergedError where a loss is no finite number.
+    """
+    patience = course.course.patience
+    with course.course.averaged():
+        figures = glance(course.session)
+        if not math.isfinite(figures["validation_loss"]):
+            raise DivergedError(
+                f"The loss became infinite at step {done}, on some of {len(glance.labels_N)} validation images; "
+                "try a lower learning rate, or precision=float32.",
+                done,
+            )
+        if patience is not None and patience.over(epoch, figures["validation_loss"]):
+            course.pace.end()
+    loss = course.watch.mean()
+    course.watch.hold(done - 1, loss, figures["validation_loss"])
+    return {"loss": loss, **figures, **of_layers(course.watch.samples)}
+
+
+def of_layers(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return the watch's newest look into a step, for the history; nothing before the first."""
+    if not samples:
+        return {}
+    layers = {name: _rounded(asdict(each), "gradient", "update") for name, each in samples[-1].layers.items()}
+    activations = {name: _rounded(asdict(each)) for name, each in samples[-1].activations.items()}
+    return {"layers": layers, "activations": activations}
+
+
+def _rounded(values: Mapping[str, float | None], *names: str) -> dict[str, float]:
+    """Return the values, of these names or all, that are known, to four figures."""
+    return {name: float(f"{value:.4g}") for name in names or values if (value := values[name]) is not None}
 
 
 @dataclass(frozen=True)

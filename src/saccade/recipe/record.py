@@ -7,7 +7,7 @@ from typing import Any
 from saccade.files import slug
 from saccade.run import Run
 from saccade.train.checkpoint import Checkpoint, Checkpoints
-from saccade.train.course import Course
+from saccade.train.recovery import Recovery
 
 
 @dataclass
@@ -40,7 +40,14 @@ class Record:
         self.run.add_history({"network": self.name, **line})
         self.lines += 1
 
-    def keep(self, course: Course, *, now: bool = False, **plain: Any) -> None:
+    def go_back(self, step: int) -> None:
+        """Forget what lies beyond a step: lines of the history, and checkpoints of weights that went astray."""
+        own = [line for line in self.run.history() if line.get("network") == self.name]
+        self.lines = sum(line["step"] <= step for line in own)
+        self.run.cut_history(self.name, self.lines)
+        self.checkpoints.drop(step)
+
+    def keep(self, course: Recovery, *, now: bool = False, **plain: Any) -> None:
         """Write a checkpoint of a course between two steps, where it is time for one, or it must be `now`."""
         done = course.pace.step + 1
         if now or self.checkpoints.due(last=done == course.pace.steps):

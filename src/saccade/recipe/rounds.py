@@ -137,7 +137,7 @@ def _trained(contest: Contest, entries: Sequence[Entry]) -> Sequence[Candidate]:
 
 def _attempt(contest: Contest, entry: Entry) -> Candidate | None:
     try:
-        return train_network(contest.parts, entry.settings, contest.plan, begin=entry.begin)
+        return train_network(contest.parts, entry.settings, contest.plan, begin=entry.begin, stop=True)
     except TrainingError as error:
         contest.plan.keep(test_time(entry.name), 0.0)
         severity = "note" if str(error) == NO_TIME else "warning"

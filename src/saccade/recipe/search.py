@@ -26,8 +26,9 @@ from saccade.report.search import render_search
 from saccade.run import make_folder, refuse_place
 from saccade.settings import SearchSettings, TrainSettings
 from saccade.study.board import Board, Row, worker
-from saccade.study.search import EXPLODED, HopelessError, halved, hopeful
+from saccade.study.search import HopelessError, halved, hopeful
 from saccade.study.space import Layout, Space, lay_out, refined
+from saccade.train.rules import EXPLODED
 from saccade.train.session import Session
 
 COARSE = 2 / 3

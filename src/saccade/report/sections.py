@@ -11,6 +11,7 @@ from saccade.report import charts, curves, pictures, transfer
 from saccade.report.averages import averaging
 from saccade.report.folds import over_folds
 from saccade.report.kinds import KINDS, title
+from saccade.report.layers import layer_charts
 from saccade.report.verdict import is_baseline, majority, verdict
 
 View = dict[str, Any]
@@ -200,6 +201,7 @@ def training(material: Material) -> View | None:
     axis = "epoch" if epochs else "step"
     end = float(max(line.get(axis) or 0 for line in history)) or 1.0
     drawn = [*_loss(history, axis, end), *_accuracy(history, axis, end), *_rate(history, axis, end)]
+    drawn += layer_charts(history, axis, end)
     watch = [row for row in material.findings or () if not _of_data(row) and row["kind"] != "check"]
     return {"charts": drawn, "reading": material.summary.get("reading") or [], "watch": watch,
             "network": material.summary.get("network") or {}}  # fmt: skip

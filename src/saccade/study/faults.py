@@ -12,13 +12,12 @@ from torch import Tensor
 from saccade.data.batches import Batch, Order
 from saccade.study.check import Check
 from saccade.study.probe import Probe
+from saccade.train.rules import LEAST_GRADIENT
 from saccade.train.session import Session
 
 LARGEST_INPUT = 10.0
 """Standardised inputs have a root mean square of about 1."""
 MOST_DEAD, MOST_SATURATED = 0.9, 0.5
-LEAST_GRADIENT = 1e-7
-"""The gradient that must arrive at the first layer, as a share of the last one's."""
 SHIFTS = (-3, -2, -1, 1, 2, 3)
 COMPARED = 1500
 SURE = 6.0

@@ -1,15 +1,13 @@
 """What a network does with one training batch before it is trained: inputs, activations, scores, first updates."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass, replace
-from typing import Any
 
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from saccade.data.batches import Batch
 from saccade.train.budget import Pace
+from saccade.train.look import Seen, named
 from saccade.train.loop import train
 from saccade.train.preparing import unchanged
 from saccade.train.session import Session
@@ -17,10 +15,6 @@ from saccade.train.watch import Watch
 
 STEPS = 3
 """Updates after which every layer should have learnt something, those behind a layer of zeros too."""
-EDGE = 0.02
-"""A sigmoid is saturated within this share of its range from either end."""
-RECTIFIERS = ("relu", "relu_", "clamp_min", "clamp_min_")
-SQUASHERS = {"sigmoid": (0.0, 1.0), "sigmoid_": (0.0, 1.0), "tanh": (-1.0, 1.0), "tanh_": (-1.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -44,8 +38,8 @@ def probe(session: Session, batch: Batch) -> Probe:
     """Return what a copy of the session's network does with a batch."""
     trial = session.on_trial()
     network = trial.network.train()
-    seen = _Seen()
-    with _names(network, seen), seen:
+    seen = Seen()
+    with named(network, seen), seen:
         scores_NK = network(trial.forward.to_input(batch.x_NHWC)).float()
     trial.loss(scores_NK, batch.y_N.to(scores_NK.device)).mean().backward()
     gradients = {
@@ -53,7 +47,9 @@ def probe(session: Session, batch: Batch) -> Probe:
         for name, each in network.named_parameters()
         if each.requires_grad
     }
-    return Probe(seen.first_layer, seen.input_rms, seen.dead, seen.saturated, scores_NK.detach(), gradients)
+    rms = 0.0 if seen.input_ms is None else float(seen.input_ms.sqrt())
+    dead, saturated = _shares(seen, 2), _shares(seen, 3)
+    return Probe(seen.first_layer, rms, dead, saturated, scores_NK.detach(), gradients)
 
 
 def first_updates(session: Session) -> dict[str, tuple[Tensor, Tensor]]:
@@ -67,55 +63,7 @@ def first_updates(session: Session) -> dict[str, tuple[Tensor, Tensor]]:
     return {name: (before[name], each.detach()) for name, each in trial.network.named_parameters()}
 
 
-class _Seen(TorchFunctionMode):
-    """Watches every function of tensors, whether a module or the network's own code calls it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stack: list[str] = []
-        self.first_layer, self.input_rms = "", 0.0
-        self.dead: dict[str, float] = {}
-        self.saturated: dict[str, float] = {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Compute a function, and look at what it gave."""
-        out = func(*args, **(kwargs or {}))
-        operation = getattr(func, "__name__", "")
-        if operation in RECTIFIERS and out.dim() > 1:
-            self._note(self.dead, (out.detach() == 0).transpose(0, 1).flatten(1).all(1))
-        elif operation in SQUASHERS and out.dim() > 1:
-            low, high = SQUASHERS[operation]
-            edge, values = EDGE * (high - low), out.detach()
-            self._note(self.saturated, (values < low + edge) | (values > high - edge))
-        return out
-
-    def _note(self, shares: dict[str, float], yes: Tensor) -> None:
-        name = self.stack[-1] if self.stack else "the network"
-        shares[name] = max(shares.get(name, 0.0), float(yes.float().mean()))
-
-
-@contextmanager
-def _names(network: nn.Module, seen: _Seen) -> Iterator[None]:
-    """Tell `seen` within the block which module is at work, and what the first layer is given."""
-
-    def entering(name: str) -> Callable[..., None]:
-        def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            seen.stack.append(name or type(module).__name__)
-            matrix = any(each.dim() > 1 for each in module.parameters(recurse=False))
-            if matrix and not seen.first_layer and inputs and isinstance(inputs[0], Tensor):
-                seen.first_layer = name
-                seen.input_rms = float(inputs[0].detach().double().square().mean().sqrt())
-
-        return enter
-
-    def leave(*_: Any) -> None:
-        seen.stack.pop()
-
-    handles = []
-    for name, module in network.named_modules():
-        handles += [module.register_forward_pre_hook(entering(name)), module.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _shares(seen: Seen, place: int) -> dict[str, float]:
+    """Return one of the shares seen, by module, of those that have it."""
+    found = {name: float(each[place]) for name, each in seen.activations.items()}
+    return {name: share for name, share in found.items() if not math.isnan(share)}

@@ -12,10 +12,9 @@ from saccade.device import derived_seed
 from saccade.errors import TrainingError
 from saccade.study.space import Range
 from saccade.train.budget import Pace
+from saccade.train.rules import EXPLODED
 from saccade.train.session import Session
 
-EXPLODED = 3.0
-"""A trial is stopped once its loss is more than this times its first one (lecture 6)."""
 LOST = 1.25
 """And half-way, where its validation loss is more than this times the best trial's at that point."""
 HALF = 0.5
@@ -60,7 +59,8 @@ class HopelessError(Exception):
 def hopeful(session: Session, steps: int, *, exploded: float = EXPLODED) -> Iterator[int]:
     """Train a session for a few steps, with a schedule that ends with them, yielding the steps done after each.
 
-    Raises HopelessError when its loss passes `exploded` times the first, or is no number.
+    Raises HopelessError when its loss passes `exploded` times the first, or is no number, or the watch says that no
+    step can help; where `exploded` is infinite, only when it is no number.
     """
     first: float | None = None
     course = session.run(Pace.fixed(steps))
@@ -75,6 +75,8 @@ def hopeful(session: Session, steps: int, *, exploded: float = EXPLODED) -> Iter
             first = watch.latest
         elif watch.latest is not None and watch.latest > exploded * first:
             raise HopelessError(f"its loss passed {exploded:g} times the first")
+        if watch.hopeless and math.isfinite(exploded):
+            raise HopelessError(watch.hopeless)
         yield done
 
 

@@ -36,10 +36,11 @@ class Clock:
 
 @dataclass(frozen=True)
 class Decision:
-    """From `step` on, training is to end after `steps` steps in all."""
+    """From `step` on, training is to end after `steps` steps in all, at `rate` times its learning rates."""
 
     step: int
     steps: int
+    rate: float = 1.0
 
 
 class Pace:
@@ -50,8 +51,8 @@ class Pace:
     is handed to `record` before it is acted on, and the progress goes on from where it is: what is
     left of it is spread evenly over the steps that are left, so that a schedule has no jump.
 
-    `step` and `progress` are those yielded last. `state_dict`, taken before the next ones are asked
-    for, lets another pace go on from there, to the bit.
+    `step` and `progress` are those yielded last, `rate` is a factor on every learning rate. `state_dict`,
+    taken before the next ones are asked for, lets another pace go on from there, to the bit.
 
     >>> [round(progress, 2) for _, progress in Pace.fixed(4)]
     [0.0, 0.25, 0.5, 0.75]
@@ -59,7 +60,8 @@ class Pace:
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self.decisions = list(decisions)
-        self.steps = decisions[0].steps
+        begun = [decision for decision in decisions if decision.step == 0][-1]
+        self.steps, self.rate = begun.steps, begun.rate
         self.step, self.progress = 0, 0.0
 
     @classmethod
@@ -94,10 +96,16 @@ class Pace:
         """Let the step yielded last be the last."""
         self.steps = self.step + 1
 
+    def slow(self, factor: float) -> None:
+        """Multiply every learning rate by a factor from the step that comes next on."""
+        self.rate *= factor
+        self.decisions.append(Decision(self.step, self.steps, self.rate))
+
     def state_dict(self) -> dict[str, Any]:
         """Return plain values from which to go on after the step yielded last."""
         decisions = [asdict(decision) for decision in self.decisions]
-        return {"step": self.step, "progress": self.progress, "steps": self.steps, "decisions": decisions}
+        place = {"step": self.step, "progress": self.progress, "steps": self.steps, "rate": self.rate}
+        return {**place, "decisions": decisions}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after the step that `state_dict` was taken at."""
@@ -107,7 +115,11 @@ class Pace:
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.decisions = decisions_of(state)
         self.step, self.progress, self.steps = state["step"], state["progress"], state["steps"]
-        self._advance()
+        self.rate = state["rate"]
+        if self.step < 0:  # before the first
+            self.step, self.progress = 0, 0.0
+        else:
+            self._advance()
 
     def _advance(self) -> None:
         self.progress += (1 - self.progress) / (self.steps - self.step)
@@ -116,7 +128,7 @@ class Pace:
     def _revise(self) -> None:
         for decision in self.decisions[1:]:
             if decision.step == self.step < self.steps:
-                self.steps = decision.steps
+                self.steps, self.rate = decision.steps, decision.rate
 
 
 class _TimedPace(Pace):
@@ -172,7 +184,8 @@ class _TimedPace(Pace):
         self._begin_span()
 
     def _decide(self) -> None:
-        decision = Decision(self.step, min(self.step + self._affordable(self.progress), self.most_steps))
+        steps = min(self.step + self._affordable(self.progress), self.most_steps)
+        decision = Decision(self.step, steps, self.rate)
         if abs(decision.steps - self.steps) > 0.03 * (self.steps - self.step):
             self.record(decision)
             self.decisions.append(decision)

@@ -100,6 +100,13 @@ class Checkpoints:
         self._affordable = self._begun + (self._writing + now - begun) / SHARE
         self._next = max(now + EVERY, self._affordable)
 
+    def drop(self, step: int) -> None:
+        """Remove the checkpoints taken after more than `step` steps."""
+        for place in self._places():
+            if int(place.name) > step:
+                place.with_suffix(".json").unlink()
+                place.with_suffix(".safetensors").unlink(missing_ok=True)
+
     def _places(self) -> list[Path]:
         """Return the checkpoints without their suffix, newest first."""
         return [file.with_suffix("") for file in sorted(self.folder.glob("[0-9]*.json"), reverse=True)]

@@ -60,17 +60,19 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
         if training.thaw is not None:
             training.thaw(progress)
         network.train()
+        factor = training.rate(progress)
+        watch.begin(step, network, factor)
         batch = next(training.batches)
         x, y = training.prepare(batch, progress)
         y = y.to(training.forward.device)
-        loss_N = training.parts.each(partial(backward, training, len(y)), x, y, optimizer.zero_grad)
+        loss_N = training.parts.each(partial(backward, training, watch, len(y)), x, y, optimizer.zero_grad)
         if training.clip is not None:
             nn.utils.clip_grad_norm_(network.parameters(), training.clip)
-        optimizer.step(training.rate(progress))
-        optimizer.zero_grad()
+        optimizer.step(pace.rate * factor)
         if average is not None:
             average.update(progress)
         watch(step, loss_N, batch.index_N)
+        optimizer.zero_grad()
         yield step + 1, progress
     watch.read()
     if average is not None:
@@ -78,9 +80,9 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
         training.refresh()
 
 
-def backward(training: Training, images: int, x: Tensor, y: Tensor) -> Tensor:
+def backward(training: Training, watch: Watch, images: int, x: Tensor, y: Tensor) -> Tensor:
     """Add to each gradient that of a part of a batch of `images`; return the part's losses, one an image."""
-    with training.forward.computing():
+    with training.forward.computing(), watch.seeing():
         scores = training.forward.network(x)
     loss_N = training.loss(scores.float(), y)
     (loss_N.sum() / images).backward()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ STILL = 0.5
 """Share of its fall that a loss makes in its last third where the learning rate is too low to be done."""
 GAP = 1.1
 """Times its lowest value that the validation loss has risen to where the network overfits."""
+
+MOST = 256
+"""Points of a curve that is kept while a training goes on."""
 
 OF_THE_END = ("too low", "plateau", "noise")
 """Kinds that the end of a curve shows, where the rate was not lowered."""
@@ -119,6 +123,35 @@ def _overfitting(validation: Sequence[float]) -> Reading | None:
         f"The validation loss was lowest at {float(held_E[place]):.3g} and has risen to {float(held_E[-1]):.3g}: the "
         "network overfits; stop there, or add images, augmentation or weight decay.",
     )
+
+
+class Curve:
+    """A curve of fewer than MOST points, each the mean of `stride` values: where it would have more, two become one.
+
+    >>> curve = Curve()
+    >>> for value in range(MOST):
+    ...     curve.add(value)
+    >>> curve.stride, curve.points[:3]
+    (2, [0.5, 2.5, 4.5])
+    """
+
+    def __init__(self, points: Sequence[float] = (), stride: int = 1, rest: Sequence[float] = ()) -> None:
+        self.points, self.stride, self.rest = list(points), stride, list(rest)
+
+    def add(self, value: float) -> None:
+        """Append a value."""
+        self.rest.append(value)
+        if len(self.rest) < self.stride:
+            return
+        self.points.append(sum(self.rest) / self.stride)
+        self.rest.clear()
+        if len(self.points) == MOST:
+            self.points = [(one + other) / 2 for one, other in zip(self.points[::2], self.points[1::2], strict=True)]
+            self.stride *= 2
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values, of which `Curve(**values)` is the same."""
+        return {"points": [*self.points], "stride": self.stride, "rest": [*self.rest]}
 
 
 def spread(values_S: NDArray[np.float64]) -> float:

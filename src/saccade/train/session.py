@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from saccade.data.batches import Images, Order
 from saccade.device import derived_seed, generator
 from saccade.errors import ModelError
+from saccade.events import Finding
 from saccade.nn import pretrained, zoo
 from saccade.nn.transfer import Transfer
 from saccade.optim import (
@@ -152,10 +153,16 @@ class Session:
         for done, progress in course:
             yield done, progress, course.watch
 
-    def course(self, pace: Pace, kept: Checkpoint | None = None) -> Course:
-        """Return the training ready to begin; with a checkpoint, to go on after it, as `pace` already does."""
+    def course(
+        self, pace: Pace, kept: Checkpoint | None = None, *, tell: Callable[[Finding], None] = lambda finding: None
+    ) -> Course:
+        """Return the training ready to begin; with a checkpoint, to go on after it, as `pace` already does.
+
+        What the watch finds is kept in its `told`, and handed to `tell` at once.
+        """
         torch.manual_seed(derived_seed(self.settings.seed, "dropout"))
-        watch = Watch(lambda indices: [self.names[i] for i in indices])
+        self.network.zero_grad(set_to_none=True)  # of a step that was broken off
+        watch = Watch(lambda indices: [self.names[i] for i in indices], epoch=self.steps(1.0), tell=tell)
         epochs = self.settings.patience
         patience = None if epochs is None else Patience(self.network, epochs)
         course = Course(self.training(pace.step), pace, watch, patience)
