@@ -25,7 +25,7 @@ def sample(step: int = 128, *, rate: float = 1.0, relu: dict[str, Any] | None = 
 
 
 def losses(level: float, spread: float = 0.05, count: int = 64) -> list[float]:
-    return (level * (1 + spread * RNG.standard_normal(count))).tolist()
+    return [level * (1 + spread * value) for value in RNG.standard_normal(count).tolist()]
 
 
 HEALTHY = Story(

@@ -76,15 +76,17 @@ class Watch:
         Raises DivergedError when one of them is NaN or infinite.
         """
         self._unread.append((step, loss_N.detach(), index_N))
-        asked = self.epoch is not None and due(step)
-        if asked or len(self._unread) == EVERY:
+        watched = self.epoch is not None
+        if len(self._unread) == EVERY or (watched and (due(step) or (step + 1) % EVERY == 0)):
             self.read()
         self.sound = False
-        if asked:
+        if watched and due(step):
             sample = self._look.sample(step, self._rate) if self._look else None
             self.samples = [*self.samples, sample][-2:] if sample else self.samples
             self._look = None
             self._ask(step)
+        elif watched and (step + 1) % EVERY == 0:  # by the next look the loss may be back, and the network dead
+            self._tell_of(self._story(step), ("exploded",))
 
     def read(self) -> None:
         """Read the losses not read yet; raises DivergedError as above."""
