@@ -142,7 +142,7 @@ def saturated() -> nn.Module:
     """Return twenty layers of sigmoids with large weights."""
     layers = [part for _ in range(20) for part in (nn.Linear(32, 32), nn.Sigmoid())]
     for layer in layers[::2]:
-        nn.init.normal_(layer.weight, std=5.0)  # type: ignore[arg-type]
+        nn.init.normal_(layer.weight, std=8.0)  # type: ignore[arg-type]
     return dense(nn.Sigmoid(), *layers)
 
 

@@ -20,7 +20,7 @@ WINDOW = 16
 RECENT = 64
 """Steps that are kept one by one."""
 FEW = 4
-"""Steps whose mean is the first loss."""
+"""Steps whose lowest is the first loss: at a rate far too high, only the first of all is."""
 EXPLODED = 3.0
 """Times its first value a loss has exploded at (lecture 6: a trial is stopped there)."""
 LEARNT, FORGOTTEN = 0.5, 0.9
@@ -44,7 +44,7 @@ class Story:
     """A training up to one step, as plain numbers: all that a rule may know.
 
     `curve` are means of neighbouring steps' losses from the first step on, `recent` the newest single ones; `first`
-    is the loss of the first FEW steps, `lowest` the lowest of a WINDOW. `samples` are the newest two looks into a
+    is the lowest loss of the first FEW steps, `lowest` that of a WINDOW. `samples` are the newest two looks into a
     step, `held` (training, validation) losses of each look at validation images, `epoch` the steps of a pass.
     """
 

@@ -143,13 +143,12 @@ class Watch:
         self.told = [Finding(**each) for each in state["told"]]
 
     def _story(self, step: int) -> Story:
-        first = sum(self._first) / max(1, len(self._first))
         return Story(
             step=step,
             epoch=self.epoch or 1,
             recent=self._recent,
             curve=self._curve.points,
-            first=first,
+            first=min(self._first, default=math.inf),
             lowest=self._lowest,
             samples=self.samples,
             held=self._held,
