@@ -230,7 +230,14 @@ def faults(folder: Path) -> dict[str, tuple[str, Callable[[], Named]]]:
     x_NHWC, y_N = digits(600)
     sound = arrays(folder, "sound", (x_NHWC, y_N))
     shifted = arrays(folder, "shifted", (x_NHWC, np.roll(y_N, 1)))
-    plain = {"model": "mlp", "width": 0.25, "optimizer": "adam", "batch_size": 32, "size": SIDE, "flip": False}
+    plain: dict[str, Any] = {
+        "model": "mlp",
+        "width": 0.25,
+        "optimizer": "adam",
+        "batch_size": 32,
+        "size": SIDE,
+        "flip": False,
+    }
     return {
         "labels shifted by one": ("labels in place", lambda: command(shifted, train=False, **plain)),
         "learning rate x 1000": ("learning rate", lambda: command(sound, learning_rate=1.0, **plain)),

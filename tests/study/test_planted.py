@@ -56,7 +56,14 @@ def test_validation_images_that_are_the_training_images_are_refused(tmp_path: Pa
 
 def test_a_run_that_goes_back_says_so_and_replays_to_the_same_weights(tmp_path: Path) -> None:
     source = arrays(tmp_path, "digits", digits(400))
-    wild: dict[str, Any] = {"model": "mlp", "norm": "none", "optimizer": "sgd", "learning_rate": 3.0, "warmup": 0.9, "width": 0.25}
+    wild: dict[str, Any] = {
+        "model": "mlp",
+        "norm": "none",
+        "optimizer": "sgd",
+        "learning_rate": 3.0,
+        "warmup": 0.9,
+        "width": 0.25,
+    }
     settings = TrainSettings(**{"epochs": 15, "size": 16, "batch_size": 32, "flip": False, **wild})
     heard: list[Event] = []
     with listening(heard.append):
