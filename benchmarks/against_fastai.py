@@ -24,7 +24,7 @@ from _common import RESULTS, answer, fit, timed, write
 from matplotlib.figure import Figure
 
 from saccade.metrics import wilson_interval
-from saccade.settings import parse_seconds
+from saccade.values import parse_seconds
 
 TOOLS = ("saccade", "fastai")
 COLOURS = {"saccade": "#0b6e99", "fastai": "#c4572a"}

@@ -14,7 +14,7 @@ from typing import Any
 
 from _common import fit, write
 
-from saccade.settings import parse_seconds
+from saccade.values import parse_seconds
 
 GRACE, GRACE_SECONDS = 0.05, 5.0
 

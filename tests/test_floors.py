@@ -19,6 +19,7 @@ FLOORS = (
     (
         "errors",
         "device",
+        "values",
         "settings",
         "events",
         "files",

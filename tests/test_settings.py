@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from saccade.errors import SettingError
-from saccade.settings import DataSettings, FitSettings, Settings, TrainSettings, parse_seconds
+from saccade.settings import DataSettings, FitSettings, Settings, TrainSettings
+from saccade.values import parse_seconds
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""Values of settings: how their texts are read, and what they may be."""
+
+import re
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+_AMOUNT = r"(?:(\d+(?:\.\d+)?)\s*"
+_TIME = re.compile(rf"{_AMOUNT}h)?\s*{_AMOUNT}m)?\s*{_AMOUNT}s?)?")
+
+
+def parse_seconds(text: object) -> object:
+    """Turn `90`, `90s`, `2m`, `1h30m` into seconds; anything else is refused.
+
+    >>> parse_seconds("1h30m")
+    5400.0
+    """
+    if not isinstance(text, str):
+        return text
+    found = _TIME.fullmatch(text.strip().lower())
+    if found is None or not any(found.groups()):
+        raise ValueError("expected a time such as 90s, 2m or 1h30m")
+    return sum(float(amount or 0) * unit for amount, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+
+
+def parse_several(value: object) -> object:
+    """Turn `a,b`, by itself or among others, into its parts; one number is one part.
+
+    >>> parse_several("l1, l2"), parse_several(["1,3", "5"]), parse_several(0.1)
+    (('l1', 'l2'), ('1', '3', '5'), (0.1,))
+    """
+    given = value if isinstance(value, list | tuple) else (value,)
+    parts = (each.split(",") if isinstance(each, str) else [each] for each in given)
+    return tuple(part.strip() if isinstance(part, str) else part for each in parts for part in each)
+
+
+def checked_pattern(text: str) -> str:
+    """Return a regular expression as it is; anything else is refused.
+
+    >>> checked_pattern("patient([0-9]+)")
+    'patient([0-9]+)'
+    """
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"it is no regular expression ({error})") from None
+    return text
+
+
+T = TypeVar("T")
+Several = Annotated[
+    tuple[T, ...],
+    BeforeValidator(parse_several),
+    AfterValidator(lambda given: tuple(dict.fromkeys(given))),
+    Field(min_length=1),
+]
+"""Values to try, such as `l1,l2`: each once, in the order given."""
+Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(checked_pattern)]
