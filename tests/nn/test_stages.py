@@ -9,6 +9,7 @@ from saccade.errors import ModelError
 from saccade.nn.stages import END, averaged, drift, staged, stages
 from saccade.nn.transfer import Transfer
 from saccade.nn.trunks import trunk
+from saccade.optim.average import recompute_statistics
 
 
 def resnet() -> nn.Module:
@@ -78,6 +79,16 @@ def test_frozen_layers_and_their_statistics_stay() -> None:
     assert not torch.equal(body.state_dict()[f"{moved[0]}.running_mean"], before[f"{moved[0]}.running_mean"])
     body.freeze(0)
     assert all(p.requires_grad for p in body.parameters())
+
+
+def test_statistics_of_frozen_layers_are_not_made_anew() -> None:
+    body = Transfer(resnet(), 3, 64)
+    norms = [layer for layer in body.layers() if isinstance(layer, nn.BatchNorm2d)]
+    body.freeze(body.layers().index(norms[-1]))
+    before = [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
+    recompute_statistics(body, [3 + torch.randn(4, 3, 64, 64)])
+    same = [torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before, strict=True)]  # type: ignore[arg-type]
+    assert same == [True] * (len(norms) - 1) + [False]
 
 
 def test_layers_thaw_one_after_another_from_the_last() -> None:

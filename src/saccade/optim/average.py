@@ -113,17 +113,19 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Compute batch norm's statistics anew, over batches of input: those of other weights do not fit averaged ones.
 
     Each layer's is the mean over the batches of what it sees; dropout is off. Nothing changes in a network without
-    running statistics.
+    running statistics, nor in layers that `train()` leaves as they are, for they are frozen.
     """
+    was_training = network.training
     layers = [
         module
-        for module in network.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+        for module in network.train().modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats and module.training
     ]
-    if not layers:
-        return
-    was_training, momenta = network.training, [layer.momentum for layer in layers]
+    momenta = [layer.momentum for layer in layers]
     network.eval()
+    if not layers:
+        network.train(was_training)
+        return
     for layer in layers:
         layer.train()
         layer.reset_running_stats()
