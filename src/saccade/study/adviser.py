@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.classifiers.linear import LinearClassifier
+from saccade.classifiers.solvers import Optimum
 from saccade.events import Progress, emit
 from saccade.nn.stages import END
-from saccade.study import folds as validating
-from saccade.study.folds import Setting
+from saccade.study.folds import Setting, best
+from saccade.study.paths import TOLERANCE, linear
 
 CELLS: Mapping[str, str] = {
     "top": "a linear classifier on top",
@@ -143,7 +145,8 @@ def _placed(stages: Sequence[Stage], measured: tuple[float, float, float], data:
 
 
 def _probed(x_ND: NDArray[np.float32], y_N: NDArray[np.int64], fold_N: NDArray[np.int64]) -> Setting:
-    return validating.best(validating.linear(x_ND, y_N, fold_N, PENALTIES, task="linear probes"))
+    classifier = LinearClassifier(solver=Optimum(tolerance=TOLERANCE))
+    return best(linear(x_ND, y_N, fold_N, [classifier], PENALTIES, task="linear probes")[0])
 
 
 def _error(values_N: NDArray[Any]) -> float:
