@@ -265,7 +265,7 @@ def test_a_run_without_a_network_asks_for_time_first() -> None:
 def test_a_perfect_run_with_nothing_known_still_ends_in_words() -> None:
     found = next_steps(Evidence(chosen="mlp", classes=("a",), counts=(0,), figures={"accuracy": 1.0, "images": 4}))
     assert (found["pairs"], found["classes"]) == ([], [])
-    assert [step["kind"] for step in found["advice"]] == ["photos", "budget"]
+    assert [step["kind"] for step in found["advice"]] == ["photos"]
 
 
 def test_pairs_get_the_pictures_of_their_surest_mistakes(tmp_path: Path) -> None:

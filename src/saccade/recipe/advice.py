@@ -265,12 +265,12 @@ def _confusion(known: Evidence, pairs: Sequence[Mapping[str, Any]]) -> Iterator[
 
 
 def _budget(known: Evidence) -> Iterator[Step]:
-    network, longer = known.network, ""
-    if known.budget:
-        longer = f" ({duration(2 * known.budget)})"
+    network = known.network
+    longer = f" ({duration(2 * known.budget)})" if known.budget else ""
     if network is None:
-        told = f"No network was trained to its end: a longer budget{longer} would show whether one does better."
-        yield Step("budget", told, min(NO_NETWORK, known.error))
+        if known.budget:
+            told = f"No network was trained to its end: a longer budget{longer} would show whether one does better."
+            yield Step("budget", told, min(NO_NETWORK, known.error))
         return
     final = network.get("validation_accuracy")
     grown = _doublings(known.trials, final)
