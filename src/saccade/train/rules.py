@@ -213,7 +213,7 @@ def not_started(story: Story) -> str:
     guess = f", and a guess among {classes} classes has ln {classes} = {math.log(classes):.3g}" if classes > 1 else ""
     return (
         f"The loss is {story.now:.3g} after {story.step + 1} steps: it was {story.first:.3g} at first{guess}. Nothing "
-        "is learnt yet: look at the checks (`saccade check`), the labels, the initial weights and the learning rate."
+        "is learnt yet: ask saccade check, and look at the labels, the initial weights and the learning rate."
     )
 
 
