@@ -14,6 +14,7 @@ MOVES = ("translate", *WARPS)
 def view(x_NHWC: Tensor, strengths: Mapping[str, float], generator: Generator) -> Tensor:
     """Return float images moved, turned and stretched by one draw for all of them, up to the strengths of MOVES.
 
+    >>> import torch
     >>> x_NHWC = torch.rand(5, 8, 8, 3)
     >>> together = view(x_NHWC, {"rotate": 15}, torch.Generator().manual_seed(0))
     >>> alone = view(x_NHWC[2:3], {"rotate": 15}, torch.Generator().manual_seed(0))
