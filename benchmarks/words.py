@@ -8,6 +8,7 @@ of words and writes all, with the machine, to benchmarks/results/words.json.
 
 import argparse
 import resource
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -20,12 +21,10 @@ from saccade import data
 from saccade.classifiers import LinearClassifier, Optimum
 from saccade.features import Stacked, VisualWords, handmade
 
-STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def measured(
-    train: tuple[NDArray[np.uint8], NDArray[np.int64]], held: tuple[NDArray[np.uint8], NDArray[np.int64]], words: int
-) -> dict[str, Any]:
+def measured(train: Labelled, held: Labelled, words: int, strengths: Sequence[float]) -> dict[str, Any]:
     """Return accuracies on the images held out for each strength of the penalty, times in seconds and peak memory."""
     begun = perf_counter()
     features = Stacked(handmade(train[0].shape[1], words))
@@ -33,7 +32,7 @@ def measured(
     learnt = perf_counter()
     held_ND = features.transform(held[0])
     taken = perf_counter()
-    models = LinearClassifier(solver=Optimum(tolerance=5e-4)).fit_path(x_ND, train[1], STRENGTHS)
+    models = LinearClassifier(solver=Optimum(tolerance=1e-4)).fit_path(x_ND, train[1], strengths)
     accuracies = [float((model.predict(held_ND) == held[1]).mean()) for model in models]
     places = (train[0].shape[1] - VisualWords().patch + 1) ** 2
     rate = 2e-9 * places * words * VisualWords().patch ** 2 * 3 * len(held_ND) / (taken - learnt)
@@ -41,7 +40,7 @@ def measured(
         "words": words,
         "features": x_ND.shape[1],
         "accuracy": max(accuracies),
-        "strengths": dict(zip(map(str, STRENGTHS), accuracies, strict=True)),
+        "strengths": dict(zip(map(str, strengths), accuracies, strict=True)),
         "steps": [model.n_iter_ for model in models],
         "seconds_to_learn_and_take": learnt - begun,
         "images_per_second": len(held_ND) / (taken - learnt),
@@ -58,7 +57,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--words", default="400,1600")
+    parser.add_argument("--strengths", default="0.003,0.001", help="of the penalty, from the strongest")
     options = parser.parse_args()
+    strengths = tuple(map(float, options.strengths.split(",")))
     images = data.integrity(data.open(options.source))
     may = np.flatnonzero([part != "test" for part in images.given_parts])
     chosen = np.random.default_rng(0).permutation(may)[: options.images]
@@ -67,7 +68,7 @@ def main() -> None:
     out = len(chosen) // 10
     load, rows = psutil.getloadavg()[0], []
     for words in map(int, options.words.split(",")):
-        rows.append(measured((x_NHWC[out:], y_N[out:]), (x_NHWC[:out], y_N[:out]), words))
+        rows.append(measured((x_NHWC[out:], y_N[out:]), (x_NHWC[:out], y_N[:out]), words, strengths))
         print(rows[-1], flush=True)
     write("words", {"source": images.name, "images": len(chosen), "side": options.side, "load": load, "results": rows})
 

@@ -17,8 +17,8 @@ from saccade.features.triangles import triangles
 
 DESCRIPTORS = ("patches", "whitened", "gradients")
 ASSIGNMENTS = ("hard", "soft", "triangle")
-FLAT = 10.0  # variance of grey values below which a patch counts as flat (Coates and Ng, 2011)
-RIDGE = 0.1  # added to the variances that whitening divides by
+FLAT = 400.0  # variance of grey values below which a patch counts as flat: texture stays told from noise
+RIDGE = 0.3  # added to the variances that whitening divides by, whose mean is 1: JPEG leaves little in half of them
 ROWS_A_WORD, FEWEST_ROWS = 75, 60_000  # descriptors that the codebook is learnt from
 STEPS = 20  # of k-means: the last of 100 lower the inertia by a few thousandths, and no classifier sees it
 PER_IMAGE = 20  # of them from one image, or more where there are few images
