@@ -63,12 +63,15 @@ def ours(folder: Path, side: int) -> int:
 
 
 def audited(folder: Path, *options: str) -> dict[str, Any]:
-    """Run a whole `saccade audit`; return its answer with its seconds and its peak memory in MiB."""
+    """Run a whole `saccade audit`; return images, seconds, its processor's seconds and its peak memory in MiB."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = ["-m", "saccade", "audit", str(folder), "--json", "--workers", str(WORKERS), *options]
     done, seconds = timed(command)
     value = answer(done)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return {"images": value["images"], "seconds": round(seconds, 2), "peak_mib": round(peak)}
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    peak = round(after.ru_maxrss / 1024)
+    return {"images": value["images"], "seconds": round(seconds, 2), "busy_seconds": round(busy, 2), "peak_mib": peak}
 
 
 def measured(name: str, work: Callable[[], int]) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def main() -> None:
         audits = [{"name": kind, **audited(folder, *page)} for kind in ("audit", "audit again")]
         for each in audits:
             print(f"{each['name']:<44} {each['images']:>7,} images  {each['seconds']:>7.2f} s  "
-                  f"peak {each['peak_mib']:,} MiB", flush=True)  # fmt: skip
+                  f"({each['busy_seconds']:.2f} s of processor)  peak {each['peak_mib']:,} MiB", flush=True)  # fmt: skip
         write(f"data-{name}", {"command": sys.argv[1:], "readers": rows, "audits": audits})
 
 

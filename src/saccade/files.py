@@ -14,6 +14,8 @@ from typing import Any
 from filelock import BaseFileLock, FileLock
 
 _TEMPORARY = ".saccade-"
+_FORMULA = re.compile("'*[=+@\t\r-]")
+"""What a cell begins with that a spreadsheet computes, or that was written for one."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -105,6 +107,24 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     writer.writerow(header)
     writer.writerows(rows)
     write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def harmless(cell: str) -> str:
+    """Return a name as a cell of a table that no spreadsheet takes for a formula; `original` gives the name back.
+
+    >>> harmless("=cmd()"), harmless("cat")
+    ("'=cmd()", 'cat')
+    """
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def original(cell: str) -> str:
+    """Return the name that a cell written by `harmless` stands for.
+
+    >>> [original(harmless(name)) for name in ("=cmd()", "'=cmd()", "'twas", "cat")]
+    ['=cmd()', "'=cmd()", "'twas", 'cat']
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def content_hash(*chunks: bytes | memoryview) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from saccade import data
 from saccade.data.trees import Folder, Tar, Zip, read_file
@@ -336,6 +337,23 @@ def test_a_compressed_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "inflates to more than 200 times its size" in refusal(tmp_path / "a.tar.gz")
 
 
+def test_a_tar_of_nothing_but_long_names_is_damaged(tmp_path: Path) -> None:
+    name = tarfile.TarInfo("././@LongLink")  # each announces the name of the next, which tarfile reads one in another
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 5
+    (tmp_path / "a.tar").write_bytes((name.tobuf(tarfile.GNU_FORMAT) + b"a.jpg".ljust(512, b"\0")) * 2000)
+    assert "a.tar is not a tar file, or is damaged" in refusal(tmp_path / "a.tar")
+
+
+def test_a_bomb_in_a_zip_is_not_inflated_but_a_picture_of_one_colour_is(tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos", 2)
+    Image.new("RGB", (1000, 1000)).save(folder / "disc" / "black.bmp")
+    with (folder / "disc" / "bomb.bmp").open("wb") as file:
+        file.truncate(2**26 + 1)
+    images = data.open(zipped(folder, tmp_path / "a.zip", method=zipfile.ZIP_DEFLATED))
+    told = {finding.detail: finding.paths for finding in findings_of(images)}
+    assert told == {"it inflates to more than 200 times its size in the archive: left out": ("disc/bomb.bmp",)}
+
+
 def test_files_too_large_are_no_images(tmp_path: Path) -> None:
     folder = photo_folder(tmp_path / "photos", 2)
     with (folder / "disc" / "huge.jpg").open("wb") as file:
@@ -357,8 +375,10 @@ def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read_have_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DecodeError, match=r"^it cannot be read \(Is a directory\)$"):
-        read_file(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")  # opened, it would wait for a writer; the device would be read for ever
+    for place in (tmp_path, tmp_path / "pipe.jpg", Path("/dev/zero")):
+        with pytest.raises(DecodeError, match=r"^it is not a file but a folder, a pipe, a socket or a device$"):
+            read_file(place)
     with pytest.raises(DecodeError, match=r"^it cannot be read \(embedded null byte\)$"):
         read_file(tmp_path / "a\0b")
     with pytest.raises(SourceError, match=r"^The folder .*/gone cannot be read: No such file or directory\.$"):

@@ -1,7 +1,9 @@
 """Manifests, arrays and named data sets."""
 
+import re
 import struct
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -209,6 +211,17 @@ def test_wrong_npz_files_get_a_clear_sentence(tmp_path: Path) -> None:
     assert "cannot be read as .npz arrays" in refusal(tmp_path / "c.npz")
     np.savez(tmp_path / "d.npz", images=np.zeros((2, 4, 4)), labels=[0, 0])
     assert 'has one class only, "0"' in refusal(tmp_path / "d.npz")
+
+
+def test_arrays_larger_than_memory_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", b"")
+        archive.infolist()[0].file_size = 2**50
+    assert re.search(
+        r"a\.npz unpacks to 1,048,576\.0 GiB of arrays, and [0-9,.]+ GiB of memory are free; give a folder of image "
+        r"files instead\.$",
+        refusal(tmp_path / "a.npz"),
+    )
 
 
 def test_digits_are_scikit_learns() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from saccade.data.imageset import ImageSet
 from saccade.data.splits import crossing, given_numbers, united
 from saccade.errors import SourceError
+from saccade.files import harmless
 
 COLUMNS = ("path", "label", "split", "group")
 
@@ -46,10 +47,11 @@ def rows(
         group = images.keys[group_N[i]] if group_N[i] in shared else own or ""
         place = images.pixels.path(images.keys[i])
         assert place is not None
-        yield _relative(place, folder), images.classes[images.labels_N[i]], images.given_parts[i] or "", group
+        label = images.classes[images.labels_N[i]]
+        yield _relative(place, folder), harmless(label), images.given_parts[i] or "", harmless(group)
 
 
 def _relative(place: Path, folder: Path) -> str:
-    """Return a path that a manifest in `folder` can hold: spaces at its beginning would be taken for padding."""
+    """Return a path that a manifest in `folder` can hold: no padding, and no formula, to whoever opens it."""
     path = os.path.relpath(place, folder)
-    return f"./{path}" if path[:1].isspace() else path
+    return f"./{path}" if path[:1].isspace() or harmless(path) != path else path

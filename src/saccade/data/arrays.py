@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -78,7 +79,8 @@ def from_npz(path: Path, settings: DataSettings) -> ImageSet:
     Nothing in the file is unpickled. Raises SourceError where arrays are missing or do not fit.
     """
     try:
-        with path.open("rb") as stream, zipfile.ZipFile(stream), np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive, np.load(path, allow_pickle=False) as file:
+            _refuse_bomb(path, archive)
             arrays = {key: file[key] for key in ("images", "labels", "classes") if key in file}
             found = ", ".join(file.files) or "nothing"
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -90,6 +92,17 @@ def from_npz(path: Path, settings: DataSettings) -> ImageSet:
     classes = arrays.get("classes")
     names = None if classes is None else [str(value) for value in classes.ravel()]
     return from_arrays(arrays["images"], arrays["labels"], name=path.stem, classes=names, settings=settings)
+
+
+def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise SourceError where arrays would not fit into memory, before any of them is unpacked."""
+    size = sum(entry.file_size for entry in archive.infolist())
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise SourceError(
+            f"{path} unpacks to {size / 2**30:,.1f} GiB of arrays, and {free / 2**30:,.1f} GiB of memory are free; "
+            "give a folder of image files instead."
+        )
 
 
 def _loader(place: dict[str, tuple[Images, int]]) -> Load:

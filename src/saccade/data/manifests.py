@@ -10,6 +10,7 @@ from typing import Any
 from saccade.data.layout import part_named
 from saccade.errors import SourceError
 from saccade.events import Finding
+from saccade.files import original
 
 _REQUIRED = ("path", "label")
 _COLUMNS = (*_REQUIRED, "split", "group")
@@ -59,7 +60,8 @@ def _row(cells: Mapping[str, str], manifest: Path) -> Row:
     part = part_named(cells["split"]) if cells["split"] else None
     if cells["split"] and part is None:
         raise SourceError(f'{manifest}: the split "{cells["split"]}" is unknown; expected train, validation or test.')
-    return Row(posixpath.normpath(cells["path"]), cells["label"], part, cells["group"] or None)
+    label, group = original(cells["label"]), original(cells["group"])
+    return Row(posixpath.normpath(cells["path"]), label, part, group or None)
 
 
 def _refuse_conflict(one: Row, other: Row, manifest: Path) -> None:

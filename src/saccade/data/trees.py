@@ -23,6 +23,8 @@ from saccade.events import Finding
 LARGEST_FILE = 2**30
 """Files of more bytes are taken for no images, and bombs in archives stop here."""
 _INFLATE_FACTOR, _INFLATE_FLOOR = 200, 2**30
+_SMALL_FILE = 2**26
+"""Files of so many bytes may be packed as tightly as they like: a picture of one colour is."""
 
 
 class Folder:
@@ -143,6 +145,8 @@ class Zip(Archive):
             raise DecodeError("it is encrypted in the archive")
         if max(entry.file_size, entry.compress_size) > LARGEST_FILE:
             raise DecodeError(_too_large())
+        if entry.file_size > max(_INFLATE_FACTOR * entry.compress_size, _SMALL_FILE):
+            raise DecodeError(f"it inflates to more than {_INFLATE_FACTOR} times its size in the archive")
         # 30 bytes of local header, the name and the extra field, whose length there may differ from the directory's.
         guess = 30 + len(entry.filename) + 64
         block = self._at(entry.header_offset, guess + entry.compress_size)
@@ -185,7 +189,7 @@ class Tar(Archive):
                     entry = (member.offset_data, member.size)
                     regular = member.isreg() and not member.issparse()
                     self._add(member.name, entry, folder=member.isdir(), regular=regular)
-        except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError) as error:
             self._file.close()
             raise _damaged_tar(path, error) from error
 
@@ -207,6 +211,8 @@ class Tar(Archive):
 def read_file(path: Path) -> bytes:
     """Return a file's content; raises DecodeError with a reason in plain words."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer, reading a device never end
+            raise DecodeError("it is not a file but a folder, a pipe, a socket or a device")
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > LARGEST_FILE:
                 raise DecodeError(_too_large())

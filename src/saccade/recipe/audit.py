@@ -16,6 +16,7 @@ from saccade import data
 from saccade.audit import labels, remedy
 from saccade.audit.labels import Suspect
 from saccade.data import Cache, ImageSet, Part, Parts
+from saccade.data.splits import united
 from saccade.device import derived_seed, resolve_device
 from saccade.errors import ModelError, SourceError
 from saccade.events import Finding, emit, listening, stage
@@ -159,7 +160,7 @@ def _labels(
         name = _name(pool, weights, settings)
         kept = cache.get(name) if cache else None
         if kept is None:
-            found = _suspects(Part("audited", pool), groups.alike_N[used], weights, settings)
+            found = _suspects(Part("audited", pool), united(groups.alike_N[used], pool.groups), weights, settings)
             if cache:
                 cache.put({name: json.dumps([asdict(each) for each in found]).encode()})
         else:
@@ -171,8 +172,8 @@ def _labels(
 
 def _name(pool: ImageSet, weights: Pretrained | None, settings: AuditSettings) -> str:
     """Return a name for suspects that says all they depend on."""
-    rows = (f"{key}\0{digest}\0{pool.classes[k]}" for key, digest, k in
-            zip(pool.keys, pool.hashes(), pool.labels_N.tolist(), strict=True))  # fmt: skip
+    rows = (f"{key}\0{digest}\0{pool.classes[k]}\0{group or ''}" for key, digest, k, group in
+            zip(pool.keys, pool.hashes(), pool.labels_N.tolist(), pool.groups, strict=True))  # fmt: skip
     network = [weights.model, content_hash(weights.file.read_bytes())] if weights and weights.file else []
     known = "\n".join([*network, str(settings.budget), str(settings.seed), *rows]).encode("utf-8", "surrogateescape")
     return f"labels {content_hash(known)}"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import InputError, RunError
-from saccade.files import read_lines
+from saccade.files import original, read_lines
 from saccade.ledger import part_hash
 from saccade.run import Run
 from saccade.study.compare import compare as compare_answers
@@ -141,7 +141,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise RunError(f"{path} is damaged; the run's files were changed.") from error
     if not all(row.keys() == _COLUMNS for row in rows):
         raise RunError(f"{path} is damaged; the run's files were changed.")
-    return rows
+    return [{column: original(cell or "") for column, cell in row.items()} for row in rows]
 
 
 def _figures(run: Recorded) -> dict[str, Any]:
