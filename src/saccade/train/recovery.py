@@ -1,8 +1,11 @@
 """A training that goes back to its last sound state, at a lower rate, where its loss explodes or is no number."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
+
+from torch import Tensor
 
 from saccade.errors import DivergedError
 from saccade.events import Finding, emit
@@ -59,7 +62,7 @@ class Recovery:
                     if self.watch.exploded:
                         raise DivergedError(self.watch.exploded, self.pace.step)
                     if self.watch.sound:
-                        self.back = _copied(self.course.checkpoint())
+                        self.back = _copied(self.course.checkpoint(), self.back.tensors)
                     yield done, progress
                     if self.course is not course:
                         break
@@ -98,9 +101,15 @@ def _before_the_first(course: Course) -> Checkpoint:
     return Checkpoint({**state.plain, "pace": {**state.plain["pace"], "step": -1}}, state.tensors)
 
 
-def _copied(checkpoint: Checkpoint) -> Checkpoint:
-    """Return a checkpoint that training does not change."""
-    return Checkpoint(checkpoint.plain, {name: value.detach().clone() for name, value in checkpoint.tensors.items()})
+def _copied(checkpoint: Checkpoint, into: Mapping[str, Tensor] = MappingProxyType({})) -> Checkpoint:
+    """Return a checkpoint that training does not change, in the memory of an earlier one: new memory costs more."""
+
+    def copied(name: str, value: Tensor) -> Tensor:
+        old = into.get(name)
+        fits = old is not None and (old.shape, old.dtype, old.device) == (value.shape, value.dtype, value.device)
+        return old.copy_(value.detach()) if old is not None and fits else value.detach().clone()
+
+    return Checkpoint(checkpoint.plain, {name: copied(name, value) for name, value in checkpoint.tensors.items()})
 
 
 def _within(kept: Checkpoint) -> Checkpoint:
