@@ -344,6 +344,14 @@ def test_a_tar_of_nothing_but_long_names_is_damaged(tmp_path: Path) -> None:
     assert "a.tar is not a tar file, or is damaged" in refusal(tmp_path / "a.tar")
 
 
+def test_a_tar_cut_within_a_header_is_damaged(tmp_path: Path) -> None:
+    whole = tarred(photo_folder(tmp_path / "photos", 2), tmp_path / "a.tar").read_bytes()
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        last = archive.getmembers()[-1].offset
+    (tmp_path / "a.tar").write_bytes(whole[: last + 100])
+    assert refusal(tmp_path / "a.tar").endswith("a.tar is not a tar file, or is damaged: it is cut short.")
+
+
 def test_a_bomb_in_a_zip_is_not_inflated_but_a_picture_of_one_colour_is(tmp_path: Path) -> None:
     folder = photo_folder(tmp_path / "photos", 2)
     Image.new("RGB", (1000, 1000)).save(folder / "disc" / "black.bmp")

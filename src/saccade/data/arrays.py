@@ -83,6 +83,8 @@ def from_npz(path: Path, settings: DataSettings) -> ImageSet:
             _refuse_bomb(path, archive)
             arrays = {key: file[key] for key in ("images", "labels", "classes") if key in file}
             found = ", ".join(file.files) or "nothing"
+    except SourceError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path} cannot be read as .npz arrays: {error}.") from error
     if missing := [key for key in ("images", "labels") if key not in arrays]:

@@ -189,6 +189,8 @@ class Tar(Archive):
                     entry = (member.offset_data, member.size)
                     regular = member.isreg() and not member.issparse()
                     self._add(member.name, entry, folder=member.isdir(), regular=regular)
+                if 0 < self._file.seek(0, os.SEEK_END) - archive.offset < tarfile.BLOCKSIZE:
+                    raise EOFError("it is cut short")  # within a header, which tarfile takes for the end
         except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError) as error:
             self._file.close()
             raise _damaged_tar(path, error) from error
