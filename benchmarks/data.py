@@ -124,7 +124,7 @@ def main() -> None:
         audits = [{"name": kind, **audited(folder, *page)} for kind in ("audit", "audit again")]
         for each in audits:
             print(f"{each['name']:<44} {each['images']:>7,} images  {each['seconds']:>7.2f} s  "
-                  f"({each['busy_seconds']:.2f} s of processor)  peak {each['peak_mib']:,} MiB", flush=True)  # fmt: skip
+                  f"(busy {each['busy_seconds']:.2f} s)  peak {each['peak_mib']:,} MiB", flush=True)  # fmt: skip
         write(f"data-{name}", {"command": sys.argv[1:], "readers": rows, "audits": audits})
 
 

@@ -1,5 +1,6 @@
 """Manifests, arrays and named data sets."""
 
+import io
 import re
 import struct
 import time
@@ -221,6 +222,16 @@ def test_arrays_larger_than_memory_are_refused_before_they_are_unpacked(tmp_path
         r"a\.npz unpacks to 1,048,576\.0 GiB of arrays, and [0-9,.]+ GiB of memory are free; give a folder of image "
         r"files instead\.$",
         refusal(tmp_path / "a.npz"),
+    )
+
+
+def test_an_array_that_claims_a_shape_beyond_all_memory_is_refused(tmp_path: Path) -> None:
+    claim: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": (10**9, 1000, 1000, 3)}
+    np.lib.format.write_array_header_1_0(header := io.BytesIO(), claim)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue() + bytes(100))
+    assert refusal(tmp_path / "a.npz").endswith(
+        "a.npz cannot be read as .npz arrays: one claims a shape beyond all memory."
     )
 
 

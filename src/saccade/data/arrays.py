@@ -85,6 +85,8 @@ def from_npz(path: Path, settings: DataSettings) -> ImageSet:
             found = ", ".join(file.files) or "nothing"
     except SourceError:
         raise
+    except MemoryError:  # the file is small, and the shape of an array claims otherwise
+        raise SourceError(f"{path} cannot be read as .npz arrays: one claims a shape beyond all memory.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise SourceError(f"{path} cannot be read as .npz arrays: {error}.") from error
     if missing := [key for key in ("images", "labels") if key not in arrays]:
