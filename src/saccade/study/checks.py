@@ -10,8 +10,7 @@ from saccade.data.batches import ArrayImages, Batch, Order
 from saccade.device import derived_seed, generator
 from saccade.errors import TrainingError
 from saccade.graph import GradientCheck, check_gradients
-from saccade.nn.regularize import without_drops
-from saccade.study import faults
+from saccade.study import faults, sanity
 from saccade.study.check import Check
 from saccade.study.probe import first_updates, probe
 from saccade.study.rates import RangeTest, range_test
@@ -21,7 +20,6 @@ from saccade.train.preparing import unchanged
 from saccade.train.session import Session
 from saccade.train.watch import Watch
 
-HANDFUL = 32
 MOST_STEPS = 60
 ENOUGH = 0.95
 GRADIENTS_SHARE, HANDFUL_SHARE = 0.3, 0.3
@@ -54,6 +52,7 @@ def verdict(session: Session, classes: int, seconds: Callable[[], float], *, dec
         faults.inputs_scaled(seen),
         faults.scores_plain(seen),
         initial_loss(session.on_trial(), batch, classes),
+        sanity.penalty_moderate(session, seen.scores_NK, batch.y_N),
         faults.units_alive(seen),
         faults.units_unsaturated(seen),
         faults.gradient_reaches(seen),
@@ -68,6 +67,8 @@ def verdict(session: Session, classes: int, seconds: Callable[[], float], *, dec
         pass
     asked.append(gradients(session, batch, _share(seconds, GRADIENTS_SHARE)))
     asked.append(overfit_handful(session, batch, _share(seconds, HANDFUL_SHARE)))
+    asked.append(sanity.inputs_matter(session, batch, seconds))
+    asked.append(sanity.step_affordable(session, seconds))
     rates = range_test(session, seconds=seconds)
     if rates is not None:
         asked.append(learning_rate(session, rates))
@@ -106,7 +107,7 @@ def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]
     None where `seconds()` ran out before there was an answer.
     """
     torch.manual_seed(derived_seed(session.settings.seed, "handful"))
-    trial, handful = _on_a_handful(session, batch)
+    trial, handful = sanity.on_a_handful(session, batch)
     training = replace(trial.training(), prepare=unchanged(trial.forward))
     steps, accuracy, trouble = 0, 0.0, ""
     try:
@@ -200,14 +201,6 @@ def _share(seconds: Callable[[], float], share: float) -> Callable[[], float]:
         return seconds
     kept = (1 - share) * seconds()
     return lambda: seconds() - kept
-
-
-def _on_a_handful(session: Session, batch: Batch) -> tuple[Session, ArrayImages]:
-    handful = ArrayImages(batch.x_NHWC[:HANDFUL], batch.y_N[:HANDFUL])
-    plain = {"label_smoothing": 0.0, "schedule": "constant", "l1": 0.0, "l2": 0.0, "swa": 0.0, "snapshots": 1}
-    trial = replace(session.on_trial(), images=handful, settings=session.settings.model_copy(update=plain))
-    without_drops(trial.network)
-    return trial, handful
 
 
 @torch.no_grad()
