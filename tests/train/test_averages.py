@@ -170,6 +170,15 @@ def test_patience_keeps_the_weights_of_the_lowest_loss() -> None:
     assert float(network.weight.detach()) == patience.epoch == int(losses.argmin())
 
 
+def test_patience_is_kept_and_goes_on_from_before_the_first_epoch_ended(tmp_path: Path) -> None:
+    course = session(patience=2).course(Pace.fixed(2))
+    checkpoint.write(tmp_path / "kept", course.checkpoint())
+    again = session(patience=2).course(Pace.fixed(2), checkpoint.read(tmp_path / "kept"))
+    assert again.patience is not None
+    assert not again.patience.over(1.0, 9.0)
+    assert (again.patience.epoch, again.patience.loss) == (1.0, 9.0)
+
+
 @pytest.mark.parametrize(
     ("kind", "given", "sentence"),
     [

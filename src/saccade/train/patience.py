@@ -41,10 +41,12 @@ class Patience:
             give(self.network, self.weights)
 
     def plain(self) -> dict[str, Any]:
-        """Return the plain values from which, with `weights`, another goes on."""
-        return {"epoch": self.epoch, "loss": self.loss, "waited": self.waited}
+        """Return the plain values from which, with `weights`, another goes on; no loss before the first epoch's end."""
+        loss = self.loss if math.isfinite(self.loss) else None
+        return {"epoch": self.epoch, "loss": loss, "waited": self.waited}
 
     def load(self, weights: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         """Go on from what there was."""
         self.weights = dict(weights)
-        self.epoch, self.loss, self.waited = plain["epoch"], plain["loss"], plain["waited"]
+        self.epoch, self.waited = plain["epoch"], plain["waited"]
+        self.loss = math.inf if plain["loss"] is None else plain["loss"]
