@@ -142,7 +142,7 @@ REFUSED = [
     ("10**9**9*x", {"x": "1"}, "is too large for a number"),
     ("(-8)**(1/3)*x", {"x": "1"}, '"(-8)**(1/3)" at character 1 is not a real number'),
     ("2*log(x)", {"x": "-1"}, '"log(x)" at character 3 is not a real number: its input is -1'),
-    ("1/x", {"x": "0"}, "is infinite or too large for a number: its input is 1 and 0"),
+    ("1/x", {"x": "0"}, "is infinite or too large for a number: its inputs are 1 and 0"),
     ("sqrt(x)", {"x": "0"}, "not differentiable at these values: the slope of sqrt is infinite"),
 ]
 

@@ -202,7 +202,8 @@ class _Evaluation:
         if not found.isfinite().all():
             what = "is not a real number" if found.isnan().any() else "is infinite or too large for a number"
             given = " and ".join(_short(part) for part in parts)
-            raise GraphError(f"{self._quote(node)} {what}: its input is {given}.")
+            its = "inputs are" if len(parts) > 1 else "input is"
+            raise GraphError(f"{self._quote(node)} {what}: its {its} {given}.")
         self.kinks += [f"{self._quote(node)} {kink}" for kink in _kinks(node.word, parts)]
         return result
 

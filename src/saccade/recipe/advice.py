@@ -317,7 +317,8 @@ def _by_length(known: Evidence, network: Mapping[str, Any], longer: str) -> Iter
     small = full is not None and size is not None and size < full
     if epochs < FEW_EPOCHS or small:
         seen = f"{network['name']} saw each image {passes}" + (f", and at {size} of {full} pixels" if small else "")
-        told = f"The training was cut short: {seen}. More time{longer} would probably help; how far was not measured."
+        short = "The training was cut short" if known.budget else "The training was short"
+        told = f"{short}: {seen}. More time{longer} would probably help; how far was not measured."
         yield Step("budget", told, min(CUT_SHORT, known.error))
     elif epochs > MANY_EPOCHS:
         told = f"More time would buy little: {network['name']} already saw each image {passes}, at full size."
