@@ -34,11 +34,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from safetensors import safe_open
 
 from saccade.cli import main as saccade_main
 from saccade.run import Run
-from saccade.train import checkpoint
 
 KEYS = {"classes", "split", "validation", "chosen", "seconds", "warnings", "run"}
 OFTEN = 0.05
@@ -83,6 +81,8 @@ def command(arguments: Sequence[str], out: str, err: str, often: bool) -> None:
     for stream, place in ((1, out), (2, err)):
         os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), stream)
     if often:
+        from saccade.train import checkpoint
+
         checkpoint.FIRST = checkpoint.EVERY = OFTEN
         checkpoint.SHARE = math.inf
     status = saccade_main(arguments)
@@ -94,10 +94,12 @@ def state(run: Path) -> dict[str, Any]:
     """Return the SHA-256 of a run's weights, of the parts of its last checkpoint, of its sample log; its history."""
     hashes: dict[str, Any] = {"weights": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()}
     digests: dict[str, Any] = {}
-    with safe_open(max(run.glob("checkpoints/*/*.safetensors")), "pt") as tensors:  # type: ignore[no-untyped-call]
-        for name in sorted(tensors.keys()):
-            digest = digests.setdefault(name.partition("/")[0], hashlib.sha256())
-            digest.update(name.encode() + tensors.get_tensor(name).contiguous().numpy().tobytes())
+    data = max(run.glob("checkpoints/*/*.safetensors")).read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")  # of the tensors, after the table of them
+    for name, tensor in sorted(json.loads(data[8:start]).items()):
+        begin, end = tensor["data_offsets"]
+        digest = digests.setdefault(name.partition("/")[0], hashlib.sha256())
+        digest.update(name.encode() + data[start + begin : start + end])
     hashes.update({f"last {part}": digest.hexdigest() for part, digest in digests.items()})
     hashes["sample log"] = json.loads((run / "summary.json").read_text())["network"]["samples"]
     hashes["history"] = [{key: line[key] for key in line if key != "seconds"} for line in Run(run).history()]
