@@ -52,7 +52,7 @@ TURN = 4
 """Steps of ours, then of the bare ones, in turns."""
 WARM = 2
 """Turns that do not count."""
-NAMES = {"saccade": ("right", "saccade train"), "plain": ("left", "resnet18, plain PyTorch loop")}
+NAMES = {"saccade": ("right", "saccade train"), "plain": ("wrong", "resnet18, plain PyTorch loop")}
 
 
 class Turns:
@@ -190,9 +190,10 @@ def tensors(x_NHWC: Any, labels_N: Any, device: torch.device) -> tuple[Tensor, T
     return torch.from_numpy(x_NHWC).to(device).permute(0, 3, 1, 2), torch.from_numpy(labels_N).to(device)
 
 
-def changed(x_NCHW: Tensor, pad: int = 4) -> Tensor:
-    """Return images cropped at random out of their padded selves, half of them mirrored."""
+def changed(x_NCHW: Tensor) -> Tensor:
+    """Return images cropped at random out of their padded selves (4 of 32 pixels), half of them mirrored."""
     side, images = x_NCHW.shape[-1], len(x_NCHW)
+    pad = side // 8
     padded = F.pad(x_NCHW, (pad,) * 4)
     rows = torch.arange(side, device=x_NCHW.device)
     top_N, left_N = torch.randint(2 * pad + 1, (2, images, 1), device=x_NCHW.device)
@@ -234,7 +235,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(minutes, [f"{each:g}" for each in minutes])
     axes.minorticks_off()
-    axes.set_xlabel("minutes, from the start of the command to the end of training", color=LIGHT["quiet"])
+    axes.set_xlabel("minutes, from the start of the command", color=LIGHT["quiet"])
     axes.set_title("test accuracy, %", loc="left", color=LIGHT["ink"], fontsize=11)
     axes.tick_params(length=0, labelcolor=LIGHT["quiet"])
     axes.grid(axis="y", color=LIGHT["line"], linewidth=1)
@@ -275,8 +276,9 @@ def main() -> None:
                   f"{row['images_per_second']:.0f} images/s", flush=True)  # fmt: skip
             found["rows"] = [*(old for old in found["rows"] if not key.items() <= old.items()), row]
             write("training", found)
-    if found["rows"]:
-        draw(found["rows"])
+    rows = [row for row in found["rows"] if row["source"] == Path(given.source).name]
+    if rows:
+        draw(rows)
 
 
 if __name__ == "__main__":
