@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from safetensors import deserialize
 
 from saccade.cli import main as saccade_main
 from saccade.run import Run
@@ -45,11 +46,15 @@ FORKED = multiprocessing.get_context("forkserver")
 
 @dataclass
 class Story:
-    """What became of one run: the moments it was killed at, and what was wrong with it in the end."""
+    """What became of one run: the moments it was killed at, and what was wrong with it in the end.
+
+    `whole` is how long it took from nothing to its end, where it was let.
+    """
 
     killed: list[float] = field(default_factory=list)
     resumed: int = 0
     seconds: float = 0.0
+    whole: float | None = None
     faults: list[str] = field(default_factory=list)
 
 
@@ -94,12 +99,9 @@ def state(run: Path) -> dict[str, Any]:
     """Return the SHA-256 of a run's weights, of the parts of its last checkpoint, of its sample log; its history."""
     hashes: dict[str, Any] = {"weights": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()}
     digests: dict[str, Any] = {}
-    data = max(run.glob("checkpoints/*/*.safetensors")).read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")  # of the tensors, after the table of them
-    for name, tensor in sorted(json.loads(data[8:start]).items()):
-        begin, end = tensor["data_offsets"]
+    for name, tensor in sorted(deserialize(max(run.glob("checkpoints/*/*.safetensors")).read_bytes())):  # type: ignore[no-untyped-call]
         digest = digests.setdefault(name.partition("/")[0], hashlib.sha256())
-        digest.update(name.encode() + data[start + begin : start + end])
+        digest.update(name.encode() + tensor["data"])
     hashes.update({f"last {part}": digest.hexdigest() for part, digest in digests.items()})
     hashes["sample log"] = json.loads((run / "summary.json").read_text())["network"]["samples"]
     hashes["history"] = [{key: line[key] for key in line if key != "seconds"} for line in Run(run).history()]
@@ -128,14 +130,22 @@ def faults(run: Path, picture: Path, expected: dict[str, Any] | None) -> list[st
 
 
 def live(given: Sequence[str], run: Path, moments: list[float], *, picture: Path, expected: Any) -> Story:
-    """Kill a run at each of the moments, counted from each start, then let it finish."""
+    """Kill a run at each of the moments, counted from each start, then let it finish.
+
+    Until something is saved each start gets half as much time again as the one before.
+    """
     story, begun = Story(), time.perf_counter()
     for moment in (*moments, None):
-        story.resumed += any(run.glob("checkpoints/*/*.json"))
+        saved = any(run.glob("checkpoints/*/*.json"))
+        story.resumed += saved
+        if moment is not None and not saved:
+            moment *= 1.5 ** len(story.killed)
+        started = time.perf_counter()
         done = saccade(*given, "--out", run, "--resume", often=expected is not None, seconds=moment)
         if done.status == -signal.SIGKILL and moment is not None:
             story.killed.append(moment)
             continue
+        story.whole = None if saved else time.perf_counter() - started
         if done.status:
             story.faults.append(f"exit status {done.status}: {done.err.strip().splitlines()[-1:]}")
         break
@@ -191,6 +201,7 @@ def main() -> int:
             moments = [draw.uniform(0.0, length) for _ in range(min(given.each, given.kills - kills))]
             story = check([*given.command, *next(varied)], Path(folder) / f"run-{len(stories)}", moments)
             stories.append(story)
+            length = story.whole or length  # the machine may have become busier, or less busy
             told = ", ".join(f"{moment:.1f} s" for moment in story.killed) or "no time: it was faster"
             ended = "; ".join(story.faults) or "whole"
             print(f"killed at {told}; ended after {story.seconds:.1f} s: {ended}", flush=True)
