@@ -28,21 +28,6 @@ SHARED = Path(__file__).parents[3] / "shared" / "weights" / "squeezenet1_0_image
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of small photos in three classes."""
-    return photo_folder(tmp_path_factory.mktemp("source") / "photos", 30)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with the weights of a tiny network, as if it had been trained elsewhere."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "elsewhere.safetensors"
-    save_file(timm.create_model("test_resnet", num_classes=1000).state_dict(), file)
-    return file
-
-
-@pytest.fixture(scope="module")
 def result(photos: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """Return a short `fit` that had these weights."""
     with pytest.MonkeyPatch.context() as patched:

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
-from safetensors.torch import save_file
 
 from saccade import recipe
 from saccade.classifiers import Model, NetworkClassifier
@@ -20,22 +18,6 @@ from saccade.recipe import cells
 from saccade.recipe.licences import tell_licence
 from saccade.settings import TrainSettings, TransferSettings
 from tests.conftest import Saccade
-from tests.photos import photo_folder
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of small photos in three classes."""
-    return photo_folder(tmp_path_factory.mktemp("source") / "photos", 30)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with the weights of a tiny network, as if it had been trained elsewhere."""
-    torch.manual_seed(0)
-    file = tmp_path_factory.mktemp("weights") / "elsewhere.safetensors"
-    save_file(timm.create_model("test_resnet", num_classes=1000).state_dict(), file)
-    return file
 
 
 @pytest.fixture(autouse=True)

@@ -35,10 +35,12 @@ def ensemble_text(summary: Mapping[str, Any]) -> str:
     rows.append(["their average", "", percent(found["accuracy"]), f"{_loss(found):.3f}"])
     low, high = found["interval"]
     decision = "Kept" if found["accepted"] else f"Not kept: {summary['chosen']} alone is the model"
-    gain = f"Gain in log loss {found['gain']:.3f} (95 % interval {low:.3f} to {high:.3f}); two of those averaged differ"
+    gain = f"Gain in log loss {found['gain']:.3f} (95 % interval {low:.3f} to {high:.3f})"
+    if sum(each["weight"] > 0 for each in found["members"]) > 1:
+        gain += f"; two of those averaged differ on {percent(found['disagreement'])} of the validation images"
     told = [
         f"{decision}. {found['why'][0].upper()}{found['why'][1:]}.",
-        f"{gain} on {percent(found['disagreement'])} of the validation images.",
+        f"{gain}.",
         f"Test   sealed until `saccade evaluate {run}`, which tells what averaging gained there",
         f"Model  {summary['run']}/model",
     ]

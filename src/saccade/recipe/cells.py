@@ -24,7 +24,7 @@ from saccade.settings import DataSettings, TrainSettings, TransferSettings
 from saccade.study import adviser
 from saccade.study.adviser import Advice
 from saccade.study.baselines import stratified_order
-from saccade.study.transfer import Features, Probe, features
+from saccade.study.transfer import Features, Probe, body_of, features
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
 
@@ -84,9 +84,9 @@ def prepared(
 
 def on_all_stages(forward: Forward) -> tuple[Forward, dict[str, int]]:
     """Return a pretrained network, its trunk shared, under an untrained head on all stages, and each's features."""
-    names = stages(_body(forward).trunk, forward.side)
+    names = stages(body_of(forward).trunk, forward.side)
     other = _with_stages(forward, names)
-    return other, dict(zip(names, _body(other).widths(forward.side), strict=True))
+    return other, dict(zip(names, body_of(other).widths(forward.side), strict=True))
 
 
 def advised(
@@ -109,7 +109,7 @@ def advised(
     folds = max(2, min(adviser.FOLDS, fewest))
     fold_N = data.folds(few.images, groups_N[sample], folds, 0)
     counts_K = part.images.class_counts() if counts_K is None else counts_K
-    moved = drift(_body(forward).trunk, _standardised(few, forward), list(widths))
+    moved = drift(body_of(forward).trunk, _standardised(few, forward), list(widths))
     return adviser.advise(x_ND[sample], few.labels_N, widths, counts_K=counts_K, drift=moved, fold_N=fold_N)
 
 
@@ -196,7 +196,7 @@ def _features(forward: Forward, part: Part, weights: Pretrained, settings: Train
     told = {
         "weights": content_hash(weights.file.read_bytes()),
         "model": weights.model,
-        "stages": _body(forward).stages,
+        "stages": body_of(forward).stages,
         "side": forward.side,
         "views": forward.views,
         "precision": str(forward.precision),
@@ -212,7 +212,7 @@ def _features(forward: Forward, part: Part, weights: Pretrained, settings: Train
 
 def _with_stages(forward: Forward, names: tuple[str, ...]) -> Forward:
     """Return the same network, its trunk shared, under an untrained head on other stages."""
-    body = _body(forward)
+    body = body_of(forward)
     other = Transfer(body.trunk, body.head.out_features, forward.side, names)
     return replace(forward, network=zoo.with_body(forward.network, other).to(forward.device))
 
@@ -225,9 +225,3 @@ def _standardised(part: Part, forward: Forward) -> torch.Tensor:
     assert isinstance(network, torch.nn.Sequential)
     x_NCHW: torch.Tensor = network[0](forward.to_input(x_NHWC))
     return x_NCHW
-
-
-def _body(forward: Forward) -> Transfer:
-    body = zoo.body(forward.network)
-    assert isinstance(body, Transfer)
-    return body

@@ -92,7 +92,7 @@ def probe_of(
 def features(forward: Forward, part: Part, *, task: str) -> Features:
     """Return a part's features (V, N, D), of the trunk or its stages; V = 2 with the mirror images. Tells progress."""
     network = forward.network.eval()
-    body = _body(forward)
+    body = body_of(forward)
     assert isinstance(network, torch.nn.Sequential)
     views: list[list[NDArray[np.float32]]] = [[] for _ in range(1 + forward.views)]
     done = 0
@@ -113,7 +113,7 @@ def with_head(forward: Forward, linear: LinearClassifier) -> Forward:
 
     W of standardised features becomes W / scale, and b becomes b - (W / scale) mean. Labels are class indices.
     """
-    body = _body(forward)
+    body = body_of(forward)
     weights_KD = linear.weights_ / linear.scale_
     bias_K = linear.bias_ - weights_KD @ linear.mean_
     head = torch.nn.Linear(body.head.in_features, body.head.out_features).to(forward.device)
@@ -127,13 +127,14 @@ def with_head(forward: Forward, linear: LinearClassifier) -> Forward:
 
 def log_probabilities(forward: Forward, x_VND: Features) -> NDArray[np.float64]:
     """Return log-probabilities (N, K) from features (V, N, D): the softmax of the scores averaged over views."""
-    head = _body(forward).head
+    head = body_of(forward).head
     weights_KD, bias_K = (parameter.detach().cpu().double().numpy() for parameter in (head.weight, head.bias))
     scores_NK = (x_VND.mean(0, dtype=np.float64) @ weights_KD.T + bias_K) / forward.temperature
     return np.asarray(scores_NK - logsumexp(scores_NK, axis=1, keepdims=True))
 
 
-def _body(forward: Forward) -> Transfer:
+def body_of(forward: Forward) -> Transfer:
+    """Return the pretrained trunk and its head, without the preprocessing before them."""
     body = zoo.body(forward.network)
     assert isinstance(body, Transfer)
     return body
