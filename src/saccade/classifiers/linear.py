@@ -220,7 +220,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model.objective_, model.gradient_, model.n_iter_ = config["objective"], config["gradient"], config["n_iter"]
         model.stopped_, model.classes_ = config["stopped"], classes
         model.image_shape_ = None if config["image_shape"] is None else tuple(config["image_shape"])
-        model.temperature_ = config.get("temperature")
+        model.temperature_ = config["temperature"]
         model.n_features_in_ = model.weights_.shape[1]
         return model
 

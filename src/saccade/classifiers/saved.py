@@ -212,7 +212,7 @@ class Model:
                 members=tuple(_member(place, each, tensors) for place, each in enumerate(description["members"])),
                 classes=tuple(description["classes"]),
                 fit_to_square=description["fit_to_square"],
-                weights=description.get("weights", {}),
+                weights=description["weights"],
             )
         except RunError:
             raise

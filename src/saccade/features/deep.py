@@ -66,12 +66,12 @@ class DeepFeatures(ImageFeatures):
     def from_state(cls, tensors: dict[str, Any], config: dict[str, Any]) -> "DeepFeatures":
         """Return the features that `to_state` described."""
         made = cls(**config["params"])
-        built = TrainSettings(model=config["model"], size=config["side"], **config.get("own", {}))
+        built = TrainSettings(model=config["model"], size=config["side"], **config["own"])
         trunk = zoo.trunk_of(built)
         own = under("trunk", tensors)
         trunk.load_state_dict({n: torch.from_numpy(np.require(v, requirements=["C", "W"])) for n, v in own.items()})
         made._take(trunk, config["model"], config["side"], (tuple(config["mean"]), tuple(config["sd"])))
-        made.own_ = config.get("own", {})
+        made.own_ = config["own"]
         height, width, channels = config["image_shape"]
         made.image_shape_ = height, width, channels
         made.n_features_ = made._rows(np.zeros((1, height, width, channels), np.uint8)).shape[1]

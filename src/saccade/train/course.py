@@ -79,17 +79,17 @@ class Course:
         self.watch.load_state_dict(checkpoint.plain["watch"])
         self.samples.load_state_dict(checkpoint.plain["samples"])
         self.training.parts.number = checkpoint.plain["parts"]
-        self.training.forward.network.load_state_dict(_below("network/", checkpoint.tensors))
-        state = {**checkpoint.plain["optimizer"], **_below("optimizer/", checkpoint.tensors)}
+        self.training.forward.network.load_state_dict(below("network/", checkpoint.tensors))
+        state = {**checkpoint.plain["optimizer"], **below("optimizer/", checkpoint.tensors)}
         _restore_optimizer(self.training.optimizer, state)
         if (average := self.training.average) is not None:
-            average.load(_below("average/", checkpoint.tensors), checkpoint.plain["averaged"])
+            average.load(below("average/", checkpoint.tensors), checkpoint.plain["averaged"])
         if (snapshots := self.training.snapshots) is not None:
             taken = range(checkpoint.plain["snapshots"])
-            snapshots.taken = [_below(f"snapshot/{number}/", checkpoint.tensors) for number in taken]
+            snapshots.taken = [below(f"snapshot/{number}/", checkpoint.tensors) for number in taken]
         if (patience := self.patience) is not None:
-            patience.load(_below("best/", checkpoint.tensors), checkpoint.plain["patience"])
-        _restore_generators(self.training, _below("generator/", checkpoint.tensors))
+            patience.load(below("best/", checkpoint.tensors), checkpoint.plain["patience"])
+        _restore_generators(self.training, below("generator/", checkpoint.tensors))
 
 
 def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -134,5 +134,6 @@ def _restore_generators(training: Training, states: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(states["cuda"], training.forward.device)
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return those of a checkpoint's tensors whose names begin with `prefix`, by what follows it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -11,7 +11,7 @@ from saccade.errors import DivergedError
 from saccade.events import Finding, emit
 from saccade.train.budget import Decision, Pace
 from saccade.train.checkpoint import Checkpoint
-from saccade.train.course import Course
+from saccade.train.course import Course, below
 from saccade.train.session import Session
 from saccade.train.watch import Watch
 
@@ -114,5 +114,4 @@ def _copied(checkpoint: Checkpoint, into: Mapping[str, Tensor] = MappingProxyTyp
 
 def _within(kept: Checkpoint) -> Checkpoint:
     """Return the state to go back to that a checkpoint holds."""
-    tensors = {name: value for name, value in kept.tensors.items() if name.startswith("back/")}
-    return Checkpoint(kept.plain["back"], {name.removeprefix("back/"): value for name, value in tensors.items()})
+    return Checkpoint(kept.plain["back"], below("back/", kept.tensors))
