@@ -27,6 +27,16 @@ def _own_state() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _own_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what a test draws from its file's RNG not depend on the tests that ran before it."""
+    module = getattr(request.node, "module", None)
+    if hasattr(module, "RNG"):
+        import numpy as np
+
+        monkeypatch.setattr(module, "RNG", np.random.default_rng(1))  # 0 is what the file itself draws from
+
+
 @pytest.fixture
 def ledger_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of a ledger that no other test has written to."""

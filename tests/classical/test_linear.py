@@ -100,9 +100,8 @@ def test_products_of_bytes_are_those_of_floats(loss: Any) -> None:
 
 
 def test_many_images_reach_the_optimum_through_bytes() -> None:
-    rng = np.random.default_rng(0)  # whichever tests run before: some draws meet rounding above 1e-9
-    x = np.clip(rng.normal(120, 40, (5000, 1, 1, 3)) + rng.normal(0, 20, (5000, 6, 6, 3)), 0, 255).astype(np.uint8)
-    y = (x[:, :3].mean((1, 2, 3)) - x[:, 3:].mean((1, 2, 3)) + rng.normal(0, 3, 5000) > 0).astype(int)
+    x = np.clip(RNG.normal(120, 40, (5000, 1, 1, 3)) + RNG.normal(0, 20, (5000, 6, 6, 3)), 0, 255).astype(np.uint8)
+    y = (x[:, :3].mean((1, 2, 3)) - x[:, 3:].mean((1, 2, 3)) + RNG.normal(0, 3, 5000) > 0).astype(int)
     with on_all_cores() as pool:
         assert isinstance(standardised(x.reshape(5000, -1), pool), StandardisedBytes) == native("l2")
     images = LinearClassifier(strength=1e-3).fit(x, y)
