@@ -24,10 +24,10 @@ from saccade.features import Stacked, VisualWords, handmade
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def measured(train: Labelled, held: Labelled, words: int, strengths: Sequence[float]) -> dict[str, Any]:
+def measured(train: Labelled, held: Labelled, words: int, strengths: Sequence[float], mirrored: bool) -> dict[str, Any]:
     """Return accuracies on the images held out for each strength of the penalty, times in seconds and peak memory."""
     begun = perf_counter()
-    features = Stacked(handmade(train[0].shape[1], words))
+    features = Stacked(handmade(train[0].shape[1], words), mirrored)
     x_ND = features.fit_transform(train[0])
     learnt = perf_counter()
     held_ND = features.transform(held[0])
@@ -35,9 +35,11 @@ def measured(train: Labelled, held: Labelled, words: int, strengths: Sequence[fl
     models = LinearClassifier(solver=Optimum(tolerance=1e-4)).fit_path(x_ND, train[1], strengths)
     accuracies = [float((model.predict(held_ND) == held[1]).mean()) for model in models]
     places = (train[0].shape[1] - VisualWords().patch + 1) ** 2
-    rate = 2e-9 * places * words * VisualWords().patch ** 2 * 3 * len(held_ND) / (taken - learnt)
+    views = 2 if mirrored else 1
+    rate = 2e-9 * views * places * words * VisualWords().patch ** 2 * 3 * len(held_ND) / (taken - learnt)
     return {
         "words": words,
+        "mirrored": mirrored,
         "features": x_ND.shape[1],
         "accuracy": max(accuracies),
         "strengths": dict(zip(map(str, strengths), accuracies, strict=True)),
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--words", default="400,1600")
     parser.add_argument("--strengths", default="0.003,0.001", help="of the penalty, from the strongest")
+    parser.add_argument("--mirrored", action="store_true", help="take the features of mirror images too")
     options = parser.parse_args()
     strengths = tuple(map(float, options.strengths.split(",")))
     images = data.integrity(data.open(options.source))
@@ -68,7 +71,7 @@ def main() -> None:
     out = len(chosen) // 10
     load, rows = psutil.getloadavg()[0], []
     for words in map(int, options.words.split(",")):
-        rows.append(measured((x_NHWC[out:], y_N[out:]), (x_NHWC[:out], y_N[:out]), words, strengths))
+        rows.append(measured((x_NHWC[out:], y_N[out:]), (x_NHWC[:out], y_N[:out]), words, strengths, options.mirrored))
         print(rows[-1], flush=True)
     write("words", {"source": images.name, "images": len(chosen), "side": options.side, "load": load, "results": rows})
 

@@ -351,6 +351,8 @@ class BaselineSettings(DataSettings):
     """Side in pixels of the images that pixels and features are taken of; the default is their own, up to 32."""
     words: int = Field(default=400, ge=1, le=100_000)
     """Visual words of the codebook."""
+    views: bool | None = None
+    """Average features over each image and its mirror image; the default is where mirrored ones keep their class."""
     pretrained: str = "auto"
     """Network whose features are taken too: NAME, FILE, NAME=FILE, auto (what is on this machine) or none."""
     deep_size: int = Field(default=96, ge=16, le=1024)

@@ -46,12 +46,13 @@ def made(name: str, weights: Path) -> ImageFeatures:
         "deep": lambda: deep,
         "deep stage": lambda: clone(deep).set_params(stage="features.4"),
         "stacked": lambda: Stacked([ColourHistogram(), HOG(cell=4, block=1), VisualWords(words=5, patch=4, stride=4)]),
+        "mirrored": lambda: Stacked([ColourHistogram(), VisualWords(words=5, patch=4, stride=4)], mirrored=True),
     }
     return kinds[name]()
 
 
 NAMES = ("hue", "rgb", "hog", "hard words", "soft words", "triangle words", "gradient words", "deep", "deep stage",
-         "stacked")  # fmt: skip
+         "stacked", "mirrored")  # fmt: skip
 
 
 @pytest.fixture(params=NAMES)

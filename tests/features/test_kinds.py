@@ -207,6 +207,19 @@ def test_a_second_time_is_read_from_disk(photos: Images, tmp_path: Path, squeeze
     np.testing.assert_array_equal(Stacked(parts, cache=tmp_path / "kept").fit_transform(photos), first)
 
 
+def test_mirrored_rows_are_the_mean_of_both_views(photos: Images, tmp_path: Path) -> None:
+    mirrored_NHWC = photos[:, :, ::-1]
+    hog = HOG(cell=4, block=1).fit(photos)
+    mean_ND = (hog.transform(photos).astype(float) + hog.transform(mirrored_NHWC)) / 2
+    stacked = Stacked([HOG(cell=4, block=1)], mirrored=True, cache=tmp_path)
+    rows = stacked.fit_transform(photos)
+    expected = (mean_ND - mean_ND.mean(0)) / mean_ND.std(0)
+    np.testing.assert_allclose(rows, expected, atol=2e-4)
+    np.testing.assert_allclose(stacked.transform(mirrored_NHWC), rows, atol=1e-5)
+    straight = Stacked([HOG(cell=4, block=1)], cache=tmp_path).fit_transform(photos)
+    assert np.abs(straight - rows).max() > 0.1
+
+
 def test_a_folder_that_cannot_be_written_is_told(photos: Images, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     told: list[Event] = []

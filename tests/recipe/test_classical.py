@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from saccade import data, recipe
-from saccade.classifiers import Model
+from saccade.classifiers import FeatureClassifier, Model
 from saccade.data import SealedPart
 from saccade.errors import SettingError
-from saccade.files import read_json
+from saccade.files import read_json, slug
 from saccade.run import Run
 from saccade.settings import BaselineSettings
 from tests.conftest import Saccade
@@ -52,6 +52,21 @@ def test_every_classifier_has_its_settings_over_the_folds(finished: tuple[Path, 
     assert summary["validation"]["images"] == summary["split"]["train"] + summary["split"]["validation"]
     assert best["mean"] > 0.97
     assert len(list((folder / "cache" / "features").iterdir())) == 4
+
+
+def test_features_of_digits_are_not_averaged_with_their_mirror_images(
+    finished: tuple[Path, dict[str, Any], Path],
+) -> None:
+    measured, summary, root = finished
+    assert "mirror images" in [each["name"] for each in summary["stages"]]
+    told = recipe.baselines(
+        "digits", BaselineSettings(folds=2, words=30, views=True, pretrained="none"), out=root / "told"
+    )
+    means = [each["classifiers"][2]["mean"] for each in (summary, told.summary)]
+    assert means[0] > means[1] + 0.01
+    folder = slug("linear on HOG, colour and words")
+    saved = [Model.load(run.models / folder).members[0].classifier for run in (Run(measured), told.run)]
+    assert [isinstance(each, FeatureClassifier) and each.mirrored for each in saved] == [False, True]
 
 
 def test_the_report_shows_the_folds(finished: tuple[Path, dict[str, Any], Path]) -> None:

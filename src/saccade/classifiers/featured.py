@@ -23,7 +23,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A linear classifier of images (N, H, W, C) uint8 on their features, which are learnt from the same images.
 
     As scikit-learn's Pipeline of the two would be, and can be saved without pickle. `features` is a list of
-    kinds, stacked and standardised (see `Stacked`); `classifier` a linear classifier.
+    kinds, stacked and standardised, those of the mirror image counted in where it is `mirrored` (see `Stacked`);
+    `classifier` a linear classifier.
 
     Attributes: `features_`, `classifier_`, `classes_`.
 
@@ -40,13 +41,19 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     features_: Stacked
     classifier_: LinearClassifier
 
-    def __init__(self, features: list[ImageFeatures] | None = None, classifier: LinearClassifier | None = None) -> None:
+    def __init__(
+        self,
+        features: list[ImageFeatures] | None = None,
+        classifier: LinearClassifier | None = None,
+        mirrored: bool = False,
+    ) -> None:
         self.features = features
         self.classifier = classifier
+        self.mirrored = mirrored
 
     def fit(self, x: ArrayLike, y: ArrayLike) -> Self:
         """Learn the features, then the classifier. Raises what either raises for bad images, labels or settings."""
-        self.features_ = Stacked(self.features or [])
+        self.features_ = Stacked(self.features or [], self.mirrored)
         x_ND = self.features_.fit_transform(images(x))
         self.classifier_ = clone(self.classifier or LinearClassifier()).fit(x_ND, y)
         return self
@@ -54,7 +61,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @classmethod
     def of(cls, features: Stacked, classifier: LinearClassifier) -> Self:
         """Return the classifier that features and a classifier of them, both fitted, make together."""
-        made = cls([*features.parts], classifier)
+        made = cls([*features.parts], classifier, features.mirrored)
         made.features_, made.classifier_ = features, classifier
         return made
 

@@ -31,26 +31,38 @@ def default_folder() -> Path:
     return cache_folder().with_name("features")
 
 
-def fitted(features: ImageFeatures, x_NHWC: Bytes, folder: Path | None) -> tuple[ImageFeatures, Features]:
+def fitted(
+    features: ImageFeatures, x_NHWC: Bytes, folder: Path | None, *, mirrored: bool = False
+) -> tuple[ImageFeatures, Features]:
     """Return features fitted to images, and those images' x_ND: from `folder` where it has them, else kept there.
 
-    The key is the content of the images, every setting, the content of a weight file, and the code itself.
-    What is damaged is made again; a folder that cannot be written to is told, and done without.
+    Where they are `mirrored`, each row is the mean of an image's and of its mirror image's. The key is the content
+    of the images, every setting, the content of a weight file, and the code itself. What is damaged is made again;
+    a folder that cannot be written to is told, and done without.
     """
     if folder is None:
         own = clone(features).fit(x_NHWC)
-        return own, own.transform(x_NHWC)
-    place = folder / f"{_key(_settings(features), x_NHWC)}{SUFFIX}"
+        return own, rows(own, x_NHWC, mirrored)
+    place = folder / f"{_key(_settings(features) + ' mirrored' * mirrored, x_NHWC)}{SUFFIX}"
     if (found := _read(place)) is not None:
         tensors, config = found
         x_ND = tensors.pop("x_ND")
         with suppress(KeyError, TypeError, ValueError, RuntimeError):
             return restored(tensors, config), x_ND
     own = clone(features).fit(x_NHWC)
-    x_ND = own.transform(x_NHWC)
+    x_ND = rows(own, x_NHWC, mirrored)
     tensors, config = described(own)
     _write(place, {**tensors, "x_ND": x_ND}, config)
     return own, x_ND
+
+
+def rows(features: ImageFeatures, x_NHWC: Bytes, mirrored: bool) -> Features:
+    """Return x_ND of images, or its mean with that of their mirror images."""
+    x_ND = features.transform(x_NHWC)
+    if mirrored:
+        x_ND += features.transform(x_NHWC[:, :, ::-1])
+        x_ND /= 2
+    return x_ND
 
 
 def kept(told: str, compute: Callable[[], dict[str, NDArray[Any]]], folder: Path | None) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade import data, metrics, report
+from saccade import data, metrics, report, study
 from saccade.classifiers import Descent, FeatureClassifier, KNearestNeighbors, LinearClassifier, Member, Model, Optimum
 from saccade.classifiers.neighbors import described
 from saccade.data import Part
@@ -79,6 +79,7 @@ class Round:
     part: Part
     fold_N: NDArray[np.int64]
     side: int
+    mirrored: bool
     settings: BaselineSettings
 
     def images(self) -> NDArray[np.uint8]:
@@ -109,7 +110,7 @@ def baselines(
         groups_N = np.array([material.groups[key] for key in part.images.keys])
         fold_N = data.folds(part.images, groups_N, settings.folds, settings.seed)
         side = settings.size or min(planning.native_side(part), SIDE)
-        ground = Round(part, fold_N, side, settings)
+        ground = Round(part, fold_N, side, _mirrored(material, settings), settings)
         works: dict[str, Callable[[str], Contender]] = {
             "k-NN on pixels": lambda name: _neighbors(ground, name),
             "linear on pixels": lambda name: _linear(ground, name, None),
@@ -120,6 +121,16 @@ def baselines(
             works[f"linear on {planning.short(weights.model)}"] = lambda name: _linear(ground, name, [deep])
         contenders = [_timed(name, work) for name, work in works.items()]
         return _concluded(contenders, ground, material, clock, diary)
+
+
+def _mirrored(material: Material, settings: BaselineSettings) -> bool:
+    """Return whether features are taken of mirror images too: as told, else as measured."""
+    if settings.views is not None:
+        return settings.views
+    with stage("mirror images") as record:
+        symmetry = study.mirror_symmetric(material.parts)
+        record.outcome = symmetry.why
+    return symmetry.symmetric
 
 
 def _timed(name: str, work: Callable[[str], Contender]) -> Contender:
@@ -154,7 +165,7 @@ def _neighbors(ground: Round, name: str) -> Contender:
 
 def _linear(ground: Round, name: str, kinds: list[ImageFeatures] | None) -> Contender:
     x_NHWC, y_N = ground.images(), ground.part.labels_N
-    stacked = None if kinds is None else Stacked(kinds, cache=default_folder())
+    stacked = None if kinds is None else Stacked(kinds, ground.mirrored, cache=default_folder())
     x_ND = x_NHWC.reshape(len(x_NHWC), -1) if stacked is None else stacked.fit_transform(x_NHWC)
     tried = _classifiers(ground.settings)
     found = paths.linear(x_ND, y_N, ground.fold_N, tried, ground.settings.strength, task=name)

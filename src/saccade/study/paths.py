@@ -19,7 +19,7 @@ from saccade.study.folds import Setting, best, parted, setting_of
 
 Array = NDArray[Any]
 
-TOLERANCE = 5e-4
+TOLERANCE = 2e-4
 """Largest derivative at which a fold's optimum is near enough: predictions hardly change below it."""
 PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4, 3e-5, 1e-5)
 """Strengths of a penalty, from the strongest, whose optimum is the quickest found."""
@@ -39,21 +39,25 @@ def linear(
     """Return a Setting for each strength of the penalty, from the strongest, for each of several linear classifiers.
 
     A fold's rows are standardised once for all, and an optimum starts from that of the strength before. Without
-    `strengths`, they go on along PATH until the best of a classifier lies between two others. Descent, which goes
-    down the same objective, takes the strength at which an optimum among the classifiers was best; where there
-    is none, it starts anew at each. What runs off to infinity is left out and told in a Finding. Raises InputError
-    where the folds are none, TrainingError where all ran off.
+    `strengths`, each fold goes on along PATH until its best lies between two others, then all folds until the best
+    of their mean does. Descent, which goes down the same objective, takes the strength at which an optimum among
+    the classifiers was best; where there is none, it starts anew at each. What runs off to infinity is left out and
+    told in a Finding. Raises InputError where the folds are none, TrainingError where all ran off.
     """
     x_ND, folds = np.asarray(flat(x)), parted(y_N, fold_N)
-    searches = [_Search(each, y_N, fold_N) for each in classifiers]
-    optima = [each for each in searches if not each.descends]
-    first = FIRST if strengths is None else tuple(sorted(set(strengths), reverse=True))
-    todo = {each: each.only or first for each in optima}
-    while todo:
+    searches = [_Search(each, y_N, fold_N, further=strengths is None) for each in classifiers]
+    descents, optima = ([each for each in searches if each.descends is descends] for descends in (True, False))
+    for each in searches:
+        each.wanted = set(each.only or strengths or FIRST)
+    while todo := [each for each in optima if not each.complete(len(folds))]:
         _hold_out(x_ND, y_N, folds, todo, task)
-        todo = {each: more for each in todo if strengths is None and (more := each.beyond())}
-    at = {each.objective: (best(each.settings()).values["strength"],) for each in optima}
-    _hold_out(x_ND, y_N, folds, {e: at.get(e.objective, e.only or first) for e in searches if e.descends}, task)
+        for each in todo:
+            if each.complete(len(folds)):
+                each.go_on({setting.values["strength"]: setting.mean for setting in each.settings()})
+    at = {each.objective: {best(each.settings()).values["strength"]} for each in optima}
+    for each in descents:
+        each.wanted = at.get(each.objective, each.wanted)
+    _hold_out(x_ND, y_N, folds, descents, task)
     found = [each.settings() for each in searches]
     if ran_off := sorted({each.rate for each in searches if each.ran_off}):
         rates = ", ".join(f"{rate:g}" for rate in ran_off)
@@ -65,14 +69,18 @@ def linear(
 
 @dataclass(eq=False)
 class _Search:
-    """The strengths of one linear classifier that were tried: what each predicted, and its temperature in each fold.
+    """The strengths of one linear classifier that are wanted, and of those tried what each predicted.
 
-    `ends` has each fold's classifiers of the strongest and the weakest strength.
+    Each fold has the accuracy and the temperature at each strength, and the classifiers of the strongest and the
+    weakest. It goes `further` than what is wanted at first where the best lies at an end.
     """
 
     classifier: LinearClassifier
     y_N: NDArray[np.int64]
     fold_N: NDArray[np.int64]
+    further: bool
+    wanted: set[float] = field(default_factory=set)
+    accuracies: dict[int, dict[float, float]] = field(default_factory=dict)
     predicted: dict[float, NDArray[np.int64]] = field(default_factory=dict)
     temperatures: dict[float, list[float]] = field(default_factory=dict)
     ends: dict[int, list[LinearClassifier]] = field(default_factory=dict)
@@ -118,13 +126,20 @@ class _Search:
             for strength in sorted(self.predicted.keys() - self.ran_off, reverse=True)
         ]  # fmt: skip
 
-    def beyond(self) -> tuple[float, ...]:
-        """Return the strength past the end at which the best lies; none where it does not, or PATH ends there."""
-        tried, at = sorted(self.predicted, reverse=True), best(self.settings()).values["strength"]
-        if self.only or at not in (tried[0], tried[-1]):
-            return ()
-        place = PATH.index(at) + (1 if at == tried[-1] else -1)
-        return PATH[max(place, 0) : place + 1]
+    def lacking(self, fold: int) -> list[float]:
+        """Return the strengths that are wanted and a fold has not tried, from the strongest."""
+        return sorted(self.wanted - self.accuracies.get(fold, {}).keys(), reverse=True)
+
+    def complete(self, folds: int) -> bool:
+        """Return whether every fold has tried all that is wanted."""
+        return not any(self.lacking(fold) for fold in range(folds))
+
+    def go_on(self, accuracies: Mapping[float, float]) -> None:
+        """Want the strength of PATH past the end, too, where that is the most accurate."""
+        tried, at = sorted(accuracies, reverse=True), max(accuracies, key=lambda strength: accuracies[strength])
+        if self.further and not self.only and at in (tried[0], tried[-1]):
+            place = PATH.index(at) + (1 if at == tried[-1] else -1)
+            self.wanted |= set(PATH[max(place, 0) : place + 1])
 
     def fitted(
         self, x_ND: Array, y_N: Array, strengths: Sequence[float], data: Standardised, fold: int
@@ -144,9 +159,10 @@ class _Search:
         self.ends[fold] = [ordered[0], ordered[-1]]
         yield from models
 
-    def note(self, strength: float, held: Array, predicted: Array) -> None:
+    def note(self, fold: int, strength: float, held: Array, predicted: Array) -> None:
         """Keep what was predicted for the images of one fold."""
         self.predicted.setdefault(strength, np.empty(len(self.y_N), np.int64))[held] = predicted
+        self.accuracies.setdefault(fold, {})[strength] = float((self.y_N[held] == predicted).mean())
 
     def calibrate(self, model: LinearClassifier, x_ND: Array, y_N: Array) -> None:
         """Keep the temperature at which the scores of held-out images fit them; of a softmax it is 1."""
@@ -157,24 +173,24 @@ class _Search:
 
 
 def _hold_out(
-    x_ND: Array,
-    y_N: NDArray[np.int64],
-    folds: Sequence[tuple[Array, Array]],
-    todo: Mapping[_Search, Sequence[float]],
-    task: str,
+    x_ND: Array, y_N: NDArray[np.int64], folds: Sequence[tuple[Array, Array]], todo: Sequence[_Search], task: str
 ) -> None:
-    """Fit every search at each of its strengths on all folds but one, and predict that one; for each fold."""
+    """Fit every search, at each strength it wants, on all folds but one, and predict that one; for each fold."""
     total = len(folds) * len(todo)
     for fold, (train, held) in enumerate(folds if todo else ()):
         if (y_N[train] == y_N[train[0]]).all():  # the images of the only other class all lie in this fold
-            for search, strengths in todo.items():
-                for strength in strengths:
-                    search.note(strength, held, y_N[train[:1]])
+            for search in todo:
+                for strength in search.lacking(fold):
+                    search.note(fold, strength, held, y_N[train[:1]])
             continue
         train_ND, held_ND = x_ND[train], x_ND[held]
         with prepared(train_ND) as data:
-            for place, (search, strengths) in enumerate(todo.items(), fold * len(todo)):
+            for place, search in enumerate(todo, fold * len(todo)):
                 with within(Progress(task=task, done=place, total=total, unit="fits", detail=search.described)):
-                    for model in search.fitted(train_ND, y_N[train], strengths, data, fold):
-                        search.note(model.strength, held, model.predict(held_ND))
-                        search.calibrate(model, held_ND, y_N[held])
+                    while strengths := search.lacking(fold):
+                        for model in search.fitted(train_ND, y_N[train], strengths, data, fold):
+                            search.note(fold, model.strength, held, model.predict(held_ND))
+                            search.calibrate(model, held_ND, y_N[held])
+                        if search.descends:
+                            break
+                        search.go_on(search.accuracies[fold])
