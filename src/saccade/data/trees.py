@@ -22,9 +22,9 @@ from saccade.events import Finding
 
 LARGEST_FILE = 2**30
 """Files of more bytes are taken for no images, and bombs in archives stop here."""
-_INFLATE_FACTOR, _INFLATE_FLOOR = 200, 2**30
+_INFLATE_FACTOR = 200
 _SMALL_FILE = 2**26
-"""Files of so many bytes may be packed as tightly as they like: a picture of one colour is."""
+"""So many bytes may be packed as tightly as they like: a picture of one colour is."""
 
 
 class Folder:
@@ -254,11 +254,10 @@ def _inflated(path: Path) -> IO[bytes]:
     if opener is None:
         return file
     plain = tempfile.TemporaryFile(prefix="saccade-")  # noqa: SIM115 (it is kept open for reading)
-    limit = _INFLATE_FLOOR + _INFLATE_FACTOR * path.stat().st_size
     try:
         with file, opener(file) as inflating:
             while block := inflating.read(2**20):
-                if plain.tell() > limit:
+                if plain.tell() > _SMALL_FILE + _INFLATE_FACTOR * file.tell():
                     raise SourceError(f"{path} inflates to more than {_INFLATE_FACTOR} times its size; it is refused.")
                 plain.write(block)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
