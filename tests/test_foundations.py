@@ -1,5 +1,6 @@
 """The floor everything stands on: errors, events, files, device, a run's folder, the ledger."""
 
+import csv
 import json
 import os
 import subprocess
@@ -129,9 +130,23 @@ def test_any_name_survives_json_and_csv(tmp_path: Path) -> None:
         files.append_lines(tmp_path / "names.jsonl", [{"name": name}])
     assert [line["name"] for line in files.read_lines(tmp_path / "names.jsonl")] == NAMES
     files.write_csv(tmp_path / "names.csv", ["name", "n"], [[name, 1] for name in NAMES])
+    assert [row["name"] for row in files.read_csv(tmp_path / "names.csv", ["name", "n"])] == NAMES
     content = (tmp_path / "names.csv").read_bytes().decode("utf-8", "surrogateescape")
     assert content == "name,n\r\n" + "".join(f'"{n}",1\r\n' if "\n" in n else f"{n},1\r\n" for n in NAMES)
     assert "Füße" in (tmp_path / "names.jsonl").read_bytes().decode(), "readable where it is text"
+
+
+def test_no_cell_of_a_table_is_a_formula_and_each_comes_back(tmp_path: Path) -> None:
+    names, path = ["=cmd()", "+1", "-2", "@SUM(A1)", "\t=cmd()", "'=cmd()", "'twas"], tmp_path / "table.csv"
+    files.write_csv(path, ["name", "n"], [[name, -1] for name in names])
+    with path.open(newline="") as file:
+        cells = [row["name"] for row in csv.DictReader(file)]
+    assert not [cell for cell in cells if cell[0] in "=+-@\t\r"]
+    assert files.read_csv(path, ["name", "n"]) == [{"name": name, "n": "-1"} for name in names]
+    for damaged in ("", "name,n\r\n", "name\r\na\r\n", "name,n\r\na\r\n", "name,n\r\na,1,2\r\n"):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=r"has other columns than name, n, or no rows"):
+            files.read_csv(path, ["name", "n"])
 
 
 def test_lines_cut_short_anywhere_cost_one_value_only(tmp_path: Path) -> None:

@@ -98,15 +98,27 @@ def write_lines(path: Path, values: Iterable[Any]) -> None:
     write_atomic(path, "".join(_json(value) + "\n" for value in values))
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV table with a header, atomically."""
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a CSV table with a header, atomically; each text in it `harmless`."""
     from io import StringIO
 
     text = StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def read_csv(path: Path, header: Sequence[str]) -> list[dict[str, str]]:
+    """Return the rows that `write_csv` wrote, by column; raises OSError, or ValueError where there are none such."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except csv.Error as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not rows or not all([*row] == [*header] and None not in row.values() for row in rows):
+        raise ValueError(f"{path} has other columns than {', '.join(header)}, or no rows")
+    return [{name: original(cell) for name, cell in row.items()} for row in rows]
 
 
 def harmless(cell: str) -> str:

@@ -1,8 +1,7 @@
 """One run's folder: what is where in it, and how it is made, refused and opened."""
 
-import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +13,22 @@ import yaml
 from filelock import Timeout
 
 from saccade.errors import RunError, SettingError
-from saccade.files import append_lines, is_temporary, lock, read_json, read_lines, slug, write_json, write_lines
+from saccade.files import (
+    append_lines,
+    is_temporary,
+    lock,
+    read_csv,
+    read_json,
+    read_lines,
+    slug,
+    write_csv,
+    write_json,
+    write_lines,
+)
 
+SPLIT = ("image", "hash", "class", "part")
+PREDICTIONS = ("image", "class", "predicted", "probability")
+"""Columns of split.csv and predictions.csv."""
 RUNS = Path("runs")
 """Where runs go that are not told where."""
 _KEYS = {"classes", "split", "validation", "source", "chosen"}
@@ -192,16 +205,16 @@ class Run(Places):
             raise RunError(f"{path} holds no saved model: the run did not finish, or this is not a run's folder.")
         return run
 
+    def write_split(self, rows: Iterable[tuple[str, str, str, str]]) -> None:
+        """Write split.csv: each image's name, hash, class and part."""
+        write_csv(self.split, SPLIT, rows)
+
     def read_split(self) -> list[dict[str, str]]:
         """Return split.csv's rows: `image`, `hash`, `class`, `part`; raises RunError where it is missing or damaged."""
         try:
-            with self.split.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, csv.Error) as error:
+            return read_csv(self.split, SPLIT)
+        except (OSError, ValueError) as error:
             raise RunError(f"{self.split} is missing or damaged; the run's files were changed.") from error
-        if not rows or not all(row.keys() == {"image", "hash", "class", "part"} for row in rows):
-            raise RunError(f"{self.split} is missing or damaged; the run's files were changed.")
-        return rows
 
     def read_summary(self) -> dict[str, Any]:
         """Return summary.json's content; raises RunError where it is missing or damaged."""

@@ -48,7 +48,7 @@ def rows(
         place = images.pixels.path(images.keys[i])
         assert place is not None
         label = images.classes[images.labels_N[i]]
-        yield _relative(place, folder), harmless(label), images.given_parts[i] or "", harmless(group)
+        yield _relative(place, folder), label, images.given_parts[i] or "", group
 
 
 def _relative(place: Path, folder: Path) -> str:

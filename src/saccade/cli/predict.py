@@ -12,7 +12,7 @@ from saccade.cli.output import answer, working
 from saccade.cli.text import percent, printable
 from saccade.errors import InputError, SaccadeError
 from saccade.events import Finding, Progress, emit
-from saccade.files import harmless, write_csv
+from saccade.files import write_csv
 from saccade.run import Run
 
 if TYPE_CHECKING:
@@ -121,6 +121,6 @@ def _table(rows: Sequence[Row]) -> tuple[list[str], Iterator[list[object]]]:
     def cells(row: Row) -> list[object]:
         told = [cell for pair in row["top"] for cell in pair]
         told += [""] * (2 * ranks - len(told))
-        return [harmless(cell) if isinstance(cell, str) else cell for cell in (row["path"], *told, row["error"] or "")]
+        return [row["path"], *told, row["error"] or ""]
 
     return [*header, "error"], map(cells, rows)

@@ -10,16 +10,16 @@ from saccade.classifiers import Model
 from saccade.data import ImageSet, Part, Parts, SealedPart
 from saccade.errors import RunError
 from saccade.events import listening, stage
-from saccade.files import write_atomic, write_csv
+from saccade.files import write_atomic
 from saccade.recipe.averages import averaged
 from saccade.recipe.candidates import Candidate, Judge
 from saccade.recipe.comparison import Recorded, open_all
 from saccade.recipe.conclusion import Outcome, Result, conclude
 from saccade.recipe.evaluation import settings_of
-from saccade.recipe.material import SPLIT, Material
+from saccade.recipe.material import Material
 from saccade.recipe.plan import Plan
 from saccade.recipe.summary import Diary
-from saccade.run import Run, refuse_place
+from saccade.run import SPLIT, Run, refuse_place
 from saccade.train.budget import Clock
 
 
@@ -51,7 +51,7 @@ def combine(paths: Sequence[Path], *, out: Path | None = None, clock: Clock | No
             record.outcome, record.validation_accuracy = found.ensemble.why, judge.accuracy(chosen)
         run = Run.create(out, f"{images.name}-ensemble")
         with run.written_alone():
-            write_csv(run.split, SPLIT, parts.rows())
+            run.write_split(parts.rows())
             write_atomic(run.settings, settings.to_yaml())
             chosen.model.save(run.model)
             copies = len(images) - len(set(images.hashes()))

@@ -3,7 +3,6 @@
 Only what lies in the runs' folders is read: no model is loaded, no image opened, no look taken.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,14 +14,13 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import InputError, RunError
-from saccade.files import original, read_lines
+from saccade.files import read_csv, read_lines
 from saccade.ledger import part_hash
-from saccade.run import Run
+from saccade.run import PREDICTIONS, Run
 from saccade.study.compare import compare as compare_answers
 from saccade.study.compare import holm
 
 LEVEL = 0.05
-_COLUMNS = {"image", "class", "predicted", "probability"}
 _TEST_FIGURES = ("accuracy", "interval", "macro_f1", "calibration_error", "images", "looks")
 
 Picture = tuple[str, str]
@@ -135,13 +133,9 @@ def open_all(paths: Sequence[Path], command: str) -> list[Recorded]:
 def _rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a run's predictions.csv."""
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, csv.Error) as error:
+        return read_csv(path, PREDICTIONS)
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} is damaged; the run's files were changed.") from error
-    if not all(row.keys() == _COLUMNS for row in rows):
-        raise RunError(f"{path} is damaged; the run's files were changed.")
-    return [{column: original(cell or "") for column, cell in row.items()} for row in rows]
 
 
 def _figures(run: Recorded) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from saccade.classifiers import Model
 from saccade.data import ImageSet, Part, SealedPart
 from saccade.errors import RunError, SourceError
 from saccade.events import Finding, emit, stage
-from saccade.files import append_lines, harmless, write_csv
+from saccade.files import append_lines, write_csv
 from saccade.ledger import Ledger, part_hash
 from saccade.recipe.advice import confused_pairs
 from saccade.recipe.candidates import Candidates
 from saccade.recipe.pictures import draw_each, draw_pairs
-from saccade.run import Run
+from saccade.run import PREDICTIONS, Run
 from saccade.settings import DataSettings
 from saccade.study.compare import compare
 from saccade.study.ensemble import bootstrap_interval, losses_N
@@ -90,10 +90,10 @@ def keep(look: Look, run: Run, model: Model) -> dict[str, Any]:
     keys, labels_N = look.part.images.keys, look.part.labels_N
     predicted_N = look.probabilities_NK.argmax(1)
     rows = (
-        (*map(harmless, (key, model.classes[label], model.classes[predicted])), f"{row_K[predicted]:.6f}")
+        (key, model.classes[label], model.classes[predicted], f"{row_K[predicted]:.6f}")
         for key, label, predicted, row_K in zip(keys, labels_N, predicted_N, look.probabilities_NK, strict=True)
     )
-    write_csv(run.path / "predictions.csv", ("image", "class", "predicted", "probability"), rows)
+    write_csv(run.path / "predictions.csv", PREDICTIONS, rows)
     worst = look.figures["mistakes"]
     names = draw_each(run, look.part, [mistake["path"] for mistake in worst], "mistake")
     pictured = [{**mistake, "picture": name} for mistake, name in zip(worst, names, strict=True)]

@@ -13,10 +13,10 @@ from saccade.data import Parts
 from saccade.data.splits import united
 from saccade.errors import InputError, RunError, SettingError
 from saccade.events import Finding, emit, stage
-from saccade.files import write_atomic, write_csv
+from saccade.files import write_atomic
 from saccade.metrics import wilson_interval
 from saccade.report.words import plural
-from saccade.run import Run, refuse_place
+from saccade.run import SPLIT, Run, refuse_place
 from saccade.settings import DataSettings, FitSettings, TrainSettings
 
 AnySettings = TypeVar("AnySettings", bound=DataSettings)
@@ -24,7 +24,6 @@ FEW_TO_JUDGE = 100
 """Images of a part, below which an accuracy on it is known to some ten points at best."""
 NEAR_SHARE, NEAR_MOST = 0.1, 100.0 * near.A_SECOND
 """Of a budget, for comparing images with each other; and the pairs compared at the most."""
-SPLIT = ("image", "hash", "class", "part")
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             if begun is None:
                 run = Run.create(out, images.name, resume=resume)
                 kept.enter_context(run.written_alone())
-                write_csv(run.split, SPLIT, parts.rows())
+                run.write_split(parts.rows())
                 write_atomic(run.settings, settings.to_yaml())  # the last: from here on, the run is begun
             else:
                 run = begun
