@@ -1,13 +1,19 @@
 """The accuracy without leaks of a split that came with the data: counted by hand, and told in the report."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import binomtest
 
-from saccade import data
+from saccade import data, recipe
+from saccade.cli.summary import evaluation_text
 from saccade.data import Part
 from saccade.recipe.evaluation import Look, without
 from saccade.report.verdict import verdict
+from saccade.settings import TrainSettings
+from tests.photos import photo_folder
 
 
 def test_accuracy_without_leaks_is_that_of_the_other_images() -> None:
@@ -23,6 +29,17 @@ def test_accuracy_without_leaks_is_that_of_the_other_images() -> None:
     assert without(look, frozenset(images.keys)) == {}
 
 
+def test_a_later_look_tells_the_accuracy_without_leaks_too(tmp_path: Path, ledger_folder: Path) -> None:
+    root = tmp_path / "photos"
+    for part in ("train", "test"):
+        photo_folder(root / part, 12, seed=int(part == "test"), suffix=".png")
+    Image.open(root / "train" / "disc" / "0003.png").save(root / "test" / "disc" / "again.jpg", quality=92)
+    run = recipe.train(root, TrainSettings(epochs=1, size=16, model="mlp"), out=tmp_path / "run").run
+    figures = recipe.evaluate(run.path)
+    assert figures["without_leaks"]["images"] == figures["images"] - 1
+    assert "again.jpg" in (run.path / "predictions.csv").read_text()
+
+
 def test_the_verdict_tells_both_accuracies() -> None:
     summary = {
         "classes": ["a", "b"], "chosen": "convnet", "split": {"train": 10, "validation": 5, "test": 100},
@@ -34,4 +51,14 @@ def test_the_verdict_tells_both_accuracies() -> None:
     assert (
         "3 test images are much like an image it was trained or chosen on; without them it names 85.0 % correctly "
         "(77.0 to 91.0 %)." in told
+    )
+
+
+def test_the_terminal_tells_both_accuracies() -> None:
+    clean = {"accuracy": 0.85, "interval": [0.77, 0.91], "images": 97}
+    test = {"accuracy": 0.9, "interval": [0.83, 0.94], "images": 100, "looks": 1, "macro_f1": 0.9}
+    assert "Without" not in evaluation_text(test)
+    told = evaluation_text({**test, "without_leaks": clean}).splitlines()[1]
+    assert told == (
+        "Without   near-duplicates of other parts: accuracy 85.0 % (95 % interval 77.0 to 91.0 %, 97 images)"
     )

@@ -21,6 +21,7 @@ def result_text(summary: Mapping[str, Any]) -> str:
     test, baselines = summary.get("test"), summary.get("baselines")
     rows = [
         ("Test", _accuracy(test) if test else f"sealed until `saccade evaluate {quote(run)}`"),
+        ("Without", _without_leaks(test) if test else ""),
         ("Chosen", _chosen(summary)),
         ("Beside it", _baselines(baselines) if baselines else ""),
         *[("Warning", warning.replace("\u00a0", " ")) for warning in _first(verdict(summary).warnings)],
@@ -62,13 +63,19 @@ def _told(run: Mapping[str, Any]) -> list[str]:
 
 def evaluation_text(test: Mapping[str, Any]) -> str:
     """Return what `evaluate` says, from the "test" object of summary.json."""
-    rows = [("Test", _accuracy(test)), ("Macro F1", f"{test['macro_f1']:.3f}")]
+    rows = [("Test", _accuracy(test)), ("Without", _without_leaks(test)), ("Macro F1", f"{test['macro_f1']:.3f}")]
     if "calibration_error" in test:
         rows.append(("Calibration", f"error {test['calibration_error']:.3f}"))
     if others := test.get("others"):
         rows.insert(0, ("Classifier", test["name"]))
         rows += [(name, told) for each in others for name, told in (("", each["name"]), ("Test", _accuracy(each)))]
-    return _aligned(rows)
+    return _aligned([row for row in rows if row[1]])
+
+
+def _without_leaks(test: Mapping[str, Any]) -> str:
+    """Return the accuracy on the test images that are like none of an earlier part, where there are others."""
+    clean = test.get("without_leaks")
+    return f"near-duplicates of other parts: {_accuracy(clean)}" if clean else ""
 
 
 def _accuracy(test: Mapping[str, Any]) -> str:

@@ -125,12 +125,17 @@ def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
             sealed.content_hash = part_hash(recorded)
         seen = look(model, sealed, ledger, run, "evaluate")
         record.outcome = f"accuracy {seen.figures['accuracy']:.1%}"
-        figures = keep(seen, run, model) if source is None else seen.figures
+        figures = {**keep(seen, run, model), **without(seen, _leaked(run))} if source is None else seen.figures
     if others := [*_others(run, sealed, ledger)]:
         figures = {**figures, "name": model.name, "others": others}
     figures = {**figures, "run": str(run.path), "source": images.source}
     append_lines(run.path / "evaluations.jsonl", [figures])
     return figures
+
+
+def _leaked(run: Run) -> frozenset[str]:
+    """Return the leaks that a run found: those of its test part have a near-duplicate in an earlier one."""
+    return frozenset(key for finding in run.read("findings") if finding["kind"] == "leak" for key in finding["paths"])
 
 
 def _others(run: Run, sealed: SealedPart, ledger: Ledger) -> Iterator[dict[str, Any]]:
