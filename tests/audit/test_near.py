@@ -236,3 +236,15 @@ def test_the_level_is_where_hardly_a_pair_of_different_pictures_would_be_left(
     cosines = (even @ even.T + np.abs(odd @ odd.T))[np.triu_indices(2000, 1)]
     assert (cosines > level).sum() <= 1
     assert near.usual_likeness(v_ND[:50].astype(np.float32), np.arange(40) % 2 == 1) == near.ALIKE
+
+
+def test_where_work_is_short_cropped_copies_across_given_parts_are_looked_for_first() -> None:
+    x_NHWC = textured(2_000)
+    for place, original in ((0, 1_000), (1_001, 1)):  # a later one was cropped, and an earlier one was
+        crop = Image.fromarray(x_NHWC[original]).crop((3, 3, 29, 29))
+        x_NHWC[place] = np.asarray(crop.resize((32, 32), Image.Resampling.BICUBIC))
+    grey_NHW = x_NHWC.mean(3).astype(np.uint8)
+    work = 2_000**2 / 2 + 100_000
+    found = near.find(grey_NHW, work, later=2)
+    assert set(zip(found.first_P.tolist(), found.second_P.tolist(), strict=True)) == {(0, 1_000), (1, 1_001)}
+    assert not len(near.find(grey_NHW, work).first_P)

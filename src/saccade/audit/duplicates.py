@@ -82,7 +82,7 @@ def near_duplicates(images: ImageSet, groups_N: NDArray[np.int64], *, work: floa
     shown_N = shown_N[np.argsort(-part_N[shown_N], kind="stable")]
     if len(shown_N) < 2:
         return Alike(groups_N)
-    pairs = near.find(grey_NHW[shown_N], work)
+    pairs = near.find(grey_NHW[shown_N], work, int((part_N[shown_N] > 0).sum()))
     alike_N = _joined(groups_N, shown_N[pairs.first_P], shown_N[pairs.second_P])
     alike_N = _sparing(images, groups_N, alike_N)
     leaked_N = _leaked(part_N, groups_N, alike_N)

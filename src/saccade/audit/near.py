@@ -103,19 +103,26 @@ class Whitening:
         return v_ND
 
 
-def find(grey_NHW: NDArray[np.uint8], work: float) -> Pairs:
+def find(grey_NHW: NDArray[np.uint8], work: float, later: int = 0) -> Pairs:
     """Return which sketches (N, 32, 32) are near-duplicates, for the work of comparing so many pairs at the most.
 
-    All are compared with all, the first ones first; then cropped ones are looked for where there is work left.
+    All are compared with all, the first ones first; then cropped ones are looked for where there is work left:
+    where there is not enough for all, and the first `later` lie in later given parts, among pairs with one of these,
+    which may be leaks.
     No clock is asked, so the answer repeats.
     """
     coarse, fine = Whitening.of(grey_NHW, COARSE), Whitening.of(grey_NHW, FINE)
     v_ND = coarse(grey_NHW)
     found = _candidates(v_ND, v_ND, coarse.odd_D, work, told=True)
     left = work - found.compared * len(v_ND) ** 2 / 2
+    sides = [(slice(None), slice(None))]
+    if later and len(CROPS) * len(v_ND) ** 2 > left:
+        sides = [(slice(0, later), slice(None)), (slice(later, None), slice(0, later))]
     for frame in CROPS:
-        if (left := left - len(v_ND) ** 2) > 0:
-            found = found.with_(_candidates(coarse(grey_NHW, frame), v_ND, coarse.odd_D, work))
+        left -= sum(len(v_ND[cropped]) * len(v_ND[whole]) for cropped, whole in sides)
+        for cropped, whole in sides if left > 0 else ():
+            seen_ND = coarse(grey_NHW[cropped], frame)
+            found = found.with_(_candidates(seen_ND, v_ND[whole], coarse.odd_D, work, offset=cropped.start or 0))
     pairs_P2, v_ND = found.pairs_P2, fine(grey_NHW)
     level = usual_likeness(v_ND, fine.odd_D)
     alike_P = _alike_whole(v_ND, fine.odd_D, pairs_P2, level)
@@ -188,22 +195,22 @@ class _Candidates:
 
 
 def _candidates(
-    queries_ND: Floats, v_ND: Floats, odd_D: NDArray[np.bool_], work: float, *, told: bool = False
+    queries_ND: Floats, v_ND: Floats, odd_D: NDArray[np.bool_], work: float, *, offset: int = 0, told: bool = False
 ) -> _Candidates:
-    """Return pairs whose cosine, as they are or mirrored, is beyond CANDIDATE."""
-    same, images, level = queries_ND is v_ND, len(v_ND), CANDIDATE
+    """Return pairs whose cosine, as they are or mirrored, is beyond CANDIDATE; the first query is image `offset`."""
+    same, queries, images, level = queries_ND is v_ND, len(queries_ND), len(v_ND), CANDIDATE
     q_even, q_odd = (np.ascontiguousarray(queries_ND[:, part]) for part in (~odd_D, odd_D))
     even, odd = (np.ascontiguousarray(v_ND[:, part]) for part in (~odd_D, odd_D))
     pairs, cosines = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
-    done, total = 0, images * (images + 1) // 2 if same else images**2
-    for start in range(0, images, BLOCK):
+    done, total = 0, images * (images + 1) // 2 if same else queries * images
+    for start in range(0, queries, BLOCK):
         for other in range(start if same else 0, images, BLOCK):
             rows, columns = slice(start, start + BLOCK), slice(other, other + BLOCK)
             block = q_odd[rows] @ odd[columns].T
             np.abs(block, out=block)
             block += q_even[rows] @ even[columns].T  # the larger of the two cosines
             places = np.flatnonzero(block.ravel() > level)
-            found_P2 = np.stack([places // block.shape[1] + start, places % block.shape[1] + other], 1)
+            found_P2 = np.stack([places // block.shape[1] + start + offset, places % block.shape[1] + other], 1)
             real_P = found_P2[:, 0] < found_P2[:, 1] if same else found_P2[:, 0] != found_P2[:, 1]
             pairs.append(found_P2[real_P])
             cosines.append(block.ravel()[places[real_P]])
@@ -214,7 +221,7 @@ def _candidates(
             cosines = [values[values > level] for values in cosines]
         if told:
             emit(Progress(task="near-duplicates", done=min(done, total), total=total, unit="pairs"))
-        if (sum(map(len, cosines)) > MOST or done > work) and start + BLOCK < images:
+        if (sum(map(len, cosines)) > MOST or done > work) and start + BLOCK < queries:
             return _Candidates(np.concatenate(pairs), np.concatenate(cosines), min(done / total, 0.999))
     return _Candidates(np.concatenate(pairs), np.concatenate(cosines), 1.0)
 

@@ -22,8 +22,8 @@ from saccade.settings import DataSettings, FitSettings, TrainSettings
 AnySettings = TypeVar("AnySettings", bound=DataSettings)
 FEW_TO_JUDGE = 100
 """Images of a part, below which an accuracy on it is known to some ten points at best."""
-NEAR_SHARE, NEAR_MOST = 0.1, 100.0 * near.A_SECOND
-"""Of a budget, for comparing images with each other; and the pairs compared at the most."""
+NEAR_SHARE, NEAR_LEAST, NEAR_MOST = 0.2, 20.0 * near.A_SECOND, 100.0 * near.A_SECOND
+"""Of a budget, that comparing images with each other may take; and the pairs it is enough for where it is long."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
         with stage("duplicates") as record:
             groups_N = audit.duplicates(images)
             budget = settings.budget if isinstance(settings, FitSettings | TrainSettings) else None
-            alike = audit.near_duplicates(images, groups_N, work=search_work(budget))
+            alike = audit.near_duplicates(images, groups_N, work=search_work(len(images), budget))
             audit.quality(images)
             audit.balance(images)
             copied = len(images) - len(set(images.hashes()))
@@ -150,9 +150,13 @@ def tell_small(parts: Parts) -> None:
             emit(Finding(kind="small-part", detail=few, severity="warning"))
 
 
-def search_work(budget: float | None) -> float:
-    """Return the pairs of images to compare in a tenth of a budget: a number, not a time, so that the split repeats."""
-    return NEAR_MOST if budget is None else min(NEAR_MOST, NEAR_SHARE * budget * near.A_SECOND)
+def search_work(images: int, budget: float | None) -> float:
+    """Return how many pairs of images to compare: a number, not a time, so that the split repeats.
+
+    For up to 88,000 images it is the same for all budgets of 100 seconds and more, and so is the split.
+    """
+    enough = min(max(NEAR_LEAST, (images + near.BLOCK) ** 2 / 2), NEAR_MOST)
+    return enough if budget is None else min(enough, NEAR_SHARE * budget * near.A_SECOND)
 
 
 def _refuse_changed(source: str | Path, parts: Parts, run: Run) -> None:
