@@ -274,4 +274,7 @@ def test_labels_are_doubted_anew_by_other_weights_of_the_same_network(tmp_path: 
             run(root, tmp_path, settings=AuditSettings(pretrained=given, budget=20))
         return len(looked)
 
-    assert [folds(0), folds(0), folds(1)] == [5, 0, 5]
+    first, again, other = folds(0), folds(0), folds(1)
+    assert first > 0
+    assert again == 0
+    assert other > 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from scipy.special import softmax
 
 from saccade import audit, data
 from saccade.audit import labels
@@ -117,13 +118,14 @@ def test_planted_wrong_labels_are_the_ones_doubted() -> None:
     given_N = true_N.copy()
     wrong = rng.permutation(600)[:30]
     given_N[wrong] = (given_N[wrong] + 1) % 3
-    probabilities_NK = labels.out_of_fold(x_ND, given_N, np.arange(600))
-    assert probabilities_NK.shape == (600, 3)
-    np.testing.assert_allclose(probabilities_NK.sum(1), 1, atol=1e-6)
-    doubted = set(labels.suspects(probabilities_NK, given_N).tolist())
-    assert len(doubted & set(wrong.tolist())) >= 13
-    assert len(doubted - set(wrong.tolist())) <= 2
-    told = labels.describe(probabilities_NK, given_N, [f"{i}" for i in range(600)], ("a", "b", "c"))
+    noisy = labels.Noisy.of(labels.out_of_fold(x_ND, given_N, np.arange(600)), given_N)
+    assert noisy.probabilities_NK.shape == (600, 3)
+    np.testing.assert_allclose(noisy.probabilities_NK.sum(1), 1, atol=1e-6)
+    assert noisy.share == pytest.approx(0.05, abs=0.02)
+    doubted = set(noisy.suspects().tolist())
+    assert len(doubted & set(wrong.tolist())) >= 20
+    assert len(doubted - set(wrong.tolist())) <= 5
+    told = labels.describe(noisy, given_N, [f"{i}" for i in range(600)], ("a", "b", "c"))
     right = sum("abc"[true_N[int(each.key)]] == each.predicted for each in told)
     assert right >= 0.8 * len(told)
     assert [each.label for each in told] == ["abc"[given_N[int(each.key)]] for each in told]
@@ -135,15 +137,52 @@ def test_predictions_of_an_image_never_come_from_its_group() -> None:
     one = rng.normal(size=(100, 400)).astype(np.float32)
     labels_N = rng.integers(0, 2, 100)
     x_ND, twice_N = np.concatenate([one, one]), np.concatenate([labels_N, labels_N])
-    leaky = labels.out_of_fold(x_ND, twice_N, np.arange(200), strength=1e-3)
-    honest = labels.out_of_fold(x_ND, twice_N, np.tile(np.arange(100), 2), strength=1e-3)
+    leaky = labels.out_of_fold(x_ND, twice_N, np.arange(200))
+    honest = labels.out_of_fold(x_ND, twice_N, np.tile(np.arange(100), 2))
     assert (leaky.argmax(1) == twice_N).mean() > 0.8
     assert (honest.argmax(1) == twice_N).mean() < 0.7
 
 
-def test_oriented_gradients_tell_horizontal_from_vertical_stripes() -> None:
-    stripes = np.zeros((32, 32, 3), np.uint8)
-    stripes[::4] = stripes[1::4] = 200
-    x_ND = labels.oriented_gradients(np.stack([stripes, stripes.transpose(1, 0, 2)]))
-    histogram = x_ND[:, : 8 * 8 * 9].reshape(2, 64, 9).sum(1)
-    assert histogram.argmax(1).tolist() in ([4, 0], [5, 0])
+def test_the_share_of_wrong_labels_and_the_temperature_are_the_likeliest() -> None:
+    rng = np.random.default_rng(3)
+    scores_NK = rng.normal(size=(4_000, 5)) * 4
+    chance_NK = softmax(scores_NK, axis=1)
+    labels_N = (chance_NK.cumsum(1) > rng.random((4_000, 1))).argmax(1)
+    wrong_N = rng.random(4_000) < 0.08
+    given_N = (labels_N + wrong_N * rng.integers(1, 5, 4_000)) % 5
+    noisy = labels.Noisy.of(scores_NK * 3, given_N)  # three times too sure
+    assert noisy.share == pytest.approx(0.08, abs=0.015)
+    np.testing.assert_allclose(noisy.probabilities_NK, chance_NK, atol=0.1)
+    assert noisy.wrong_N.sum() == pytest.approx(wrong_N.sum(), rel=0.2)
+    found = noisy.suspects()
+    assert wrong_N[found].mean() == pytest.approx(noisy.wrong_N[found].mean(), abs=0.06)
+    assert labels.Noisy.of(scores_NK, labels_N).share < 0.01
+
+
+def test_nothing_is_doubted_by_what_knows_nothing() -> None:
+    rng = np.random.default_rng(4)
+    for classes in (2, 10):
+        labels_N = rng.integers(0, classes, 300)
+        noisy = labels.Noisy.of(rng.normal(size=(300, classes)), labels_N)
+        assert not len(noisy.suspects())
+        against_NK = -3.0 * np.eye(classes)[labels_N]  # nor by what is always wrong
+        assert not len(labels.Noisy.of(against_NK, labels_N).suspects())
+
+
+def test_the_only_image_of_a_class_is_not_doubted() -> None:
+    rng = np.random.default_rng(6)
+    labels_N = np.append(np.arange(200) % 2, 2)
+    x_ND = (rng.normal(size=(201, 4)) + 4 * labels_N[:, None]).astype(np.float32)
+    x_ND[-1] = x_ND[0]  # it looks like an image of another class
+    noisy = labels.Noisy.of(labels.out_of_fold(x_ND, labels_N, np.arange(201)), labels_N)
+    assert 200 not in noisy.suspects()
+
+
+def test_a_classifier_is_fitted_to_some_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "ROWS", 40)
+    rng = np.random.default_rng(7)
+    labels_N = rng.permutation(np.repeat([0, 1, 2], [150, 45, 5]))
+    assert np.bincount(labels_N[labels._sample(labels_N)]).tolist() == [30, 9, 1]
+    x_ND = (rng.normal(size=(200, 4)) + 6 * np.eye(3, 4)[labels_N]).astype(np.float32)
+    told_NK = labels.out_of_fold(x_ND, labels_N, np.arange(200))
+    assert (told_NK.argmax(1) == labels_N).mean() > 0.95

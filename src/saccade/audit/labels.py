@@ -1,23 +1,35 @@
-"""Labels that are likely wrong: out-of-fold predictions, and confident learning.
+"""Labels that are likely wrong: out-of-fold predictions, and a model of labels some of which are wrong.
 
-Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", 2021.
+Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", 2021, for the first;
+Sukhbaatar et al., "Training Convolutional Networks with Noisy Labels", 2015, for the second.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from saccade.classifiers.linear import LinearClassifier
+from saccade.classifiers.solvers import Optimum
 from saccade.data.splits import fold_numbers
 from saccade.events import Finding, Progress, emit
+from saccade.metrics import best_temperature
 
-FOLDS = 5
-SURE = 0.75
-"""Share of the labels doubted that would have to be wrong, as estimated: a person's time is not to be wasted."""
-FIRST = 10
-"""So many images, the most doubtful ones, are too few to estimate anything by."""
+FOLDS, ROUNDS = 5, 3
+"""Parts that are held out in turn, and how often they are drawn anew."""
+STRENGTHS = (0.3, 0.1, 0.03, 0.01)
+UNSEEN = 20.0
+"""How far below all others the score of a class lies that a classifier never saw."""
+SHARPER = tuple(np.geomspace(1.1, 0.4, 15).tolist())
+"""Temperatures tried, in those that fit best were no label wrong: wrong ones make a classifier look too sure."""
+ROWS = 20_000
+"""Images that a classifier is fitted to at the most: more tell a linear one little, and take memory and time."""
+MOST, HALVINGS = 0.3, 30
+"""The share of wrong labels at the most, and the steps that find it."""
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -33,60 +45,105 @@ class Suspect:
     probability: float
 
 
-def out_of_fold(x_ND: NDArray[np.float32], labels_N: Indices, groups_N: Indices, strength: float = 0.1) -> Floats:
-    """Return each image's class probabilities (N, K) from a linear softmax fitted without it and what is like it.
+@dataclass(frozen=True)
+class Noisy:
+    """Labels explained by class probabilities (N, K) and a `share` of wrong ones, drawn from the other classes.
 
-    Labels are 0 … K-1; images of one group are in one fold. The probability of a class with no image outside a
-    fold is 0 there.
+    `wrong_N` is the probability that each label is wrong, `log_loss` the mean over labels: small where they are likely.
     """
-    fold_N = fold_numbers(labels_N, groups_N, FOLDS, seed=0)
-    probabilities_NK = np.zeros((len(labels_N), int(labels_N.max()) + 1))
+
+    probabilities_NK: Floats
+    share: float
+    wrong_N: Floats
+    log_loss: float
+
+    @classmethod
+    def of(cls, scores_NK: Floats, labels_N: Indices) -> "Noisy":
+        """Find the temperature of scores and the share of wrong labels at which the labels are likeliest.
+
+        A label has the probability (1 - e) p + e (1 - p) / (K - 1): that of its class, p, but for a share e.
+
+        >>> scores = np.log([[0.9, 0.1]] * 9 + [[0.1, 0.9]] * 9 + [[0.001, 0.999]])
+        >>> Noisy.of(scores, np.array([0] * 9 + [1] * 9 + [0])).wrong_N.round(1)[[0, 9, 18]].tolist()
+        [0.0, 0.0, 1.0]
+        """
+        first = best_temperature(scores_NK, labels_N)
+        tried = (softmax(scores_NK / (first * factor), axis=1) for factor in SHARPER)
+        return min((cls._with(p_NK, labels_N) for p_NK in tried), key=lambda each: each.log_loss)
+
+    @classmethod
+    def _with(cls, p_NK: Floats, labels_N: Indices) -> "Noisy":
+        own_N = np.maximum(p_NK[np.arange(len(labels_N)), labels_N], 1e-12)
+        other_N = (1 - own_N) / (p_NK.shape[1] - 1)
+        low, high = 0.0, MOST
+        for _ in range(HALVINGS):  # the likelihood is concave in the share
+            share = (low + high) / 2
+            rising = ((other_N - own_N) / ((1 - share) * own_N + share * other_N)).sum() > 0
+            low, high = (share, high) if rising else (low, share)
+        likely_N = (1 - low) * own_N + low * other_N
+        return cls(p_NK, low, low * other_N / likely_N, -float(np.log(likely_N).mean()))
+
+    def suspects(self) -> Indices:
+        """Return the images whose labels are more likely wrong than right, the surest first."""
+        order = np.argsort(-self.wrong_N, kind="stable")
+        found: Indices = order[self.wrong_N[order] > 0.5]
+        return found
+
+
+def out_of_fold(x_ND: NDArray[np.float32], labels_N: Indices, groups_N: Indices, end: float = math.inf) -> Floats:
+    """Return each image's log-probabilities (N, K) by linear softmaxes fitted without it and what is like it.
+
+    Labels are 0 … K-1; images of one group are in one fold. That one of STRENGTHS is taken which makes the labels
+    likeliest, some of them wrong (`Noisy`). Scores are averaged over ROUNDS draws of the folds, or as many as end
+    before `end`, by `perf_counter`.
+    """
+    strengths, rounds = STRENGTHS, list[Floats]()
+    for number in range(ROUNDS):
+        begun = perf_counter()
+        scores_SNK = _held_out(x_ND, labels_N, fold_numbers(labels_N, groups_N, FOLDS, seed=number), strengths, end)
+        best = 0 if rounds else int(np.argmin([Noisy.of(each, labels_N).log_loss for each in scores_SNK]))
+        strengths = strengths[best : best + 1]
+        rounds.append(scores_SNK[best])
+        if 2 * perf_counter() - begun > end:
+            break
+    probabilities_NK = Noisy.of(np.mean(rounds, axis=0), labels_N).probabilities_NK
+    return np.asarray(np.log(np.maximum(probabilities_NK, 1e-12)))
+
+
+def _held_out(
+    x_ND: NDArray[np.float32], labels_N: Indices, fold_N: Indices, strengths: Sequence[float], end: float
+) -> Floats:
+    """Return the scores (S, N, K) of each image at each strength, by classifiers of the other folds."""
+    scores_SNK = np.zeros((len(strengths), len(labels_N), int(labels_N.max()) + 1))
     for fold in range(FOLDS):
-        held_N = fold_N == fold
-        if held_N.any() and len(np.unique(labels_N[~held_N])) > 1:
-            model = LinearClassifier(strength=strength).fit(x_ND[~held_N], labels_N[~held_N])
-            probabilities_NK[np.ix_(held_N, model.classes_)] = model.predict_proba(x_ND[held_N])
+        held, rest = np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)
+        rest = rest[_sample(labels_N[rest])]
+        if len(held) and len(np.unique(labels_N[rest])) > 1:
+            limit = None if end == math.inf else max(0.0, (end - perf_counter()) / (FOLDS - fold))
+            found = LinearClassifier(solver=Optimum(time_limit=limit)).fit_path(x_ND[rest], labels_N[rest], strengths)
+            found += found[-1:] * (len(strengths) - len(found))
+            for scores_NK, model in zip(scores_SNK, found, strict=True):
+                seen_NK = model.scores(x_ND[held])
+                scores_NK[held] = seen_NK.min(1, keepdims=True) - UNSEEN
+                scores_NK[held, labels_N[held]] = seen_NK.max(1)  # a class of one image has no other to be told by
+                scores_NK[np.ix_(held, model.classes_)] = seen_NK
         emit(Progress(task="labels", done=fold + 1, total=FOLDS, unit="folds"))
-    return probabilities_NK
+    return scores_SNK
 
 
-def suspects(probabilities_NK: Floats, labels_N: Indices) -> Indices:
-    """Return the images whose labels are likely wrong, the surest first.
-
-    A class has a threshold: the mean probability it has on images labelled with it. An image is the more doubtful
-    the smaller the probability of its label, as a share of that threshold, is; doubted it is where another class
-    exceeds its own. How many wrong labels there are at most follows from how many images are that doubtful, beside
-    how many would be under each of the other labels; as many are returned as keep SURE of them wrong by that.
-
-    >>> suspects(np.array([[0.9, 0.1], [0.8, 0.2], [0.9, 0.1], [0.1, 0.9]]), np.array([0, 0, 1, 1])).tolist()
-    [2]
-    """
-    images, classes = probabilities_NK.shape
-    own_N = probabilities_NK[np.arange(images), labels_N]
-    counts_K = np.bincount(labels_N, minlength=classes)
-    thresholds_K = np.bincount(labels_N, own_N, minlength=classes) / np.maximum(counts_K, 1)
-    shares_NK = np.where(counts_K > 0, probabilities_NK / np.maximum(thresholds_K, 1e-9), 0.0)
-    other_NK = np.ones_like(shares_NK, dtype=bool)
-    other_NK[np.arange(images), labels_N] = False
-    shares_N = shares_NK[np.arange(images), labels_N]
-    order = np.argsort(shares_N, kind="stable")
-    wrong = np.sort(shares_NK[other_NK & (counts_K > 0)])
-    if_wrong_N = np.searchsorted(wrong, shares_N[order], side="right") / max(len(wrong), 1)
-    seen_N = np.arange(1, images + 1)
-    first = min(FIRST, -(-images // FIRST))
-    least = (seen_N / np.maximum(if_wrong_N, 1e-9))[first - 1 :].min()
-    sure_N = least * if_wrong_N >= SURE * seen_N
-    kept = order[: int(np.flatnonzero(sure_N)[-1]) + 1] if sure_N.any() else order[:0]
-    others_N = np.where(other_NK, shares_NK, 0.0).max(1)
-    found: Indices = kept[(others_N[kept] >= 1) & (shares_N[kept] < 1)]
-    return found
+def _sample(labels_N: Indices) -> Indices:
+    """Return ROWS images at the most: of each class its share, the first ones, and one at least."""
+    order = np.argsort(labels_N, kind="stable")
+    counts_K = np.bincount(labels_N)
+    place_N = np.arange(len(order)) - (np.cumsum(counts_K) - counts_K)[labels_N[order]]
+    return order[np.argsort(place_N / counts_K[labels_N[order]], kind="stable")[:ROWS]]
 
 
-def describe(probabilities_NK: Floats, labels_N: Indices, keys: Sequence[str], classes: Sequence[str]) -> list[Suspect]:
+def describe(noisy: Noisy, labels_N: Indices, keys: Sequence[str], classes: Sequence[str]) -> list[Suspect]:
     """Return the suspects with names, the surest first."""
     found = []
-    for i in suspects(probabilities_NK, labels_N).tolist():
-        others_K = probabilities_NK[i].copy()
+    for i in noisy.suspects().tolist():
+        others_K = noisy.probabilities_NK[i].copy()
         others_K[labels_N[i]] = -1
         best = int(others_K.argmax())
         found.append(Suspect(keys[i], classes[labels_N[i]], classes[best], float(others_K[best])))
@@ -102,31 +159,3 @@ def tell(found: Sequence[Suspect], by: str) -> None:
         surest = members[0].probability
         detail = f'labelled "{label}", taken for "{predicted}" (up to {surest:.0%}) by {by}: look at them'
         emit(Finding(kind="label", detail=detail, paths=tuple(each.key for each in members), severity="warning"))
-
-
-def oriented_gradients(x_NHWC: NDArray[np.uint8], cells: int = 8, bins: int = 9) -> NDArray[np.float32]:
-    """Return simple features of uint8 RGB images (N, S, S, 3), S a multiple of `cells`: (N, D) float32.
-
-    Histograms of gradient directions in cells, weighted by strength, square roots of their shares (Dalal and
-    Triggs 2005, without overlapping blocks), and each quarter cell's mean colour: for where no pretrained
-    network is at hand.
-    """
-    images, side = x_NHWC.shape[:2]
-    step = side // cells
-    blocks = []
-    for start in range(0, images, 1024):
-        x = x_NHWC[start : start + 1024].astype(np.float32)
-        grey = x.mean(3)
-        dy, dx = np.gradient(grey, axis=(1, 2))
-        strength = np.hypot(dx, dy)
-        direction = (np.arctan2(dy, dx) % np.pi) * (bins / np.pi)
-        shares = []
-        for number in range(bins):
-            near = np.abs((direction - number + bins / 2) % bins - bins / 2)
-            weighted = strength * np.clip(1 - near, 0, None)
-            shares.append(weighted.reshape(len(x), cells, step, cells, step).sum((2, 4)))
-        histogram = np.stack(shares, 3)
-        histogram /= histogram.sum(axis=(1, 2, 3), keepdims=True) + 1e-3
-        colour = x.reshape(len(x), cells, step, cells, step, 3).mean((2, 4)) / 255
-        blocks.append(np.concatenate([np.sqrt(histogram).reshape(len(x), -1), colour.reshape(len(x), -1)], 1))
-    return np.concatenate(blocks).astype(np.float32)

@@ -20,6 +20,7 @@ from saccade.data.splits import united
 from saccade.device import derived_seed, resolve_device
 from saccade.errors import ModelError, SourceError
 from saccade.events import Finding, emit, listening, stage
+from saccade.features import HOG
 from saccade.files import content_hash, slug, write_csv
 from saccade.nn import pretrained, zoo
 from saccade.nn.published import Pretrained
@@ -39,8 +40,10 @@ PICTURES = 12
 SIDE = 32
 """Pixels that simple features are taken at; pretrained networks see up to TRUNK_SIDES of them."""
 TRUNK_SIDES = (64, 96, 128)
-LABEL_SHARE = 0.5
-"""Of the budget, for the features that labels are told by."""
+FEATURE_SHARE, LABEL_SHARE = 0.3, 0.5
+"""Of the budget, for the features that labels are told by, and for them and what is fitted to them."""
+TOGETHER = 256
+"""Images whose features are taken at once."""
 FEWEST = 100
 """Images below which a model knows too little to doubt a label."""
 
@@ -120,7 +123,7 @@ def _refuse_places(source: str | Path, fix: Path | None, page: Path) -> None:
 def _duplicates(images: ImageSet, settings: AuditSettings) -> _Groups:
     with stage("duplicates") as record:
         same_N = auditing.duplicates(images)
-        alike = auditing.near_duplicates(images, same_N, work=search_work(5 * settings.budget))
+        alike = auditing.near_duplicates(images, same_N, work=search_work(len(images), None))
         copies, similar = len(images) - len(np.unique(same_N)), len(images) - len(np.unique(alike.groups_N))
         record.outcome = f"{copies:,} copies, {similar - copies:,} near-duplicates"
         return _Groups(same_N, alike.groups_N)
@@ -155,7 +158,7 @@ def _labels(
     pool = images.select(used)
     if len(pool) < FEWEST:
         return []
-    by = weights.model if weights else "gradients and colours"
+    by = f"gradients, colours{f' and {weights.model}' if weights else ''}"
     with stage("labels") as record:
         name = _name(pool, weights, settings)
         kept = cache.get(name) if cache else None
@@ -165,7 +168,7 @@ def _labels(
                 cache.put({name: json.dumps([asdict(each) for each in found]).encode()})
         else:
             found = [Suspect(**each) for each in json.loads(kept)]
-        labels.tell(found, f"a linear classifier on {by}")
+        labels.tell(found, f"linear classifiers on {by}")
         record.outcome = f"{len(found):,} doubtful"
     return found
 
@@ -176,45 +179,67 @@ def _name(pool: ImageSet, weights: Pretrained | None, settings: AuditSettings) -
             zip(pool.keys, pool.hashes(), pool.labels_N.tolist(), pool.groups, strict=True))  # fmt: skip
     network = [weights.model, content_hash(weights.file.read_bytes())] if weights and weights.file else []
     known = "\n".join([*network, str(settings.budget), str(settings.seed), *rows]).encode("utf-8", "surrogateescape")
-    return f"labels {content_hash(known)}"
+    return f"doubts {content_hash(known)}"
 
 
 def _suspects(
     part: Part, groups_N: NDArray[np.int64], weights: Pretrained | None, settings: AuditSettings
 ) -> list[Suspect]:
     """Compute features of as many images as there is time for, in a random order, and doubt labels by them."""
-    end = perf_counter() + LABEL_SHARE * settings.budget
+    begun = perf_counter()
     order = np.random.default_rng(derived_seed(settings.seed, "labels")).permutation(len(part))
-    features_of = _trunk_features(part, weights, settings) if weights else _simple_features
-    done, blocks = 0, []
-    while done < len(part) and (done < FEWEST or perf_counter() < end):
-        blocks.append(features_of(part.select(order[done : done + 256])))
-        done += len(blocks[-1])
-    seen = order[:done]
-    if done < len(part):
-        detail = f"labels of {done:,} of {len(part):,} images were looked at, as many as there was time for"
+    kinds = label_features(part, order, weights, settings, begun + FEATURE_SHARE * settings.budget)
+    seen = order[: len(kinds[0])]
+    if len(seen) < len(part):
+        detail = f"labels of {len(seen):,} of {len(part):,} images were looked at, as many as there was time for"
         emit(Finding(kind="label", detail=detail))
-    labels_N, classes = part.labels_N[seen], part.classes
-    present, numbered_N = np.unique(labels_N, return_inverse=True)
+    present, numbered_N = np.unique(part.labels_N[seen], return_inverse=True)
     if len(present) < 2:
         return []
-    probabilities_NK = labels.out_of_fold(np.concatenate(blocks), numbered_N, groups_N[seen])
+    scores, end = [], begun + LABEL_SHARE * settings.budget
+    for left in range(len(kinds), 0, -1):
+        until = perf_counter() + (end - perf_counter()) / left
+        scores.append(labels.out_of_fold(kinds.pop(), numbered_N, groups_N[seen], until))
+    noisy = labels.Noisy.of(np.mean(scores, axis=0), numbered_N)
     keys = [part.images.keys[i] for i in seen]
-    return labels.describe(probabilities_NK, numbered_N, keys, [classes[k] for k in present])
+    return labels.describe(noisy, numbered_N, keys, [part.classes[k] for k in present])
+
+
+def label_features(
+    part: Part, order: NDArray[np.int64], weights: Pretrained | None, settings: AuditSettings, end: float
+) -> list[NDArray[np.float32]]:
+    """Return each kind of features of an order's first images: FEWEST at least, and of all where there is time."""
+    trunk = _trunk_features(part, weights, settings) if weights else None
+    makers = [_simple_features, *([trunk] if trunk else [])]
+    done, kinds = 0, list[NDArray[np.float32]]()
+    while done < len(part) and (done < FEWEST or perf_counter() < end):
+        some = part.select(order[done : done + TOGETHER])
+        blocks = [features_of(some) for features_of in makers]
+        kinds = kinds or [np.empty((len(part), block.shape[1]), np.float32) for block in blocks]
+        for x_ND, block in zip(kinds, blocks, strict=True):
+            x_ND[done : done + len(some)] = block
+        done += len(some)
+    return [x_ND[:done] for x_ND in kinds]
 
 
 def _simple_features(part: Part) -> NDArray[np.float32]:
-    return labels.oriented_gradients(part.squares(SIDE))
+    """Return edges in cells of a quarter of the side, and the picture in 8 by 8 pixels."""
+    x_NHWC = part.squares(SIDE)
+    coarse = x_NHWC.reshape(len(x_NHWC), 8, SIDE // 8, 8, SIDE // 8, 3).mean((2, 4), dtype=np.float32)
+    return np.concatenate([HOG(cell=SIDE // 4).fit_transform(x_NHWC), coarse.reshape(len(x_NHWC), -1) / 255], 1)
 
 
-def _trunk_features(part: Part, weights: Pretrained, settings: AuditSettings) -> Callable[[Part], NDArray[np.float32]]:
+def _trunk_features(
+    part: Part, weights: Pretrained, settings: AuditSettings
+) -> Callable[[Part], NDArray[np.float32]] | None:
+    """Return what gives a pretrained network's features of a part; None where its weights turn out not to fit."""
     side = next((side for side in reversed(TRUNK_SIDES) if side <= 2 * native_side(part)), TRUNK_SIDES[0])
     try:
         network = zoo.transferred(pretrained.load(weights), classes=2, side=side)
     except ModelError:
         if settings.pretrained != "auto":
             raise
-        return _simple_features
+        return None
     zoo.standardize_by(network, weights.mean, weights.sd)
     resolve_device(settings.device)
     forward = Forward.of(network, TrainSettings(size=side, device=settings.device))
