@@ -347,6 +347,8 @@ def test_damaged_files_are_refused_up_front(tmp_path: Path) -> None:
     assert message(lambda: find(str(misnamed))) == (
         f'"{misnamed}" is no safetensors file but one of torch.save; name it .pth.'
     )
+    file.write_text("hello")
+    assert message(lambda: find(str(file))) == f'"{file}" is damaged or no file of weights (KeyError).'
     file.write_text("<!DOCTYPE html><title>404</title>")
     assert message(lambda: find(str(file))).startswith(f'"{file}" is damaged or no file of weights')
 

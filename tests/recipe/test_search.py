@@ -206,6 +206,12 @@ def test_a_storage_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
         assert not (tmp_path / "a").exists()
 
 
+def test_a_driver_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(SettingError, match=r':\*\*\*@host/x" cannot be opened: .* pip install "saccade\[postgres\]"'):
+        board.Board.open("postgresql+psycopg://me:secret@host/x", "s", SPACE, {}, [])
+
+
 def test_trials_of_which_none_can_be_end_with_the_reason(tmp_path: Path) -> None:
     settings = SearchSettings(**SMALL, trials=3, repeats=0)
     with pytest.raises(TrainingError, match=r"None of the 3 trials came to an end.*muon updates convolutions"):

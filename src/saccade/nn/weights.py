@@ -144,4 +144,6 @@ def _renamed(name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    """Return what an error says, or, where that is nothing or a bare value, what it is called."""
+    words = (str(error).splitlines() or [""])[0].rstrip(".")
+    return words if " " in words else type(error).__name__

@@ -36,6 +36,9 @@ BEGINNING = 10.0
 """Seconds that the first worker has to pin up all trials."""
 LOST = "workers died at it"
 
+_DRIVERS = {"psycopg": '"saccade[postgres]"'}
+"""What to install for a module that SQLAlchemy asks for, where it is called something else."""
+
 Answer = TypeVar("Answer")
 _OUT_OF_REACH = (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError)
 
@@ -318,6 +321,8 @@ def _reason(error: BaseException) -> str:
     """Return what a database says, in its first line."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, ModuleNotFoundError):
+        return f"its driver is not installed; pip install {_DRIVERS.get(str(error.name), error.name)}"
     words = " ".join(str(getattr(error, "orig", None) or error).split())
     return (words[:1].lower() + words[1:200]).rstrip(".") or type(error).__name__
 
