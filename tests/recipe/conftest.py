@@ -7,6 +7,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from saccade.train import checkpoint
 from tests.photos import photo_folder
 
 
@@ -23,3 +24,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("weights") / "elsewhere.safetensors"
     save_file(timm.create_model("test_resnet", num_classes=1000).state_dict(), file)
     return file
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a checkpoint after every step."""
+    monkeypatch.setattr(checkpoint, "FIRST", 0.0)
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    monkeypatch.setattr(checkpoint, "SHARE", float("inf"))

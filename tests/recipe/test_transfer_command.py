@@ -9,8 +9,8 @@ import torch
 
 from saccade import recipe
 from saccade.classifiers import Model, NetworkClassifier
-from saccade.errors import ModelError
-from saccade.events import Finding, listening
+from saccade.errors import ModelError, RunError
+from saccade.events import Event, Finding, Progress, listening
 from saccade.nn import pretrained, published
 from saccade.nn.convnets import ConvNet
 from saccade.nn.published import Pretrained
@@ -75,6 +75,27 @@ def test_frozen_features_are_computed_once(photos: Path, weights: Path, tmp_path
         with listening(heard.append):
             recipe.transfer(photos, settings, out=tmp_path / name)
     assert sum(getattr(event, "task", "") == "features of train" for event in heard) == 1
+
+
+@pytest.mark.usefixtures("often")
+def test_an_interrupted_transfer_goes_on(photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = TransferSettings(pretrained=str(weights), cell="more", epochs=2, size=64, device="cpu")
+    whole = recipe.transfer(photos, settings, out=tmp_path / "whole")
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Progress) and event.task == "train" and event.done >= 3:
+            raise KeyboardInterrupt
+
+    with listening(interrupt), pytest.raises(KeyboardInterrupt):
+        recipe.transfer(photos, settings, out=tmp_path / "run")
+    with pytest.raises(RunError, match="begun with cell=more, and cell=few was given"):
+        recipe.transfer(photos, TransferSettings(cell="few"), out=tmp_path / "run", resume=True)
+    again = recipe.transfer(photos, settings, out=tmp_path / "run", resume=True)
+    tensors = [(result.run.model / "model.safetensors").read_bytes() for result in (whole, again)]
+    assert tensors[0] == tensors[1]
+    decisions = json.loads((again.run.path / "plan.json").read_text())["decisions"]
+    assert "resumed after step" in {row["what"] for row in decisions}
+    assert recipe.transfer(photos, settings, out=tmp_path / "run", resume=True).summary == again.summary
 
 
 def test_a_run_is_a_source(photos: Path, tmp_path: Path) -> None:

@@ -57,5 +57,6 @@ def test_probes_are_as_good_as_scikit_learns() -> None:
         make_pipeline(StandardScaler(), LogisticRegression(C=0.1)), x_ND, LABELS_N, cv=PredefinedSplit(FOLD_N)
     ).mean()
     assert found.together == pytest.approx(theirs, abs=0.03)
+    assert found.together_error == pytest.approx((found.together * (1 - found.together) / 180) ** 0.5)
     assert found.chance == pytest.approx(1 / 3)
     assert found.stages[0].accuracy == pytest.approx(found.together - found.gain + 0.0, abs=0.5)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from saccade.cli.options import Config, Json, Out, Source, resolve
+from saccade.cli.options import Config, Json, Out, Resume, Source, resolve
 from saccade.cli.output import answer, working
 from saccade.cli.summary import result_text
 from saccade.cli.text import percent, table
@@ -22,6 +22,7 @@ def transfer(
     settings: Annotated[TransferSettings, Parameter(name="*")] = TransferSettings(),
     out: Out = None,
     config: Config = None,
+    resume: Resume = False,
     json: Json = False,
 ) -> None:
     """Measure how much data there is and how like what a network knows; advise what to train of it, and train it.
@@ -34,7 +35,7 @@ def transfer(
         from saccade import recipe
         from saccade.train.budget import Clock
 
-        summary = recipe.transfer(source, settings, out=out, clock=Clock.of_command(None)).summary
+        summary = recipe.transfer(source, settings, out=out, clock=Clock.of_command(None), resume=resume).summary
     answer(summary, f"{advice_text(summary['transfer'])}\n\n{result_text(summary)}", json=json)
 
 
@@ -52,6 +53,6 @@ def advice_text(advice: Mapping[str, Any]) -> str:
         for each in advice["stages"]
     ]
     rows.append(["all of them", f"{sum(each['features'] for each in advice['stages']):,}",
-                 percent(advice["together"]), "", ""])  # fmt: skip
+                 percent(advice["together"]), percent(advice["together_error"]), ""])  # fmt: skip
     asked = "" if advice["run"] == advice["cell"] else f"\nRun instead, as asked for: {advice['run']}."
     return f"{table(header, rows)}\n\n{advice['why']}{asked}"

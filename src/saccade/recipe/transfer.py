@@ -17,9 +17,10 @@ from saccade.recipe.candidates import Candidate, Judge
 from saccade.recipe.cells import LAYERS, Ground
 from saccade.recipe.conclusion import Outcome, Result, conclude
 from saccade.recipe.licences import marked, tell_licence
-from saccade.recipe.material import Material, discarded_on_refusal, gather
+from saccade.recipe.material import Material, discarded_on_refusal, gather, in_force
 from saccade.recipe.network import train_network
 from saccade.recipe.plan import Plan, may_flip
+from saccade.recipe.stages import finished
 from saccade.recipe.summary import Diary
 from saccade.settings import TransferSettings
 from saccade.study.adviser import CELLS
@@ -27,21 +28,35 @@ from saccade.train.budget import Clock
 
 
 def transfer(
-    source: str | Path, settings: TransferSettings, *, out: Path | None = None, clock: Clock | None = None
+    source: str | Path,
+    settings: TransferSettings,
+    *,
+    out: Path | None = None,
+    clock: Clock | None = None,
+    resume: bool = False,
 ) -> Result:
     """Transfer from a pretrained network as the advised cell of the lecture's table says; the test part stays sealed.
 
     The linear classifier that every cell begins with stays a candidate: what is better on validation is the run's
-    model. Raises InputError, before anything is written, where source, settings, weights or `out` cannot be used;
+    model. With `resume` the run in `out` goes on where it was interrupted; one that is finished is returned as it is.
+    Raises InputError, before anything is written, where source, settings, weights or `out` cannot be used;
     TrainingError where the loss stops being a number.
     """
+    if resume:
+        settings = in_force(settings, out)
+        if (result := finished(out, source)) is not None:
+            return result
     weights = found(settings)
     pretrained.load(weights)
     resolve_device(settings.device)
     clock = clock or Clock(None)
-    with listening(diary := Diary()), gather(source, settings, out) as material, discarded_on_refusal(material):
+    with (
+        listening(diary := Diary()),
+        gather(source, settings, out, resume=resume) as material,
+        discarded_on_refusal(material),
+    ):
         tell_licence(weights)
-        plan = Plan(material.run, clock, settings.seed)
+        plan = (Plan.resume if material.resumed else Plan)(material.run, clock, settings.seed)
         ground = _ground(material, weights, settings, plan)
         cell = ground.advice.cell if settings.cell == "auto" else settings.cell
         candidates = _run_cell(ground, cell, plan)
@@ -86,7 +101,7 @@ def _run_cell(ground: Ground, cell: str, plan: Plan) -> list[Candidate]:
         settings = ground.settings.model_copy(update={"stages": tuple(ground.widths) if cell == "stages" else ()})
         classes = ground.parts.classes
         classifier = NetworkClassifier.of(probe.forward, settings, len(classes))
-        member = Member(f"{probe.name}, all stages" if cell == "stages" else probe.name, classifier, probe.forward.side)
+        member = Member.of(f"{probe.name}, all stages" if cell == "stages" else probe.name, classifier)
         validation_NK = np.exp(study.log_probabilities(probe.forward, probe.held_VND))
         model = Model((member,), classes, settings.fit_to_square)
         simple = Candidate(model, validation_NK, {"penalty": probe.penalty, "size": settings.size})

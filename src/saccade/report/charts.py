@@ -46,7 +46,7 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> Markup:
         write(axes, 0, place + 0.37, short(row["name"], 52), weight=weight, va="baseline")
         write(axes, 1.03, middle, percent(row["accuracy"]), weight=weight, va="center")
     spoken = "; ".join(f"{row['name']} {percent(row['accuracy'])}" for row in rows)
-    return to_svg(figure, f"Bar chart of validation accuracy: {spoken}.")
+    return to_svg(figure, f"Bar chart of accuracy: {spoken}.")
 
 
 def lines(

@@ -33,20 +33,18 @@ def transfer(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _chart(advice: Mapping[str, Any]) -> Any:
     """Draw the accuracy of linear classifiers on each stage's features, and on all of them."""
-    rows = [
-        {
-            "name": each["name"],
-            "accuracy": each["accuracy"],
-            "interval": [
-                max(0.0, each["accuracy"] - NOISE * each["error"]),
-                min(1.0, each["accuracy"] + NOISE * each["error"]),
-            ],
-            "kind": "other",
-        }
-        for each in advice["stages"]
-    ]
-    rows.append({"name": "all stages together", "accuracy": advice["together"], "interval": None, "kind": "chosen"})
-    return charts.bars(rows)
+    measured = [(each["name"], each["accuracy"], each["error"]) for each in advice["stages"]]
+    measured.append(("all stages together", advice["together"], advice["together_error"]))
+    return charts.bars(
+        [
+            {"name": name, "accuracy": mean, "interval": _interval(mean, NOISE * error), "kind": "other"}
+            for name, mean, error in measured
+        ]
+    )
+
+
+def _interval(middle: float, width: float) -> list[float]:
+    return [max(0.0, middle - width), min(1.0, middle + width)]
 
 
 def _facts(weights: Mapping[str, Any]) -> dict[str, str]:

@@ -59,8 +59,8 @@ class Stage:
 class Advice:
     """What was measured, the cell of the lecture's table that it leads to, and why in two sentences.
 
-    `together` is the accuracy on all stages' features side by side, and `gain` ± `gain_error` what it is above
-    that on the last stage's.
+    `together` ± `together_error` is the accuracy on all stages' features side by side, and `gain` ± `gain_error`
+    what it is above that on the last stage's.
     """
 
     cell: str
@@ -70,6 +70,7 @@ class Advice:
     chance: float
     stages: tuple[Stage, ...]
     together: float
+    together_error: float
     gain: float
     gain_error: float
     many: bool
@@ -115,14 +116,16 @@ def advise(
     counts_K = counts_K[counts_K > 0]
     return _placed(
         stages,
-        (together.mean, float(gains_N.mean()), _error(gains_N)),
+        (together.mean, _error(rest), float(gains_N.mean()), _error(gains_N)),
         (int(counts_K.sum()), int(np.median(counts_K)), float(counts_K.max() / counts_K.sum())),
     )
 
 
-def _placed(stages: Sequence[Stage], measured: tuple[float, float, float], data: tuple[int, int, float]) -> Advice:
+def _placed(
+    stages: Sequence[Stage], measured: tuple[float, float, float, float], data: tuple[int, int, float]
+) -> Advice:
     """Return the cell that the measurements lead to, and why."""
-    together, gain, error = measured
+    together, _, gain, error = measured
     images, a_class, chance = data
     drift = stages[-1].drift
     helped = gain > error
@@ -141,7 +144,7 @@ def _placed(stages: Sequence[Stage], measured: tuple[float, float, float], data:
         f"There are {size}, and they are {kind} what the network knows: {seen}{shifted}. "
         f"Hence {CELLS[cell]}; always naming the commonest class would be right for {100 * chance:.1f} %."
     )
-    return Advice(cell, why, images, a_class, chance, tuple(stages), together, gain, error, many, similar)
+    return Advice(cell, why, images, a_class, chance, tuple(stages), *measured, many, similar)
 
 
 def _probed(x_ND: NDArray[np.float32], y_N: NDArray[np.int64], fold_N: NDArray[np.int64]) -> Setting:
