@@ -15,7 +15,6 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-import torch
 from _common import RESULTS, write
 
 from saccade import audit, data
@@ -58,7 +57,7 @@ def accuracy(train: Part, validation: Part, settings: TrainSettings) -> float:
     session = start(train, settings)
     for _ in session.run(Pace.fixed(session.steps(settings.epochs or 1))):
         pass
-    x_NHWC = torch.from_numpy(validation.squares(session.forward.side))
+    x_NHWC = session.forward.images(validation)
     said_N = session.forward.log_probabilities(x_NHWC).argmax(1).numpy()
     return float((said_N == validation.labels_N).mean())
 

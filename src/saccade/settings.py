@@ -27,6 +27,7 @@ def own_name(model: str) -> str:
 
 
 OptimizerName = Literal["muon", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lbfgs"]
+Interpolation = Literal["bilinear", "bicubic"]
 ScheduleName = Literal["linear", "cosine", "constant", "step", "exponential", "inverse", "one_cycle"]
 
 
@@ -131,6 +132,8 @@ class TrainSettings(DataSettings):
     """Time for the whole command, such as 90s, 2m or 1h30m, where no epochs are given."""
     size: int | None = Field(default=None, ge=4, le=2048)
     """Side in pixels of the square images the network sees; the default follows the images and the time."""
+    interpolation: Interpolation = "bilinear"
+    """How images are resized to it, antialiased; where it is not given, pretrained weights get what they expect."""
     width: float = Field(default=1.0, gt=0, le=16)
     """Factor on the number of channels of saccade's own networks."""
     depth: int | None = Field(default=None, ge=1, le=200)

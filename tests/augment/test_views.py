@@ -63,4 +63,4 @@ def test_views_are_kept_only_where_validation_improves(tmp_path: Path) -> None:
     assert "4 further views lower the validation log loss by" in decision["why"]
     again = type(result.model).load(tmp_path / "run" / "model")
     x_NHWC = np.random.default_rng(0).integers(0, 256, (3, 12, 12, 3), np.uint8)
-    np.testing.assert_array_equal(again.probabilities(lambda _: x_NHWC), result.model.probabilities(lambda _: x_NHWC))
+    np.testing.assert_array_equal(again.probabilities(lambda *_: x_NHWC), result.model.probabilities(lambda *_: x_NHWC))

@@ -2,7 +2,6 @@
 
 import json
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from saccade.classifiers import (
     NetworkClassifier,
     Optimum,
 )
-from saccade.classifiers.saved import KINDS, Member
+from saccade.classifiers.saved import KINDS, Member, Squares
 from saccade.data import square
 from saccade.errors import RunError
 from saccade.features import handmade
@@ -50,9 +49,9 @@ def model_of(classifier: Any, labels: NDArray[np.int64] = Y_N, classes: tuple[st
     return Model((Member("Grüße, 3 nearest", classifier, SIZE),), classes, fit_to_square="crop")
 
 
-def squares_of(x_NHWC: NDArray[np.uint8]) -> Callable[[int], NDArray[np.uint8]]:
+def squares_of(x_NHWC: NDArray[np.uint8]) -> Squares:
     """Return what gives the images at any side."""
-    return lambda side: np.stack([square(x_HWC, side) for x_HWC in x_NHWC])
+    return lambda side, how: np.stack([square(x_HWC, side, how=how) for x_HWC in x_NHWC])
 
 
 @pytest.fixture

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from timm.data import create_transform
 
 from saccade.data import decode
 from saccade.data.decode import MAX_PIXELS, _decode_any, _decode_plain_jpeg, decode_image
 from saccade.data.scale import square, thumbnail, to_uint8
 from saccade.errors import DecodeError
+from saccade.settings import Interpolation
 from tests.photos import encoded, photo
 
 ORIENTATION = 0x0112
@@ -259,6 +261,22 @@ def test_square_stretches_crops_and_pads() -> None:
     assert (padded[[0, 4, 15, 19]] == 128).all()
     assert padded[10, :, 1].tolist() == pytest.approx(np.arange(5, 200, 10), abs=3)
     assert square(x_HWC.transpose(1, 0, 2), 20, "pad").shape == (20, 20, 3)
+
+
+@pytest.mark.parametrize("how", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("side", "bound"), [(160, 0.01), (400, 0.01), (1600, 0.5)])
+def test_photos_are_resized_as_weights_expect(how: Interpolation, side: int, bound: float) -> None:
+    """Mean error, of 255, against timm's transform of the whole file; ours reduces a large one first."""
+    data = encoded(photo(2, (side, side)), "PNG")
+    ours = square(decode(data).x_HWC, 224, how=how).astype(float)
+    plain = {"mean": (0, 0, 0), "std": (1, 1, 1), "crop_pct": 1.0}
+    theirs = {
+        each: 255 * create_transform((3, 224, 224), interpolation=each, **plain)(Image.open(BytesIO(data)))
+        for each in ("bilinear", "bicubic")
+    }
+    error = {each: np.abs(ours - x_CHW.permute(1, 2, 0).numpy()).mean() for each, x_CHW in theirs.items()}
+    assert error[how] < bound
+    assert error[how] == min(error.values())
 
 
 def test_an_image_of_the_right_size_is_returned_as_it_is() -> None:

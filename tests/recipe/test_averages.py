@@ -48,12 +48,12 @@ def test_runs_are_averaged_as_their_validation_predictions_are_and_evaluated_aga
     model = Model.load(tmp_path / "together" / "model")
     assert model.name == result.summary["chosen"]
     x_NHWC = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
-    alone = {run.name: Model.load(run / "model").probabilities(lambda side: x_NHWC) for run in trained}
+    alone = {run.name: Model.load(run / "model").probabilities(lambda *_: x_NHWC) for run in trained}
     weights = {each["name"]: each["weight"] for each in told["members"]}
     if not told["accepted"]:
         weights = {name: float(name == told["best"]) for name in weights}
     expected_NK = sum(weights[name] * alone[name] for name in alone)
-    np.testing.assert_allclose(model.probabilities(lambda side: x_NHWC), expected_NK, rtol=1e-6)
+    np.testing.assert_allclose(model.probabilities(lambda *_: x_NHWC), expected_NK, rtol=1e-6)
     assert "sealed" in (tmp_path / "together" / "report.html").read_text()
     assert "Several classifiers as one" in (tmp_path / "together" / "report.html").read_text()
     seen = recipe.evaluate(tmp_path / "together")

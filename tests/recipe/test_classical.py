@@ -141,7 +141,7 @@ def test_a_calibrated_svm_is_chosen_saved_and_drawn(monkeypatch: pytest.MonkeyPa
     assert page.count("Accuracy over the folds of linear on pixels") == 2  # over strengths, and over learning rates
     for folder in [result.run.model, *result.run.models.glob("*")]:
         model = Model.load(folder)
-        rows_NK = model.probabilities(lambda side: np.resize(x, (120, side, side, 3)))
+        rows_NK = model.probabilities(lambda side, _: np.resize(x, (120, side, side, 3)))
         np.testing.assert_allclose(rows_NK.sum(1), 1)
     with pytest.raises(SettingError, match="Of 500 or more neighbours there are too few: a fold leaves 51 images"):
         recipe.baselines(tmp_path / "few.npz", BaselineSettings(neighbors=(500,), folds=2), out=tmp_path / "other")

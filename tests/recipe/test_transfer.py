@@ -1,6 +1,7 @@
 """`fit` and `train` from pretrained weights: what enters, what is kept, what is refused before anything is written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,28 @@ from safetensors.torch import load_file, save_file
 
 from saccade import data, recipe
 from saccade.classifiers import Model, NetworkClassifier
+from saccade.data import decode, square
 from saccade.data.batches import ArrayImages
 from saccade.errors import InputError, ModelError
 from saccade.nn import pretrained
 from saccade.recipe.candidates import Candidates, Judge
 from saccade.recipe.conclusion import Result
-from saccade.recipe.contest import Contest, Field, plan_field
+from saccade.recipe.contest import (
+    Contest,
+    Entry,
+    Features,
+    Field,
+    advice,
+    as_advised,
+    plan_field,
+    probe_features,
+    probe_stages,
+)
 from saccade.recipe.plan import Plan
+from saccade.recipe.stages import suited
 from saccade.run import Run
 from saccade.settings import FitSettings, TrainSettings
+from saccade.study.adviser import CELLS
 from saccade.train import Clock
 from saccade.train.session import Session
 from tests.photos import photo_folder
@@ -94,16 +108,65 @@ def test_a_pretrained_network_is_trained_saved_and_loaded(photos: Path, weights:
     np.testing.assert_allclose(trained["standardize.mean_C"].numpy() / 255, mean, atol=1e-6)
 
 
+def test_images_are_resized_as_the_weights_expect(photos: Path, tmp_path: Path) -> None:
+    """In training, validation and prediction alike; unless settings say otherwise."""
+    torch.manual_seed(0)
+    file = tmp_path / "elsewhere.safetensors"
+    save_file(timm.create_model("test_convnext", num_classes=5).state_dict(), file)
+    asked = TrainSettings(pretrained=f"timm/test_convnext={file}", epochs=1, size=64, views=False)
+    result = recipe.train(photos, asked, out=tmp_path / "run")
+    member = Model.load(result.run.model).members[0]
+    assert member.sight == (64, "bicubic")
+    rows = [row.split(",") for row in (result.run.path / "split.csv").read_text().splitlines()]
+    names, labels = zip(*((row[0], row[2]) for row in rows if row[3] == "validation"), strict=True)
+    x_NHWC = np.stack([square(decode((photos / name).read_bytes()).x_HWC, 64, how="bicubic") for name in names])
+    expected_NK = member.classifier.predict_proba(x_NHWC)
+    said = result.model.predict([photos / name for name in names])
+    np.testing.assert_allclose([each.probability for each in said], expected_NK.max(1), rtol=1e-5)
+    right = np.mean([result.model.classes[k] == label for k, label in zip(expected_NK.argmax(1), labels, strict=True)])
+    assert right == pytest.approx(result.summary["validation"]["accuracy"])
+    again = pretrained.find(f"run/{result.run.path}")
+    assert again is not None
+    assert again.interpolation == "bicubic"
+    assert suited(TrainSettings(interpolation="bilinear"), again).interpolation == "bilinear"
+
+
+def _contest(photos: Path, settings: FitSettings, out: Path) -> Contest:
+    images = data.integrity(data.open(photos, settings))
+    parts = data.split(images, np.arange(len(images)), settings)
+    run = Run.create(out, "photos")
+    judge = Judge.of(parts.train, parts.validation)
+    return Contest(parts, settings, Plan(run, Clock(settings.budget), 0), Candidates(run), judge)
+
+
+def test_what_fit_trains_is_what_is_advised(photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = FitSettings(budget=600, pretrained=f"timm/test_resnet={weights}")
+    contest = _contest(photos, settings, tmp_path / "run")
+    asked = TrainSettings(model="timm/test_resnet", pretrained=settings.pretrained, size=64, batch_size=16, flip=False)
+    features = Features(asked, len(contest.parts.train), 0.01)
+    _, probe = probe_features(contest, features)
+    found = probe_stages(contest, features, probe)
+    member = found.model.members[0]
+    assert isinstance(member.classifier, NetworkClassifier)
+    assert (member.name, len(member.classifier.settings_.stages)) == ("linear on test_resnet, all stages", 5)
+    again_NK = Model.load(tmp_path / "run" / "candidates" / "stages").probabilities_of(contest.parts.validation)
+    np.testing.assert_allclose(again_NK, found.validation_NK, atol=1e-4)
+    np.testing.assert_array_equal(probe_stages(contest, features, probe).validation_NK, found.validation_NK)
+    entry = Entry("timm/test_resnet", asked, 0.01, "adamw", 64, 64)
+    advised = advice(contest, features, probe)
+    assert advised is not None
+    assert {cell: as_advised(entry, replace(advised, cell=cell), probe).settings.frozen for cell in CELLS} == {
+        "top": 0.6, "stages": 0.6, "few": 0.6, "more": 0.0
+    }  # fmt: skip
+    assert as_advised(entry, None, probe).settings.frozen == 0.0
+
+
 def test_a_transformer_is_planned_at_the_one_side_it_takes(photos: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     file = tmp_path / "vit.safetensors"
     save_file(timm.create_model("vit_tiny_patch16_224", num_classes=5).state_dict(), file)
     settings = FitSettings(budget=600, pretrained=f"timm/vit_tiny_patch16_224={file}")
-    images = data.integrity(data.open(photos, settings))
-    parts = data.split(images, np.arange(len(images)), settings)
-    run = Run.create(tmp_path / "run", "photos")
-    judge = Judge.of(parts.train, parts.validation)
-    contest = Contest(parts, settings, Plan(run, Clock(600), 0), Candidates(run), judge)
+    contest = _contest(photos, settings, tmp_path / "run")
     field = plan_field(contest, pretrained.find(settings.pretrained))
     assert field.tuned is not None
     assert field.features is not None

@@ -25,12 +25,14 @@ from saccade.errors import DecodeError, InputError, RunError
 from saccade.events import Progress, emit
 from saccade.features.base import under
 from saccade.files import content_hash, read_json, write_atomic, write_json
+from saccade.settings import Interpolation
 
 BLOCK = 1024
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, SafetensorError)
 """What reading a model's files raises where they are not what `save` wrote."""
 
 Tensors = dict[str, NDArray[Any]]
+Squares = Callable[[int, Interpolation], NDArray[np.uint8]]
 
 
 class Classifier(Protocol):
@@ -76,12 +78,26 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Member:
-    """A classifier of square images of `size` pixels; `name` is what people call it, `weight` its share of a say."""
+    """A classifier of square images of `size` pixels; `name` is what people call it, `weight` its share of a say.
+
+    `how` says how images are resized to that size.
+    """
 
     name: str
     classifier: Classifier
     size: int
     weight: float = 1.0
+    how: Interpolation = "bilinear"
+
+    @classmethod
+    def of(cls, name: str, network: NetworkClassifier) -> "Member":
+        """Return a network as a member, which sees images as it was trained on them."""
+        return cls(name, network, network.forward_.side, how=network.forward_.interpolation)
+
+    @property
+    def sight(self) -> tuple[int, Interpolation]:
+        """What `squares` is asked for: the side of its images, and how they are resized to it."""
+        return self.size, self.how
 
 
 @dataclass(frozen=True)
@@ -107,14 +123,14 @@ class Model:
         """The largest side in pixels of the images its members see."""
         return max(member.size for member in self.members)
 
-    def probabilities(self, squares: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Return probabilities (N, K) for images of which `squares(side)` gives (N, side, side, 3) uint8."""
+    def probabilities(self, squares: Squares) -> NDArray[np.float64]:
+        """Return probabilities (N, K) for images of which `squares(side, how)` gives (N, side, side, 3) uint8."""
         return self.averaged(self.by_member(squares))
 
-    def by_member(self, squares: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.float64]:
+    def by_member(self, squares: Squares) -> NDArray[np.float64]:
         """Return each member's probabilities (M, N, K), as `probabilities` averages them."""
-        x_NHWC = {side: squares(side) for side in {member.size for member in self.members}}
-        return np.stack([self._of_member(member, x_NHWC[member.size]) for member in self.members])
+        x_NHWC = {sight: squares(*sight) for sight in {member.sight for member in self.members}}
+        return np.stack([self._of_member(member, x_NHWC[member.sight]) for member in self.members])
 
     def averaged(self, rows_MNK: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the weighted average (N, K) of the members' probabilities."""
@@ -180,9 +196,8 @@ class Model:
             state, config = member.classifier.to_state()
             tensors |= {f"{place}.{name}": np.ascontiguousarray(value) for name, value in state.items()}
             kind = next(name for name, kind in KINDS.items() if type(member.classifier) is kind)
-            described.append(
-                {"kind": kind, "name": member.name, "size": member.size, "weight": member.weight, "config": config}
-            )
+            own = {"name": member.name, "size": member.size, "interpolation": member.how, "weight": member.weight}
+            described.append({"kind": kind, **own, "config": config})
         data = save(tensors)
         write_atomic(folder / "model.safetensors", data)
         description = {
@@ -223,11 +238,12 @@ class Model:
 
 def _member(place: int, described: dict[str, Any], tensors: Tensors) -> Member:
     classifier = KINDS[described["kind"]].from_state(under(str(place), tensors), described["config"])
-    return Member(described["name"], classifier, described["size"], described["weight"])
+    how = described.get("interpolation", "bilinear")  # what all had before it was written down
+    return Member(described["name"], classifier, described["size"], described["weight"], how)
 
 
-def _squares(images: Sequence[NDArray[np.uint8]], fit: Fit, side: int) -> NDArray[np.uint8]:
-    return np.stack([square(x_HWC, side, fit) for x_HWC in images])
+def _squares(images: Sequence[NDArray[np.uint8]], fit: Fit, side: int, how: Interpolation) -> NDArray[np.uint8]:
+    return np.stack([square(x_HWC, side, fit, how) for x_HWC in images])
 
 
 def _pixels(image: str | Path | NDArray[Any] | Image.Image) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from saccade.nn import pretrained, trunks, weights, zoo
 from saccade.nn.layers import Standardize
 from saccade.nn.published import IMAGENET_MEAN, IMAGENET_SD
 from saccade.run import Run
+from saccade.settings import Interpolation
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Subject:
     preprocess: nn.Module
     side: int
     fit_to_square: Fit = "stretch"
+    how: Interpolation = "bilinear"
 
 
 def trace_network(
@@ -46,7 +48,7 @@ def trace_network(
     """
     torch.manual_seed(seed)
     subject = _subject(name, size, classes, batch_size)
-    pixels_NCHW = images(image, subject.side, batch_size, seed, subject.fit_to_square)
+    pixels_NCHW = images(image, subject.side, batch_size, seed, subject.fit_to_square, subject.how)
     network = subject.network.train()
     try:
         x_NCHW = subject.preprocess(pixels_NCHW).detach().requires_grad_()
@@ -61,7 +63,9 @@ def trace_network(
         ) from error
 
 
-def images(file: Path | None, side: int, count: int, seed: int, fit: Fit = "stretch") -> Tensor:
+def images(
+    file: Path | None, side: int, count: int, seed: int, fit: Fit = "stretch", how: Interpolation = "bilinear"
+) -> Tensor:
     """Return images (count, 3, side, side) in 0…255: one mirrored and shifted, or noise of natural colours without one.
 
     Raises InputError where the file cannot be read.
@@ -71,7 +75,7 @@ def images(file: Path | None, side: int, count: int, seed: int, fit: Fit = "stre
         mean_C, sd_C = (255 * torch.tensor(each) for each in (IMAGENET_MEAN, IMAGENET_SD))
         return noise_NCHW * sd_C[:, None, None] + mean_C[:, None, None]
     try:
-        x_HWC = square(decode(read_file(file)).x_HWC, side, fit)
+        x_HWC = square(decode(read_file(file)).x_HWC, side, fit, how)
     except DecodeError as error:
         raise InputError(f"{file} cannot be read as an image: {error}.") from error
     x_CHW = torch.from_numpy(x_HWC.copy()).permute(2, 0, 1).float()
@@ -104,7 +108,7 @@ def _from_run(folder: Path, size: int | None) -> Subject:
     network = member.classifier.forward_.network.cpu()
     assert isinstance(network, nn.Sequential)
     preprocess, body = network
-    return Subject(body, preprocess, size or member.size, model.fit_to_square)
+    return Subject(body, preprocess, size or member.size, model.fit_to_square, member.how)
 
 
 def _from_weights(text: str, size: int | None, classes: int) -> Subject:
@@ -120,7 +124,7 @@ def _from_weights(text: str, size: int | None, classes: int) -> Subject:
     own = weights.shapes(network.state_dict())
     fitting = {name: tensor for name, tensor in last.items() if own.get(name) == tuple(tensor.shape)}
     trunks.fill(network, {**fitting, **pretrained.load(known).state_dict()})
-    return Subject(network, _standardize(known.mean, known.sd), size or known.size)
+    return Subject(network, _standardize(known.mean, known.sd), size or known.size, how=known.interpolation)
 
 
 def _imagenet() -> nn.Module:

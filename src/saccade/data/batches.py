@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from saccade.data.parts import Part
 from saccade.device import derived_seed, seeded
 from saccade.events import Progress, emit
+from saccade.settings import Interpolation
 
 CHUNK = 1024
 """Images that are looked at together where all are."""
@@ -155,8 +156,8 @@ class ArrayImages:
 class StoredImages:
     """Images read and decoded when they are needed, some batches ahead, by `workers` threads."""
 
-    def __init__(self, part: Part, side: int, workers: int) -> None:
-        self.part, self.side, self.workers = part, side, workers
+    def __init__(self, part: Part, side: int, workers: int, how: Interpolation = "bilinear") -> None:
+        self.part, self.side, self.workers, self.how = part, side, workers, how
         self.y_N = torch.from_numpy(part.labels_N)
 
     def __len__(self) -> int:
@@ -167,7 +168,7 @@ class StoredImages:
 
         def load(step: int) -> Batch:
             index_N, epoch_N = order(step)
-            x_NHWC = torch.from_numpy(self.part.select(index_N.numpy()).squares(self.side))
+            x_NHWC = torch.from_numpy(self.part.select(index_N.numpy()).squares(self.side, self.how))
             return Batch(x_NHWC, self.y_N[index_N], index_N, epoch_N)
 
         yield from _ahead(load, self.workers, first)
@@ -175,7 +176,7 @@ class StoredImages:
     def chunks(self) -> Iterator[Tensor]:
         """Yield images decoded for the purpose; emits Progress."""
         for place_N in torch.arange(len(self)).split(CHUNK):
-            yield torch.from_numpy(self.part.select(place_N.numpy()).squares(self.side))
+            yield torch.from_numpy(self.part.select(place_N.numpy()).squares(self.side, self.how))
             emit(Progress(task="preprocess", done=int(place_N[-1]) + 1, total=len(self), unit="images"))
 
 

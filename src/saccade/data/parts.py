@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from saccade.data.imageset import ImageSet
 from saccade.ledger import Ledger, part_hash
+from saccade.settings import Interpolation
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,9 @@ class Part:
         """The hash of the part's decoded images, whatever their names and order."""
         return part_hash(self.images.hashes())
 
-    def squares(self, side: int) -> NDArray[np.uint8]:
-        """Return all images as x_NHWC, uint8 RGB, `side` by `side`."""
-        return self.images.pixels.squares(self.images.keys, side)
+    def squares(self, side: int, how: Interpolation = "bilinear") -> NDArray[np.uint8]:
+        """Return all images as x_NHWC, uint8 RGB, `side` by `side`, resized as `how` says."""
+        return self.images.pixels.squares(self.images.keys, side, how)
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "Part":
         """Return the part with the images at `indices` alone."""

@@ -15,7 +15,7 @@ from saccade.data.scale import square, thumbnail
 from saccade.data.sketch import Sketch, sketches
 from saccade.errors import DecodeError, InputError
 from saccade.files import content_hash
-from saccade.settings import DataSettings
+from saccade.settings import DataSettings, Interpolation
 
 Load = Callable[[str], Decoded]
 TOGETHER = 2**20
@@ -151,7 +151,7 @@ class Pixels:
         self._refuse_others((key,))
         return self._store.read(key)
 
-    def squares(self, keys: Sequence[str], side: int) -> Uint8:
+    def squares(self, keys: Sequence[str], side: int, how: Interpolation = "bilinear") -> Uint8:
         """Return the images as one new array x_NHWC, uint8 RGB, `side` by `side`, fitted by `fit_to_square`.
 
         Raises DecodeError when an image that was readable no longer is.
@@ -162,7 +162,7 @@ class Pixels:
 
         def fill(places: Sequence[int]) -> None:
             for place in places:
-                x_NHWC[place] = square(self._named(keys[place]), side, fit)
+                x_NHWC[place] = square(self._named(keys[place]), side, fit, how)
 
         for _ in in_chunks(fill, range(len(keys)), workers=self._settings.workers):
             pass

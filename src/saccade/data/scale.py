@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from saccade.settings import Interpolation
+
 KEPT_SHORT_SIDE = 288
 """Decoded images are reduced by whole factors as long as their short side stays at least this."""
 KEPT_LONG_SIDE = 32 * KEPT_SHORT_SIDE
@@ -17,6 +19,10 @@ BACKGROUND = (255, 255, 255, 255)
 """What transparent parts are laid on: white."""
 
 Fit = Literal["stretch", "crop", "pad"]
+_RESAMPLING: dict[Interpolation, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 
 
 def reduction(width: int, height: int) -> int:
@@ -34,12 +40,14 @@ def reduced(image: Image.Image) -> Image.Image:
     return image if factor == 1 else image.reduce(factor)
 
 
-def shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize to `(width, height)`: bilinear, antialiased; large factors are box-averaged first."""
-    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+def shrink(image: Image.Image, size: tuple[int, int], how: Interpolation = "bilinear") -> Image.Image:
+    """Resize to `(width, height)`, antialiased; large factors are box-averaged first."""
+    return image if image.size == size else image.resize(size, _RESAMPLING[how], reducing_gap=3.0)
 
 
-def square(x_HWC: NDArray[np.uint8], side: int, fit: Fit = "stretch") -> NDArray[np.uint8]:
+def square(
+    x_HWC: NDArray[np.uint8], side: int, fit: Fit = "stretch", how: Interpolation = "bilinear"
+) -> NDArray[np.uint8]:
     """Return uint8 RGB pixels as a `(side, side, 3)` square.
 
     `stretch` scales both sides, `crop` cuts out the largest square in the middle, `pad` adds grey
@@ -53,12 +61,12 @@ def square(x_HWC: NDArray[np.uint8], side: int, fit: Fit = "stretch") -> NDArray
         return x_HWC
     image = Image.fromarray(x_HWC)
     if fit == "stretch" or height == width:
-        return np.asarray(shrink(image, (side, side)))
+        return np.asarray(shrink(image, (side, side), how))
     if fit == "crop":
         short = min(width, height)
         left, top = (width - short) // 2, (height - short) // 2
-        return np.asarray(shrink(image.crop((left, top, left + short, top + short)), (side, side)))
-    inner = shrink(image, _scaled(width, height, side / max(width, height)))
+        return np.asarray(shrink(image.crop((left, top, left + short, top + short)), (side, side), how))
+    inner = shrink(image, _scaled(width, height, side / max(width, height)), how)
     canvas = Image.new("RGB", (side, side), PADDING)
     canvas.paste(inner, ((side - inner.width) // 2, (side - inner.height) // 2))
     return np.asarray(canvas)

@@ -1,5 +1,6 @@
 """Deep features: what a network trained on other images makes of these, at its end or at any stage before."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class DeepFeatures(ImageFeatures):
             "side": self.side_,
             "mean": self.mean_,
             "sd": self.sd_,
+            "interpolation": self.interpolation_,
         }
 
     @classmethod
@@ -70,7 +72,8 @@ class DeepFeatures(ImageFeatures):
         trunk = zoo.trunk_of(built)
         own = under("trunk", tensors)
         trunk.load_state_dict({n: torch.from_numpy(np.require(v, requirements=["C", "W"])) for n, v in own.items()})
-        made._take(trunk, config["model"], config["side"], (tuple(config["mean"]), tuple(config["sd"])))
+        expected = config["mean"], config["sd"], config.get("interpolation", "bilinear")
+        made._take(trunk, config["model"], config["side"], expected)
         made.own_ = config["own"]
         height, width, channels = config["image_shape"]
         made.image_shape_ = height, width, channels
@@ -89,14 +92,17 @@ class DeepFeatures(ImageFeatures):
         side = weights.size if weights.settings else self.size or weights.size
         self.own_ = dict(weights.settings)
         trunks.features(trunk, side)
-        self._take(trunk, weights.model, side, (weights.mean, weights.sd))
+        self._take(trunk, weights.model, side, (weights.mean, weights.sd, weights.interpolation))
 
-    def _take(self, trunk: nn.Module, model: str, side: int, scale: tuple[Any, Any]) -> None:
+    def _take(
+        self, trunk: nn.Module, model: str, side: int, expected: tuple[Sequence[float], Sequence[float], str]
+    ) -> None:
         self.device_ = resolve_device()
         self.dtype_ = resolve_precision(self.precision, self.device_)
         self.trunk_ = trunk.eval().to(self.device_).to(memory_format=torch.channels_last)
         self.model_, self.side_ = model, side
-        self.mean_, self.sd_ = map(list, scale)
+        mean, sd, self.interpolation_ = expected
+        self.mean_, self.sd_ = list(mean), list(sd)
 
     def _at_once(self) -> int:
         return 256 if self.device_.type != "cpu" else max(8, min(256, PIXELS // self.side_**2))
@@ -111,7 +117,8 @@ class DeepFeatures(ImageFeatures):
             .expand(-1, 3, -1, -1)
         )
         if x.shape[2:] != (self.side_, self.side_):
-            x = F.interpolate(x, size=(self.side_, self.side_), mode="bilinear", antialias=True)
+            size = self.side_, self.side_
+            x = F.interpolate(x, size=size, mode=self.interpolation_, antialias=True).clamp(0, 255)
         mean, sd = (torch.tensor(v, device=self.device_).view(1, 3, 1, 1) * 255 for v in (self.mean_, self.sd_))
         x = ((x - mean) / sd).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device_.type, self.dtype_, enabled=self.dtype_ != torch.float32):

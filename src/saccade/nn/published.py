@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from saccade.downloads import impatient, unreachable
 from saccade.errors import ModelError
 from saccade.events import Progress, emit
+from saccade.settings import Interpolation
 
 RGB = tuple[float, float, float]
 
@@ -40,7 +41,7 @@ class Pretrained:
     size: int = 224
     licence: str = "unknown"
     source: str = ""
-    interpolation: str = "bilinear"
+    interpolation: Interpolation = "bilinear"
     run: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -82,7 +83,7 @@ class Published:
     sd: RGB
     size: int
     licence: str
-    interpolation: str = "bilinear"
+    interpolation: Interpolation = "bilinear"
     url: str = ""
     file_name: str = ""
     hub: str = ""
@@ -221,7 +222,7 @@ def _described(model: str, expected: Any, *, size: int, licence: str | None, url
         sd=(sd[0], sd[1], sd[2]),
         size=int(size),
         licence=licence or "unknown",
-        interpolation=str(getattr(expected.interpolation, "value", expected.interpolation)),
+        interpolation="bicubic" if "bicubic" in str(expected.interpolation).lower() else "bilinear",
         url=address,
         file_name=name,
         **places,

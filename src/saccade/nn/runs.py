@@ -64,6 +64,7 @@ def of(run: Path) -> Pretrained:
         mean=mean,
         sd=sd,
         size=member["size"],
+        interpolation=settings.interpolation,
         licence=inherited.get("licence", OWN_LICENCE),
         source=f"run {run.name}" + (f", from {inherited['source']}" if inherited else ""),
         run=run.absolute(),

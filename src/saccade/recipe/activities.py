@@ -27,9 +27,8 @@ class Activities:
     @classmethod
     def of(cls, session: Session, validation: Part, kept: Checkpoint | None) -> "Activities":
         """Return what the new network does, or the checkpoint's record of it; emits a Finding a fault."""
-        side = session.forward.side
-        most = max(2, min(IMAGES, PIXELS // side**2, len(validation)))
-        x_NHWC = torch.from_numpy(validation.select(range(min(most, len(validation)))).squares(side))
+        most = max(2, min(IMAGES, PIXELS // session.forward.side**2, len(validation)))
+        x_NHWC = session.forward.images(validation.select(range(min(most, len(validation)))))
         if kept is not None:
             recorded = kept.plain.get("activations", [])
             return cls(x_NHWC, recorded, readings([Activity(**each) for each in recorded]))

@@ -242,7 +242,8 @@ def _trunk_features(
         return None
     zoo.standardize_by(network, weights.mean, weights.sd)
     resolve_device(settings.device)
-    forward = Forward.of(network, TrainSettings(size=side, device=settings.device))
+    seeing = TrainSettings(size=side, interpolation=weights.interpolation, device=settings.device)
+    forward = Forward.of(network, seeing)
 
     def features(part: Part) -> NDArray[np.float32]:
         with torch.inference_mode():

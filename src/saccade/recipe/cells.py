@@ -181,7 +181,7 @@ def _settings(parts: Parts, weights: Pretrained, settings: TransferSettings, *, 
     asked = weights.asked if settings.pretrained == "auto" else settings.pretrained
     return TrainSettings(
         **shared,
-        **{**weights.settings, "model": weights.model},
+        **{**weights.settings, "model": weights.model, "interpolation": weights.interpolation},
         pretrained=asked,
         size=weights.size if weights.settings else settings.size or size,
         batch_size=BATCH,
@@ -198,6 +198,7 @@ def _features(forward: Forward, part: Part, weights: Pretrained, settings: Train
         "model": weights.model,
         "stages": body_of(forward).stages,
         "side": forward.side,
+        "interpolation": forward.interpolation,
         "views": forward.views,
         "precision": str(forward.precision),
         "fit_to_square": settings.fit_to_square,
@@ -220,7 +221,7 @@ def _with_stages(forward: Forward, names: tuple[str, ...]) -> Forward:
 def _standardised(part: Part, forward: Forward) -> torch.Tensor:
     """Return some images as the trunk sees them."""
     chosen = np.linspace(0, len(part) - 1, min(DRIFT_IMAGES, len(part))).astype(np.int64)
-    x_NHWC = torch.from_numpy(part.select(chosen).squares(forward.side))
+    x_NHWC = forward.images(part.select(chosen))
     network = forward.network
     assert isinstance(network, torch.nn.Sequential)
     x_NCHW: torch.Tensor = network[0](forward.to_input(x_NHWC))

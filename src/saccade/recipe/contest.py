@@ -25,6 +25,7 @@ from saccade.study.adviser import CELLS, Advice
 from saccade.study.baselines import stratified_order
 from saccade.study.transfer import Probe
 from saccade.train import timing
+from saccade.train.forward import Forward
 from saccade.train.session import Session
 
 PROBE_SHARE = 0.12
@@ -173,6 +174,7 @@ def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[
     asked = contest.settings.pretrained
     pretrained = weights.model if asked == "auto" else asked
     given = {"model": weights.model, "pretrained": pretrained, "batch_size": TRANSFER_BATCH}
+    given["interpolation"] = weights.interpolation
     open_settings = _open(contest).model_copy(update=given)
     sides = cells.sides(weights, planning.native_side(parts.train))
     session = _measured(parts, open_settings, sides[0])
@@ -211,28 +213,47 @@ def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[
 
 def probe_features(contest: Contest, features: Features) -> tuple[Candidate, Probe]:
     """Return the linear classifier on a pretrained network's features, as a candidate and with the features."""
-    parts, plan, settings, images = contest.parts, contest.plan, features.settings, features.images
+    parts, plan, settings = contest.parts, contest.plan, features.settings
     kept, tensors = contest.candidates.get("probe"), contest.candidates.noted_arrays("features")
     if kept is not None and tensors is not None:
         plan.keep(test_time(kept.name), kept.image_seconds * len(parts.test))
         classifier = kept.model.members[0].classifier
         assert isinstance(classifier, NetworkClassifier)
         return kept, Probe(kept.name, classifier.forward_, **tensors, penalty=kept.facts["penalty"])
-    chosen = np.sort(stratified_order(parts.train.labels_N)[:images])
-    train = parts.train if images >= len(parts.train) else parts.train.select(chosen)
-    session = start(parts.train.select(chosen[:2]), settings)
-    limit = max(1.0, HEADS_SHARE * plan.left())
-    begun = plan.clock.elapsed()
-    name = f"linear on {planning.short(settings.model)}"
-    found = study.probe(session.forward, train, parts.validation, name=name, seconds=limit)
-    seconds = plan.clock.elapsed() - begun
-    image_seconds = features.image_seconds
-    validation_NK = np.exp(study.log_probabilities(found.forward, found.held_VND))
-    facts = {"size": settings.size, "penalty": found.penalty, "images": len(train), "seconds": round(seconds, 1)}
-    candidate = Candidate(_model(found, settings, parts), validation_NK, facts, image_seconds=image_seconds)
+    forward = start(parts.train.select([0, 1]), settings).forward
+    candidate, found = _linear(contest, features, forward, f"linear on {planning.short(settings.model)}")
     contest.candidates.note_arrays("features", found.arrays())
-    plan.keep(test_time(candidate.name), image_seconds * len(parts.test))
     return contest.keep("probe", candidate), found
+
+
+def probe_stages(contest: Contest, features: Features, probe: Probe) -> Candidate:
+    """Return the linear classifier on the features of all stages of a network, of the same images, as a candidate."""
+    plan = contest.plan
+    if (kept := contest.candidates.get("stages")) is not None:
+        plan.keep(test_time(kept.name), kept.image_seconds * len(contest.parts.test))
+        return kept
+    forward, widths = cells.on_all_stages(probe.forward)
+    all_stages = replace(features, settings=features.settings.model_copy(update={"stages": tuple(widths)}))
+    with stage("features of all stages") as record:
+        candidate, _ = _linear(contest, all_stages, forward, f"{probe.name}, all stages")
+        record.validation_accuracy = contest.judge.accuracy(candidate)
+        record.outcome = f"{candidate.name}: {record.validation_accuracy:.1%}"
+    return contest.keep("stages", candidate)
+
+
+def _linear(contest: Contest, features: Features, forward: Forward, name: str) -> tuple[Candidate, Probe]:
+    """Return the linear classifier on the features that a network gives, as a candidate and with the features."""
+    parts, plan, settings = contest.parts, contest.plan, features.settings
+    chosen = np.sort(stratified_order(parts.train.labels_N)[: features.images])
+    train = parts.train if features.images >= len(parts.train) else parts.train.select(chosen)
+    limit, begun = max(1.0, HEADS_SHARE * plan.left()), plan.clock.elapsed()
+    found = study.probe(forward, train, parts.validation, name=name, seconds=limit)
+    seconds = round(plan.clock.elapsed() - begun, 1)
+    validation_NK = np.exp(study.log_probabilities(found.forward, found.held_VND))
+    facts = {"size": settings.size, "penalty": found.penalty, "images": len(train), "seconds": seconds}
+    model, image_seconds = _model(found, settings, parts), features.image_seconds
+    plan.keep(test_time(name), image_seconds * len(parts.test))
+    return Candidate(model, validation_NK, facts, image_seconds=image_seconds), found
 
 
 def advice(contest: Contest, features: Features, probe: Probe) -> Advice | None:
@@ -256,6 +277,13 @@ def advice(contest: Contest, features: Features, probe: Probe) -> Advice | None:
     return found
 
 
+def as_advised(tuned: Entry, advice: Advice | None, probe: Probe) -> Entry:
+    """Return a pretrained network to fine-tune from the linear classifier on: all of it, or, as advised, few layers."""
+    frozen = 0.0 if advice is None or advice.cell == "more" else cells.LAYERS["few"]
+    settings = tuned.settings.model_copy(update={"frozen": frozen})
+    return replace(tuned, settings=settings, begin=probe.forward.network)
+
+
 def refitted_probe(member: Member, probe: Probe, seconds: float) -> Member:
     """Return the linear classifier on features, fitted to training and validation images together, if in time."""
     classifier, forward = member.classifier, probe.refitted(seconds)
@@ -267,7 +295,7 @@ def refitted_probe(member: Member, probe: Probe, seconds: float) -> Member:
 
 def _model(probe: Probe, settings: TrainSettings, parts: Parts) -> Model:
     classifier = NetworkClassifier.of(probe.forward, settings, len(parts.classes))
-    return Model((Member(probe.name, classifier, probe.forward.side),), parts.classes, settings.fit_to_square)
+    return Model((Member.of(probe.name, classifier),), parts.classes, settings.fit_to_square)
 
 
 def _open(contest: Contest) -> TrainSettings:

@@ -52,7 +52,7 @@ def measure_curvature(
     folder = make_folder(out, f"{found.name}-curvature")
     with stage("curvature") as record:
         few = part.select(np.linspace(0, len(part) - 1, min(images, len(part))).astype(np.int64))
-        x_NHWC, y_N = torch.from_numpy(few.squares(session.forward.side)), torch.from_numpy(few.labels_N)
+        x_NHWC, y_N = session.forward.images(few), torch.from_numpy(few.labels_N)
         sample = replace(session, images=ArrayImages(x_NHWC.to(device), y_N.to(device)), names=few.images.keys)
         probes = min(PROBES, products)
         measured = curvature_of(sample, probes=probes, steps=products // probes)

@@ -130,7 +130,7 @@ def calibrated_model(session: Session, validation: Part) -> tuple[Model, NDArray
 
     def model(forward: Forward) -> Model:
         classifier = NetworkClassifier.of(forward, session.settings, classes)
-        member = Member(session.settings.model, classifier, forward.side)
+        member = Member.of(session.settings.model, classifier)
         return Model((member,), validation.classes, session.settings.fit_to_square)
 
     log_NK = np.log(model(session.forward).probabilities_of(validation).clip(1e-30))
@@ -185,16 +185,20 @@ def start(part: Part, settings: TrainSettings, *, begin: nn.Module | None = None
     The network is a copy of `begin`, or a new one.
     """
     assert settings.size is not None
-    side, held = settings.size, 3 * settings.size**2 * len(part) <= settings.memory * 2**30 / 2
+    side, how, held = (
+        settings.size,
+        settings.interpolation,
+        3 * settings.size**2 * len(part) <= settings.memory * 2**30 / 2,
+    )
     images: Images
     if held:
         device = resolve_device(settings.device)
-        x_NHWC = torch.from_numpy(part.squares(side)).to(device)
+        x_NHWC = torch.from_numpy(part.squares(side, how)).to(device)
         images = ArrayImages(x_NHWC, torch.from_numpy(part.labels_N).to(device))
         sample_NHWC = x_NHWC[:: -(-len(part) // SAMPLE)]
     else:
-        images = StoredImages(part, side, cores() if settings.workers is None else settings.workers)
-        sample_NHWC = torch.from_numpy(part.select(np.arange(0, len(part), -(-len(part) // SAMPLE))).squares(side))
+        images = StoredImages(part, side, cores() if settings.workers is None else settings.workers, how)
+        sample_NHWC = torch.from_numpy(part.select(np.arange(0, len(part), -(-len(part) // SAMPLE))).squares(side, how))
     if begin is not None:
         return Session(Forward.of(copy.deepcopy(begin), settings), images, part.images.keys, settings)
     return Session.start(settings, images, sample_NHWC, classes=len(part.images.classes), names=part.images.keys)
@@ -347,7 +351,7 @@ class Glance:
         """Return evenly spaced images of the validation part at the session's size."""
         chosen = np.linspace(0, len(validation) - 1, min(GLANCE, len(validation))).astype(np.int64)
         part = validation.select(chosen)
-        return cls(torch.from_numpy(part.squares(session.forward.side)), part.labels_N)
+        return cls(session.forward.images(part), part.labels_N)
 
     def __call__(self, session: Session) -> dict[str, float]:
         """Return `validation_accuracy` and `validation_loss`, without views."""

@@ -108,8 +108,10 @@ def networks(contest: Contest, weights: Pretrained | None, simple: Candidate) ->
             record.outcome = f"{candidate.name} at {size} px: {record.validation_accuracy:.1%}"
         probed = [candidate]
         advice = contests.advice(contest, field.features, probe)
-        tuned = replace(field.tuned, begin=probe.forward.network)
-        better = contest.judge(candidate) >= contest.judge(simple)
+        if advice is not None and advice.cell == "stages":
+            probed.append(contests.probe_stages(contest, field.features, probe))
+        tuned = contests.as_advised(field.tuned, advice, probe)
+        better = max(map(contest.judge, probed)) >= contest.judge(simple)
         entries = [field.own, tuned] if field.both else [tuned if better else field.own]
     curve = _learning_curve(contest, simple, probe)
     with stage("search") as record:

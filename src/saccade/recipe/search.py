@@ -68,7 +68,7 @@ def search(
     folder = _folder(out, source)
     url = settings.storage or f"sqlite:///{(folder / 'trials.db').resolve()}"
     try:
-        board = Board.open(url, settings.study, space, _plan(source, settings, space), _jobs(settings, space))
+        board = Board.open(url, settings.study, space, _plan(source, settings, space), jobs(settings, space))
     except InputError:
         with suppress(OSError):
             folder.rmdir()  # goes only where it is empty
@@ -261,7 +261,7 @@ class Work:
         emit(Progress(task="search", done=ended, total=len(rows), unit="trials", detail=best))
 
 
-def _jobs(settings: SearchSettings, space: Space) -> list[dict[str, Any]]:
+def jobs(settings: SearchSettings, space: Space) -> list[dict[str, Any]]:
     """Return what each trial is to be; its settings are None where they follow from other trials."""
     assert settings.epochs is not None
     seed, epochs = settings.seed, settings.epochs

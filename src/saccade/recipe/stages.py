@@ -84,7 +84,10 @@ def fit(
             seen = look_once(chosen.model, parts.test, ledger, contest.candidates, run)
             test = {**keep(seen, run, chosen.model), **without(seen, material.leaked)}
             record.outcome = f"test accuracy {test['accuracy']:.1%}"
-        more = {**_told(weights), **({"transfer": found.advice.plain()} if found.advice else {})}
+        more = {
+            **_told(weights),
+            **({"transfer": {**found.advice.plain(), "run": found.advice.cell}} if found.advice else {}),
+        }
         outcome = Outcome("fit", chosen, candidates, contest.judge, baselines, averaged, found, test, more)
         result = conclude(outcome, material, plan, diary)
         contest.candidates.discard()
@@ -189,4 +192,6 @@ def suited(settings: TrainSettings, weights: Pretrained | None) -> TrainSettings
             raise ModelError(
                 f"The run's network has {name}={value}, and {name}={getattr(settings, name)} was given; leave it out."
             )
+    if "interpolation" not in settings.model_fields_set:
+        fixed["interpolation"] = weights.interpolation
     return settings.model_copy(update={**fixed, "model": weights.model})

@@ -97,7 +97,7 @@ def features(forward: Forward, part: Part, *, task: str) -> Features:
     views: list[list[NDArray[np.float32]]] = [[] for _ in range(1 + forward.views)]
     done = 0
     for block in np.array_split(np.arange(len(part)), -(-len(part) // BLOCK)):
-        for x_NHWC in torch.from_numpy(part.select(block).squares(forward.side)).split(forward.batch):
+        for x_NHWC in forward.images(part.select(block)).split(forward.batch):
             x_NCHW = network[0](forward.to_input(x_NHWC)).contiguous(memory_format=torch.channels_last)
             for place, view in enumerate(views):
                 with forward.computing():

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saccade.augment.views import MOVES, view
+from saccade.data.parts import Part
 from saccade.device import generator, resolve_device, resolve_precision
 from saccade.errors import SettingError
 from saccade.metrics import best_temperature
 from saccade.nn import zoo
 from saccade.nn.regularize import regularize
 from saccade.nn.transfer import Transfer
-from saccade.settings import TrainSettings
+from saccade.settings import Interpolation, TrainSettings
 
 CACHED_PIXELS = 400_000
 
@@ -37,6 +38,7 @@ class Forward:
     precision: torch.dtype = torch.float32
     temperature: float = 1.0
     further: int = 0
+    interpolation: Interpolation = "bilinear"
     moves: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -60,7 +62,12 @@ class Forward:
                 "test_views moves images as training does, and training moves none: give translate or augment.rotate."
             )
         further = settings.test_views - 1
-        return cls(network, settings.size, bool(settings.views), device, precision, further=further, moves=moves)
+        told = {"interpolation": settings.interpolation, "further": further, "moves": moves}
+        return cls(network, settings.size, bool(settings.views), device, precision, **told)
+
+    def images(self, part: Part) -> Tensor:
+        """Return a part's images as the network is given them: x_NHWC uint8, on the CPU."""
+        return torch.from_numpy(part.squares(self.side, self.interpolation))
 
     def to_input(self, x: Tensor, side: int | None = None) -> Tensor:
         """Turn uint8 images (N, H, W, C) into float ones (N, C, side, side) on the device, still in 0…255.
