@@ -1,11 +1,10 @@
-"""Random against grid search at equal numbers of trials, and what stopping trials early saves, on real images.
+"""Random against grid search at equal numbers of trials, on real images.
 
     python benchmarks/search.py [SOURCE] [--model convnet] [--images 1500] [--trials 9 16 25] [--seeds 5] [--epochs 4]
 
 Learning rate and cutout are laid out in the same wide ranges, at random and as grids; a seed is one search: its own
-draws, weights and order of images. Every trial is trained once, to its end, and noted with what it had reached at
-a quarter and half of its way and when its loss passed 3 times the first; what each search would have found after how
-many trials, and what stopping would have cost it, follows from these. The test part stays sealed.
+draws, weights and order of images. Every trial is trained once, to its end; what each search would have found after
+how many trials follows from these. The test part stays sealed.
 Writes results/NAME.json as it goes (a second start goes on from there) and draws docs/search.svg.
 """
 
@@ -14,6 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import process_time
@@ -24,10 +24,9 @@ from _common import RESULTS, write
 
 from saccade.errors import TrainingError
 from saccade.recipe.network import start
-from saccade.recipe.search import RUNGS, Bench
+from saccade.recipe.search import Bench
 from saccade.settings import TrainSettings
 from saccade.study.baselines import stratified_order
-from saccade.study.search import EXPLODED, halved
 from saccade.study.space import Layout, Range, lay_out
 from saccade.train import Pace
 
@@ -47,25 +46,14 @@ def asked(trials: Sequence[int], seeds: int) -> Iterator[Row]:
 
 
 def measured(bench: Bench, row: Row, epochs: float) -> Row:
-    """Train one trial to its end; return it with what it reached, and when it would have been stopped."""
+    """Train one trial to its end; return it with the accuracy it reached, 0 where its loss became no number."""
     session = bench.session(row["settings"], row["seed"])
-    steps, begun = session.steps(epochs), process_time()
-    glance = bench.glance(session)
-    rungs = {max(1, round(percent / 100 * steps)): percent for percent in RUNGS}
-    told: Row = {"accuracy": 0.0, "steps": steps, "exploded": None, "rungs": {}}
-    first = None
-    try:
-        for done, _, watch in session.run(Pace.fixed(steps)):
-            if first is None:
-                first = watch.latest
-            elif told["exploded"] is None and watch.latest is not None and watch.latest > EXPLODED * first:
-                told["exploded"] = done
-            if done in rungs:
-                told["rungs"][str(rungs[done])] = glance.losses(session)[1]
-        told["accuracy"] = glance.losses(session)[1]
-    except TrainingError:
-        told["exploded"] = told["exploded"] or session.steps(epochs)
-    return {**row, **told, "seconds": round(process_time() - begun, 3)}
+    begun, accuracy = process_time(), 0.0
+    with suppress(TrainingError):
+        for _ in session.run(Pace.fixed(session.steps(epochs))):
+            pass
+        accuracy = bench.glance(session).losses(session)[1]
+    return {**row, "accuracy": accuracy, "seconds": round(process_time() - begun, 3)}
 
 
 def best_so_far(rows: Sequence[Row], layout: str, trials: int, seed: int) -> list[float]:
@@ -88,39 +76,6 @@ def compared(rows: Sequence[Row], trials: Sequence[int], seeds: int) -> list[Row
         }
         leads = [a - b for a, b in zip(best["random"], best["grid"], strict=True)]
         found.append({"trials": count, **{name: spread(values) for name, values in {**best, "lead": leads}.items()}})
-    return found
-
-
-def stopped(rows: Sequence[Row], rule: str, epochs: float) -> dict[str, float]:
-    """Return what one search costs with trials stopped by a rule, until it first has the best accuracy it finds."""
-    seen: dict[str, list[float]] = {str(percent): [] for percent in RUNGS}
-    spent = seconds = best = 0.0
-    at_best = (0.0, 0.0)
-    for row in rows:
-        share = 1.0
-        if rule != "none" and row["exploded"] is not None:
-            share = row["exploded"] / row["steps"]
-        for percent, others in seen.items():
-            reached = row["rungs"].get(percent)
-            if rule == "halving" and reached is not None and int(percent) / 100 < share:
-                if halved(reached, others):
-                    share = int(percent) / 100
-                others.append(reached)
-        spent, seconds = spent + share * epochs, seconds + share * row["seconds"]
-        if share == 1.0 and row["accuracy"] > best:
-            best, at_best = row["accuracy"], (spent, seconds)
-    return {"best": best, "epochs": spent, "seconds": seconds, "epochs_to_best": at_best[0]}
-
-
-def savings(rows: Sequence[Row], seeds: int, epochs: float) -> list[Row]:
-    """Return the cost of each stopping rule over the random searches, the mean and standard error over seeds."""
-    found = []
-    for rule in ("none", "exploded", "halving"):
-        mine = [
-            stopped([row for row in rows if row["layout"] == "random" and row["seed"] == seed], rule, epochs)
-            for seed in range(seeds)
-        ]
-        found.append({"rule": rule, **{name: spread([each[name] for each in mine]) for name in mine[0]}})
     return found
 
 
@@ -185,14 +140,13 @@ def main() -> None:
             print(f"{number + 1}/{len(missing)}", flush=True)
     result = {
         "compared": compared(rows, given.trials, given.seeds),
-        "stopping": savings(rows, given.seeds, given.epochs),
         "curves": {
             layout: [best_so_far(rows, layout, max(given.trials), seed) for seed in range(given.seeds)]
             for layout in ("random", "grid")
         },
     }
     write(given.name, {**told, **result, "rows": rows})
-    for each in (*result["compared"], *result["stopping"]):
+    for each in result["compared"]:
         print(json.dumps(each))
     if given.name == "search":
         draw({**told, **result, "rows": rows})
