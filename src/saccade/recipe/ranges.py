@@ -14,7 +14,7 @@ from saccade.study.space import Choice, Range, Space
 
 WIDER = 4.0
 """How much further a search goes than the few short trials of `saccade fit`, up and down, on its logarithmic ranges."""
-_FIXED = {*DataSettings.model_fields, "pretrained", "epochs", "budget", "device", "threads", "replay"}
+_FIXED = {*DataSettings.model_fields, "pretrained", "interpolation", "epochs", "budget", "device", "threads", "replay"}
 _QUANTITIES = [name for name in TrainSettings.model_fields if name not in _FIXED]
 _FORM = "expected name=low:high, name=low:high:log or name=a,b,c"
 

@@ -62,8 +62,8 @@ class Forward:
                 "test_views moves images as training does, and training moves none: give translate or augment.rotate."
             )
         further = settings.test_views - 1
-        told = {"interpolation": settings.interpolation, "further": further, "moves": moves}
-        return cls(network, settings.size, bool(settings.views), device, precision, **told)
+        seen = cls(network, settings.size, bool(settings.views), device, precision, further=further, moves=moves)
+        return replace(seen, interpolation=settings.interpolation)
 
     def images(self, part: Part) -> Tensor:
         """Return a part's images as the network is given them: x_NHWC uint8, on the CPU."""
