@@ -4,12 +4,13 @@ import struct
 import warnings
 import zlib
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from timm.data import create_transform
+from timm.data.transforms_factory import create_transform
 
 from saccade.data import decode
 from saccade.data.decode import MAX_PIXELS, _decode_any, _decode_plain_jpeg, decode_image
@@ -269,7 +270,7 @@ def test_photos_are_resized_as_weights_expect(how: Interpolation, side: int, bou
     """Mean error, of 255, against timm's transform of the whole file; ours reduces a large one first."""
     data = encoded(photo(2, (side, side)), "PNG")
     ours = square(decode(data).x_HWC, 224, how=how).astype(float)
-    plain = {"mean": (0, 0, 0), "std": (1, 1, 1), "crop_pct": 1.0}
+    plain: dict[str, Any] = {"mean": (0, 0, 0), "std": (1, 1, 1), "crop_pct": 1.0}
     theirs = {
         each: 255 * create_transform((3, 224, 224), interpolation=each, **plain)(Image.open(BytesIO(data)))
         for each in ("bilinear", "bicubic")
