@@ -95,7 +95,8 @@ def test_an_interrupted_transfer_goes_on(photos: Path, weights: Path, tmp_path: 
     assert tensors[0] == tensors[1]
     decisions = json.loads((again.run.path / "plan.json").read_text())["decisions"]
     assert "resumed after step" in {row["what"] for row in decisions}
-    assert recipe.transfer(photos, settings, out=tmp_path / "run", resume=True).summary == again.summary
+    once_more = recipe.transfer(photos, settings, out=tmp_path / "run", resume=True)
+    assert once_more.summary["validation"] == again.summary["validation"]
 
 
 def test_a_run_is_a_source(photos: Path, tmp_path: Path) -> None:
