@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from safetensors import deserialize
 
 from saccade.cli import main as saccade_main
 from saccade.run import Run
@@ -98,11 +97,9 @@ def command(arguments: Sequence[str], out: str, err: str, often: bool) -> None:
 def state(run: Path) -> dict[str, Any]:
     """Return the SHA-256 of a run's weights, of the parts of its last checkpoint, of its sample log; its history."""
     hashes: dict[str, Any] = {"weights": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()}
-    digests: dict[str, Any] = {}
-    for name, tensor in sorted(deserialize(max(run.glob("checkpoints/*/*.safetensors")).read_bytes())):  # type: ignore[no-untyped-call]
-        digest = digests.setdefault(name.partition("/")[0], hashlib.sha256())
-        digest.update(name.encode() + tensor["data"])
-    hashes.update({f"last {part}": digest.hexdigest() for part, digest in digests.items()})
+    last = max(run.glob("checkpoints/*/*.json"))
+    for part, name in json.loads(last.read_text())["files"].items():
+        hashes[f"last state {part}"] = hashlib.sha256(last.with_name(name).read_bytes()).hexdigest()
     hashes["sample log"] = json.loads((run / "summary.json").read_text())["network"]["samples"]
     hashes["history"] = [{key: line[key] for key in line if key != "seconds"} for line in Run(run).history()]
     return hashes

@@ -132,9 +132,9 @@ def test_a_training_goes_on_to_the_same_bits_after_any_step(chosen: dict[str, An
             pace.load_state_dict(kept.plain["pace"])
         course = start.course(pace, kept)
         for done, _ in course:
-            if course.patience is not None and course.patience.over(done, abs(done - 5)):
+            if course.patience is not None and course.patience.over(done, away(done), 0.5):
                 pace.end()
-        if course.patience is not None:
+        if course.patience is not None and "patience" in chosen:
             course.patience.install()
             assert (pace.step, course.patience.epoch) == (7, 5)
         if course.training.snapshots is not None:
@@ -148,13 +148,18 @@ def test_a_training_goes_on_to_the_same_bits_after_any_step(chosen: dict[str, An
         course = start.course(Pace.fixed(12))
         for done, _ in islice(course, step):
             if course.patience is not None:
-                course.patience.over(done, abs(done - 5))
+                course.patience.over(done, away(done), 0.5)
         checkpoint.write(tmp_path / "kept", course.checkpoint())
         if step == 11 and "patience" in chosen:
             continue
         again = end(session(**chosen), checkpoint.read(tmp_path / "kept"))
         for one, other in zip(whole, again, strict=True):
             assert all(torch.equal(value, other[name]) for name, value in one.items() if value.is_floating_point())
+
+
+def away(done: int) -> Tensor:
+    """Return losses that are lowest after step 5."""
+    return torch.tensor([abs(done - 5.0)] * 2)
 
 
 def test_patience_keeps_the_weights_of_the_lowest_loss() -> None:
@@ -164,10 +169,30 @@ def test_patience_keeps_the_weights_of_the_lowest_loss() -> None:
     answers = []
     for epoch, loss in enumerate(losses):
         nn.init.constant_(network.weight, float(epoch))
-        answers.append(patience.over(epoch, float(loss)))
+        answers.append(patience.over(epoch, torch.tensor([loss]), 0.5))
     assert answers == [False] * 6 + [True]
     patience.install()
     assert float(network.weight.detach()) == patience.epoch == int(losses.argmin())
+
+
+@pytest.mark.parametrize(
+    ("later", "accuracy", "kept"),
+    [([0.3, 0.4, 0.6, 0.7], 0.5, 0), ([0.3, 0.4, 0.6, 0.7], 0.6, 1), ([0.0, 0.0, 0.0, 1.0], 0.5, 1)],
+    ids=["clearly better", "less accurate", "within chance"],
+)
+def test_without_patience_the_best_epoch_predicts_where_that_is_clear(
+    later: list[float], accuracy: float, kept: int, tmp_path: Path
+) -> None:
+    network = nn.Linear(1, 1, bias=False)
+    best = Patience(network)
+    for epoch, losses, reached in ((0, [0.1, 0.2, 0.3, 0.2], 0.5), (1, later, accuracy)):
+        nn.init.constant_(network.weight, float(epoch))
+        assert not best.over(epoch, torch.tensor(losses), reached)
+    again = Patience(network)
+    again.load(best.tensors(), best.plain())
+    again.install()
+    assert float(network.weight.detach()) == kept
+    assert again.epoch == 0, "whichever predicts"
 
 
 def test_patience_is_kept_and_goes_on_from_before_the_first_epoch_ended(tmp_path: Path) -> None:
@@ -175,7 +200,7 @@ def test_patience_is_kept_and_goes_on_from_before_the_first_epoch_ended(tmp_path
     checkpoint.write(tmp_path / "kept", course.checkpoint())
     again = session(patience=2).course(Pace.fixed(2), checkpoint.read(tmp_path / "kept"))
     assert again.patience is not None
-    assert not again.patience.over(1.0, 9.0)
+    assert not again.patience.over(1.0, torch.tensor([9.0]), 0.5)
     assert (again.patience.epoch, again.patience.loss) == (1.0, 9.0)
 
 

@@ -152,15 +152,56 @@ def test_the_newest_two_are_kept_and_nothing_else(folder: Path) -> None:
     assert checkpoints.newest() is None
     checkpoints.save(9, some(9))
     (folder / ".saccade-000000010.json.0123abcd").write_text("half")
-    (folder / "000000010.safetensors").write_text("killed before its .json")
+    (folder / f"{10:032}.safetensors").write_text("killed before its .json")
     for step in (10, 100):
         checkpoints.save(step, some(step))
-    assert sorted(file.name for file in folder.iterdir()) == [
-        f"{step:09}.{suffix}" for step in (10, 100) for suffix in ("json", "safetensors")
-    ]
+    assert len(list(folder.iterdir())) == 4
+    assert {file.name for file in folder.iterdir()} == {
+        name for step in (10, 100) for name in (f"{step:09}.json", *files(folder / f"{step:09}.json").values())
+    }
     check_equal(Checkpoints(folder).newest(), some(100))
     assert checkpoint.seconds_spent(folder.parent.parent) == 100 / 3
     assert checkpoint.seconds_spent(folder / "none") == 0
+
+
+def files(place: Path) -> dict[str, str]:
+    """Return the names of the files with a checkpoint's tensors, by part."""
+    return dict(json.loads(place.read_text())["files"])
+
+
+def with_best(number: int, best: int, back: int) -> Checkpoint:
+    """Return a checkpoint whose best epoch's weights, and state to go back to, are those of others."""
+    tensors = dict(some(number).tensors)
+    for part, source in (("best/", best), ("back/", back), ("back/best/", best)):
+        tensors.update({part + name: value for name, value in some(source).tensors.items()})
+    return Checkpoint(some(number).plain, tensors)
+
+
+def inodes(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_ino for file in folder.glob("*.safetensors")}
+
+
+def test_what_lies_there_already_is_not_written_again(folder: Path) -> None:
+    for step, best, back, new in ((1, 0, 1, 2), (2, 0, 1, 1), (3, 0, 3, 1), (4, 4, 3, 1)):
+        checkpoints = Checkpoints(folder)
+        checkpoints.newest()
+        before = inodes(folder)
+        checkpoints.save(step, with_best(step, best, back))
+        after = inodes(folder)
+        assert len(after.keys() - before.keys()) == new, step
+        assert all(after[name] == before[name] for name in after.keys() & before.keys())
+        check_equal(Checkpoints(folder).newest(), with_best(step, best, back))
+    assert after.keys() == {name for step in (3, 4) for name in files(folder / f"{step:09}.json").values()}
+
+
+def test_what_is_damaged_is_written_anew(folder: Path) -> None:
+    Checkpoints(folder).save(1, with_best(1, 0, 1))
+    _flip(folder / files(folder / "000000001.json")["best/"])
+    checkpoints = Checkpoints(folder)
+    with listening(lambda event: None):
+        assert checkpoints.newest() is None
+    checkpoints.save(2, with_best(2, 0, 2))
+    check_equal(Checkpoints(folder).newest(), with_best(2, 0, 2))
 
 
 def _cut(file: Path) -> None:
@@ -187,7 +228,12 @@ def test_a_damaged_one_is_passed_over(folder: Path, damage: Any, suffix: str) ->
     for step in (1, 2):
         Checkpoints(folder).save(step, some(step))
     heard: list[Event] = []
-    damage(folder / f"000000002{suffix}")
+
+    def file_of(step: int) -> Path:
+        place = folder / f"{step:09}.json"
+        return place if suffix == ".json" else folder / files(place)[""]
+
+    damage(file_of(2))
     with listening(heard.append):
         check_equal(Checkpoints(folder).newest(), some(1))
     if suffix == ".json" and damage is Path.unlink:
@@ -197,7 +243,7 @@ def test_a_damaged_one_is_passed_over(folder: Path, damage: Any, suffix: str) ->
     assert isinstance(finding, Finding)
     assert finding.severity == "warning"
     assert finding.detail.startswith(f"The checkpoint {folder / '000000002'} is damaged (")
-    damage(folder / f"000000001{suffix}")
+    damage(file_of(1))
     assert Checkpoints(folder).newest() is None
 
 
@@ -231,6 +277,11 @@ def test_they_are_as_far_apart_as_asked_for_save_the_last(folder: Path, monkeypa
     checkpoints.save(1, some(1))
     assert not checkpoints.due()
     assert checkpoints.due(last=True)
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    checkpoints.save(2, some(2))
+    assert checkpoints.due()
+    monkeypatch.setattr(checkpoint, "EVERY", 100.0)
+    assert not checkpoints.due(sound=False), "one that is sound may come"
     monkeypatch.setattr(checkpoint, "FIRST", 100.0)
     assert not Checkpoints(folder).due(last=True)
 

@@ -105,7 +105,7 @@ def train_network(
         "interval": list(wilson_interval(round(accuracy * len(validation)), len(validation))),
         "settings": session.settings.model_dump(mode="json"),
         "activations": activities.told(session),
-        "best_epoch": round(course.patience.epoch, 3) if course.patience else None,
+        "best_epoch": round(course.patience.epoch, 3) if course.patience and course.patience.chosen else None,
         "snapshots": together,
         "samples": course.samples.state_dict(),
     }
@@ -172,9 +172,9 @@ def _viewed(session: Session, validation: Part, plan: Plan) -> Session:
 
 
 def _stopped(course: Course) -> str:
-    """Say which weights were kept where training stopped early."""
+    """Say which weights were kept where these are not the last."""
     patience = course.patience
-    if patience is None:
+    if patience is None or not patience.chosen:
         return ""
     return f"; the weights after epoch {patience.epoch:.1f} are kept, of the lowest validation loss"
 
@@ -311,18 +311,20 @@ def looked(course: Recovery, glance: "Glance", done: int, epoch: float) -> dict[
     """
     patience = course.course.patience
     with course.course.averaged():
-        figures = glance(course.session)
-        if not math.isfinite(figures["validation_loss"]):
+        loss_N, accuracy = glance.losses(course.session)
+        validation_loss = float(loss_N.mean())
+        if not math.isfinite(validation_loss):
             raise DivergedError(
                 f"The loss became infinite at step {done}, on some of {len(glance.labels_N)} validation images; "
                 "try a lower learning rate, or precision=float32.",
                 done,
             )
-        if patience is not None and patience.over(epoch, figures["validation_loss"]):
+        if patience is not None and patience.over(epoch, torch.from_numpy(loss_N), accuracy):
             course.pace.end()
     loss = course.watch.mean()
-    course.watch.hold(done - 1, loss, figures["validation_loss"])
-    return {"loss": loss, **figures, **of_layers(course.watch.samples)}
+    course.watch.hold(done - 1, loss, validation_loss)
+    figures = {"loss": loss, "validation_accuracy": accuracy, "validation_loss": validation_loss}
+    return {**figures, **of_layers(course.watch.samples)}
 
 
 def of_layers(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -352,11 +354,6 @@ class Glance:
         chosen = np.linspace(0, len(validation) - 1, min(GLANCE, len(validation))).astype(np.int64)
         part = validation.select(chosen)
         return cls(session.forward.images(part), part.labels_N)
-
-    def __call__(self, session: Session) -> dict[str, float]:
-        """Return `validation_accuracy` and `validation_loss`, without views."""
-        losses_N, accuracy = self.losses(session)
-        return {"validation_accuracy": accuracy, "validation_loss": float(losses_N.mean())}
 
     def losses(self, session: Session) -> tuple[NDArray[np.float64], float]:
         """Return the loss on each image (N,), and the accuracy, without views."""

@@ -50,5 +50,5 @@ class Record:
     def keep(self, course: Recovery, *, now: bool = False, **plain: Any) -> None:
         """Write a checkpoint of a course between two steps, where it is time for one, or it must be `now`."""
         done = course.pace.step + 1
-        if now or self.checkpoints.due(last=done == course.pace.steps):
+        if now or self.checkpoints.due(last=done == course.pace.steps, sound=course.watch.sound):
             self.checkpoints.save(done, course.checkpoint(lines=self.lines, trained=self.seconds, **plain))

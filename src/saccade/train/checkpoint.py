@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ EVERY = 10.0
 SHARE = 0.02
 """Share of the training's time that writing may take."""
 KEPT = 2
+PARTS = ("back/best/", "back/", "best/", "")
+"""Tensors whose names begin alike lie in one file: those to go back to, the best epoch's, and all others."""
+SCHEMA = 2
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError)
 """What reading a checkpoint raises where its files are not what `write` left."""
 
@@ -34,36 +38,56 @@ class Checkpoint:
     tensors: dict[str, Tensor]
 
 
-def write(place: Path, checkpoint: Checkpoint) -> None:
-    """Write `place`.safetensors, then `place`.json with a checksum over both: only with it are they a checkpoint."""
-    data = save(
-        {
-            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, value in checkpoint.tensors.items()
-        }
-    )
-    write_atomic(place.with_suffix(".safetensors"), data)
-    checksum = _checksum(data, checkpoint.plain)
-    write_json(place.with_suffix(".json"), {"schema": 1, "checksum": checksum, "plain": checkpoint.plain})
+def write(place: Path, checkpoint: Checkpoint, there: Set[str] = frozenset()) -> None:
+    """Write tensors to files named by their content, but for those `there`, then `place`.json, which names them.
+
+    Only with it are they a checkpoint; its checksum is over the names of its files, and so over what is in them.
+    """
+    files: dict[str, str] = {}
+    for part, tensors in _parted(checkpoint.tensors).items():
+        data = save(
+            {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+        )
+        name = f"{content_hash(data)}.safetensors"
+        if name not in {*there, *files.values()}:
+            write_atomic(place.with_name(name), data)
+        files[part] = name
+    value = {"schema": SCHEMA, "files": files, "plain": checkpoint.plain}
+    write_json(place.with_suffix(".json"), {**value, "checksum": _checksum(value)})
 
 
 def read(place: Path) -> Checkpoint:
     """Return what `write` wrote; raises one of DAMAGE where the files are not that."""
-    written = read_json(place.with_suffix(".json"))
-    data = place.with_suffix(".safetensors").read_bytes()
-    if written["checksum"] != _checksum(data, written["plain"]):
-        raise ValueError("its checksum does not fit")
-    return Checkpoint(written["plain"], load(data))
+    value = read_json(place.with_suffix(".json"))
+    if value.pop("checksum") != _checksum(value) or value["schema"] != SCHEMA:
+        raise ValueError("its checksum does not fit, or another version of saccade wrote it")
+    tensors = {}
+    for part, name in value["files"].items():
+        data = place.with_name(name).read_bytes()
+        if name != f"{content_hash(data)}.safetensors":
+            raise ValueError(f"{name} is not what was written")
+        tensors.update({part + each: tensor for each, tensor in load(data).items()})
+    return Checkpoint(value["plain"], tensors)
 
 
-def _checksum(data: bytes, plain: dict[str, Any]) -> str:
-    return content_hash(data, json.dumps(plain, sort_keys=True).encode())
+def _parted(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return tensors by the part they are of, and what follows its name in theirs."""
+    parted: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        part = next(part for part in PARTS if name.startswith(part))
+        parted.setdefault(part, {})[name.removeprefix(part)] = value
+    return parted
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    return content_hash(json.dumps(value, sort_keys=True).encode())
 
 
 class Checkpoints:
     """The newest two checkpoints of one training, in a folder of their own, and when to write the next.
 
-    Only the clock decides when; results do not depend on it.
+    Only the clock decides when; results do not depend on it. Each names the file of the best epoch's weights too,
+    which is written once, and stays for as long as one of them names it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,29 +95,39 @@ class Checkpoints:
         self._begun = time.perf_counter()
         self._next = self._affordable = self._begun + FIRST
         self._writing = 0.0
+        self._whole: set[str] = set()
 
     def newest(self) -> Checkpoint | None:
         """Return the newest whole checkpoint, passing over damaged ones with a Finding; None where there is none."""
         for place in self._places():
             try:
-                return read(place)
+                found = read(place)
+                self._whole = _files(place)
+                return found
             except DAMAGE as error:
                 detail = f"The checkpoint {place} is damaged ({type(error).__name__}) and was passed over."
                 emit(Finding(kind="checkpoint", severity="warning", detail=detail))
         return None
 
-    def due(self, *, last: bool = False) -> bool:
-        """Return whether one should be written now; the `last` of a training need not wait for its turn."""
-        return time.perf_counter() >= (self._affordable if last else self._next)
+    def due(self, *, last: bool = False, sound: bool = True) -> bool:
+        """Return whether one should be written now; the `last` of a training need not wait for its turn.
+
+        One that is not `sound` holds a state to go back to besides its own: such a one gives way for a while.
+        """
+        turn = self._affordable if last else self._next if sound else self._next + EVERY
+        return time.perf_counter() >= turn
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
         """Write the checkpoint taken after `step` steps, then remove all but the newest two."""
         begun = time.perf_counter()
         self.folder.mkdir(parents=True, exist_ok=True)
-        write(self.folder / f"{step:09}", checkpoint)
-        kept = {place.name for place in self._places()[:KEPT]}
-        for file in sorted(self.folder.iterdir()):  # .json before .safetensors: never the one without the other
-            if file.stem not in kept:
+        write(place := self.folder / f"{step:09}", checkpoint, self._whole)
+        self._whole = _files(place)
+        kept = {name for place in self._places()[:KEPT] for name in _files(place)}
+        for file in sorted(
+            self.folder.iterdir(), key=lambda file: file.suffix != ".json"
+        ):  # names before what they name
+            if file.name not in kept:
                 file.unlink()
         now = time.perf_counter()
         self._writing += now - begun
@@ -105,11 +139,19 @@ class Checkpoints:
         for place in self._places():
             if int(place.name) > step:
                 place.with_suffix(".json").unlink()
-                place.with_suffix(".safetensors").unlink(missing_ok=True)
 
     def _places(self) -> list[Path]:
         """Return the checkpoints without their suffix, newest first."""
         return [file.with_suffix("") for file in sorted(self.folder.glob("[0-9]*.json"), reverse=True)]
+
+
+def _files(place: Path) -> set[str]:
+    """Return the names of a checkpoint's files; of a damaged one that of the file that names them."""
+    name = place.with_suffix(".json").name
+    try:
+        return {name, *read_json(place.with_suffix(".json"))["files"].values()}
+    except DAMAGE:
+        return {name}
 
 
 def seconds_spent(folder: Path) -> float:

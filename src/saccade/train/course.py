@@ -68,7 +68,7 @@ class Course:
                 tensors.update({f"snapshot/{number}/{name}": value for name, value in taken.items()})
             state["snapshots"] = len(snapshots.taken)
         if (patience := self.patience) is not None:
-            tensors.update({f"best/{name}": value for name, value in patience.weights.items()})
+            tensors.update({f"best/{name}": value for name, value in patience.tensors().items()})
             state["patience"] = patience.plain()
         return Checkpoint({**state, "threads": torch.get_num_threads(), **plain}, tensors)
 

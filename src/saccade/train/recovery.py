@@ -109,7 +109,10 @@ def _copied(checkpoint: Checkpoint, into: Mapping[str, Tensor] = MappingProxyTyp
         fits = old is not None and (old.shape, old.dtype, old.device) == (value.shape, value.dtype, value.device)
         return old.copy_(value.detach()) if old is not None and fits else value.detach().clone()
 
-    return Checkpoint(checkpoint.plain, {name: copied(name, value) for name, value in checkpoint.tensors.items()})
+    tensors = checkpoint.tensors.items()
+    return Checkpoint(
+        checkpoint.plain, {name: value if name.startswith("best/") else copied(name, value) for name, value in tensors}
+    )
 
 
 def _within(kept: Checkpoint) -> Checkpoint:

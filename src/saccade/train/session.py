@@ -163,8 +163,7 @@ class Session:
         torch.manual_seed(derived_seed(self.settings.seed, "dropout"))
         self.network.zero_grad(set_to_none=True)  # of a step that was broken off
         watch = Watch(lambda indices: [self.names[i] for i in indices], epoch=self.steps(1.0), tell=tell)
-        epochs = self.settings.patience
-        patience = None if epochs is None else Patience(self.network, epochs)
+        patience = Patience(self.network, self.settings.patience) if self.settings.snapshots == 1 else None
         course = Course(self.training(pace.step), pace, watch, patience)
         if kept is not None:
             course.restore(kept)
