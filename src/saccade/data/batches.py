@@ -1,10 +1,15 @@
 """Which images make up which batch, and getting them: a pure function of seed and step."""
 
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
+from multiprocessing import active_children
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from saccade.data.parts import Part
 from saccade.device import derived_seed, seeded
+from saccade.errors import TrainingError
 from saccade.events import Progress, emit
 from saccade.settings import Interpolation
 
@@ -195,7 +201,10 @@ class DatasetImages:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def batches(self, order: Order, first: int = 0) -> Iterator[Batch]:
-        """Yield batches in order; images are stacked as the data set gives them."""
+        """Yield batches in order; images are stacked as the data set gives them.
+
+        Raises TrainingError where one of the processes dies.
+        """
 
         def requests() -> Iterator[list[tuple[int, int]]]:
             for step in count(first):
@@ -208,9 +217,12 @@ class DatasetImages:
             num_workers=self.workers,
             multiprocessing_context="fork" if self.workers else None,
             generator=torch.Generator(),  # else one number is drawn from the global one
+            worker_init_fn=_deaf,
         )
-        for x, y_N, index_N, epoch_N in loader:
-            yield Batch(x, y_N, index_N, epoch_N)
+        batches, workers = _started(loader)
+        with _death_named(workers):
+            for x, y_N, index_N, epoch_N in batches:
+                yield Batch(x, y_N, index_N, epoch_N)
 
     def chunks(self) -> Iterator[Tensor]:
         """Yield images as the data set gives them in its first epoch."""
@@ -218,6 +230,40 @@ class DatasetImages:
             items = _SeededItems(self.dataset, seed=0)
             requests = [(index, 0) for index in range(first, min(first + CHUNK, len(self)))]
             yield torch.stack([torch.as_tensor(items[request][0]) for request in requests])
+
+
+def _deaf(worker: int) -> None:
+    """Let a worker process not hear Ctrl-C, which the whole group of processes gets: the training ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _death_named(workers: Sequence[BaseProcess]) -> Iterator[None]:
+    """Raise TrainingError where one of the processes that batches come from has died, whichever way PyTorch notices."""
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError) as error:
+        if not (workers and wait([each.sentinel for each in workers], timeout=1.0)):
+            raise
+        raise TrainingError(
+            "A process that reads images has died, as they do where memory runs out: give fewer workers. What was "
+            "saved before is whole."
+        ) from error
+
+
+def _started(loader: DataLoader[Any]) -> tuple[Iterator[Any], list[BaseProcess]]:
+    """Return a loader's batches, and the processes they come from.
+
+    PyTorch would raise an error in whatever goes on when one of them dies, such as writing a file; without its
+    handler of that signal it tells when the next batch is asked for.
+    """
+    if not loader.num_workers:
+        return iter(loader), []
+    others, handler = active_children(), signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    with suppress(ValueError):  # outside of the main thread there is none
+        signal.signal(signal.SIGCHLD, handler)
+    return batches, [each for each in active_children() if each not in others]
 
 
 class _Requests:
