@@ -56,6 +56,16 @@ class RunError(InputError):
     """A run's folder that is missing, taken or damaged."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, of a GPU or of the machine; PyTorch has no one type for it.
+
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return ` Did you mean "…"?` for the known word nearest to `given`, or an empty string.
 

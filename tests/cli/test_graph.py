@@ -28,7 +28,9 @@ def test_an_expression(tmp_path: Path, saccade: Saccade) -> None:
     assert "(x+y)*z = −12" in done.stdout
     assert "#1 = x + y" in done.stdout
     assert "holds on 4 edges" in done.stdout
-    assert "made by saccade graph" in (tmp_path / "graph.html").read_text(encoding="utf-8")[:500]
+    [picture] = tmp_path.rglob("*.*")
+    assert picture.match("runs/*-graph/graph.html")
+    assert "made by saccade graph" in picture.read_text(encoding="utf-8")[:500]
 
 
 def test_json_and_an_older_picture_is_replaced(
@@ -36,7 +38,7 @@ def test_json_and_an_older_picture_is_replaced(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        assert main(["graph", "-x*y", "x=1", "y=2", "--json"]) == 0
+        assert main(["graph", "-x*y", "x=1", "y=2", "--out", "older.html", "--json"]) == 0
         value = json.loads(capsys.readouterr().out)
     assert value["inputs"]["x"]["gradient"]["values"] == -2.0
     assert [step["operation"] for step in value["steps"]] == ["neg", "mul"]
@@ -102,6 +104,7 @@ def test_the_network_whose_weights_are_in_a_file(
         (["graph", "x*x", "x=1", "--unfold", "foo"], ['nothing called "foo" to unfold']),
         (["graph", "--model", "mpl"], ['no network "mpl"', 'Did you mean "mlp"?']),
         (["graph", "--model", "mlp", "--classes", "0"], ["must be at least 1"]),
+        (["graph", "--model", "mlp", "--size", "1000000"], ["not enough memory", "give a smaller --size"]),
         (["graph", "--model", "mlp", "--image", "nowhere.png"], ["nowhere.png cannot be read as an image"]),
         (["graph", "--model", "net.py"], ["must name a file and what is in it"]),
         (["graph", "--model", "net.py:nothing"], ['has no network "nothing"']),
@@ -124,4 +127,4 @@ def test_wrong_use(
     assert said.out == ""
     for word in words:
         assert word in said.err.strip().splitlines()[-1]
-    assert not list(tmp_path.glob("graph.*"))
+    assert not (tmp_path / "runs").exists()

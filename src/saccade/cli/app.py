@@ -12,7 +12,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from saccade.cli.usage import sentence
-from saccade.errors import SaccadeError
+from saccade.errors import SaccadeError, out_of_memory
 
 COMMANDS = {
     "fit": ("training:fit", "Turn labelled images into an honestly evaluated classifier, within a time budget."),
@@ -39,6 +39,9 @@ COMMANDS = {
 }
 """Each command's function, imported only when it is called, and its line in the list of commands."""
 MAKE_ROOM = "What was written before is whole; make room, then give the command again, with --resume where it takes it."
+NO_MEMORY = (
+    "There is not enough memory for what was asked for: give a smaller --size, --batch-size, --width or --memory."
+)
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -114,8 +117,8 @@ def _ending(error: BaseException) -> tuple[str, int]:
             return "Interrupted.", 128 + signal.SIGINT
         case Terminated():
             return "Terminated.", 128 + signal.SIGTERM
-        case MemoryError():
-            return "There is not enough memory; a smaller --memory, --size or --batch-size needs less.", 1
+        case Exception() if out_of_memory(error):
+            return NO_MEMORY, 2
         case OSError() if error.strerror:
             where = f": {error.filename}" if error.filename else ""
             if error.errno in NO_ROOM:

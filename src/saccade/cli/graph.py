@@ -16,7 +16,6 @@ from saccade.errors import GraphError, InputError, SettingError, did_you_mean
 if TYPE_CHECKING:
     from saccade.graph import Graph, Summary, Verdict
 
-PLAIN = Path("graph.html")
 SUFFIXES = (".html", ".svg")
 
 
@@ -67,17 +66,19 @@ def graph(
     unfold
         Modules or sub-expressions to draw unfolded in an SVG, such as layer2, or all; a page unfolds by clicks.
     out
-        Where the picture goes, a .html or .svg; graph.html by default.
+        Where the picture goes, a .html or .svg; runs/<time>-graph/graph.html by default.
     """
     model = network.model
     expression, values = _words(words, model, network.image)
-    target = _target(out)
+    if out is not None:
+        _refuse_place(out)
     if min(network.classes, network.batch_size, network.size or 1) < 1:
         raise SettingError("--classes, --batch-size and --size must be at least 1.")
     with working():
         from saccade.events import stage
         from saccade.files import write_atomic
         from saccade.graph import diagnose, page, picture, trace_expression
+        from saccade.run import make_folder
 
         with stage("graph"):
             if model is None:
@@ -95,6 +96,7 @@ def graph(
                 )
                 verdict, title = diagnose(found), model
             _check_unfold(found, unfold)
+            target = out or make_folder(None, "graph") / "graph.html"
             drawn = picture(found, unfold=unfold) if target.suffix == ".svg" else page(found, title, verdict)
             try:
                 write_atomic(target, drawn)
@@ -130,9 +132,8 @@ def _words(words: Sequence[str], model: str | None, image: Path | None) -> tuple
     return words[0], values
 
 
-def _target(out: Path | None) -> Path:
-    """Return where the picture goes; an older picture is replaced, any other file is not."""
-    target = out or PLAIN
+def _refuse_place(target: Path) -> None:
+    """Raise InputError where the picture cannot go there: an older picture is replaced, any other file is not."""
     if target.suffix not in SUFFIXES:
         raise InputError(f"--out {target} must end in .html or .svg.")
     if target.is_dir() or not target.parent.is_dir():
@@ -145,7 +146,6 @@ def _target(out: Path | None) -> Path:
         with target.open("rb") as file:
             if MARKER.encode() not in file.read(500):
                 raise InputError(f"{target} exists and is no picture of `saccade graph`; give another --out.")
-    return target
 
 
 def _check_unfold(found: "Graph", unfold: Sequence[str]) -> None:

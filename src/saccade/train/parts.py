@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from saccade.errors import TrainingError
+from saccade.errors import TrainingError, out_of_memory
 from saccade.events import Finding, emit
 
 SMALLEST = 2
@@ -58,14 +58,3 @@ class Parts:
             "sees each part alone."
         )
         emit(Finding(kind="memory", severity="warning", detail=detail))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory ran out, of a GPU or of the machine.
-
-    >>> out_of_memory(torch.OutOfMemoryError("CUDA out of memory.")), out_of_memory(RuntimeError("shapes differ"))
-    (True, False)
-    """
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
