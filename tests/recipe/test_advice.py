@@ -12,6 +12,7 @@ from PIL import Image
 
 from saccade import data
 from saccade.data import Part
+from saccade.events import Finding
 from saccade.recipe.advice import Evidence, confused_pairs, next_steps
 from saccade.recipe.pictures import draw_pairs
 from saccade.run import Run
@@ -69,6 +70,23 @@ def known(**changed: Any) -> Evidence:
 
 def told(found: dict[str, Any], kind: str) -> str:
     return " ".join(step["text"] for step in found["advice"] if step["kind"] == kind)
+
+
+def test_what_went_wrong_in_training_comes_first_the_most_serious_before_the_rest() -> None:
+    found = [
+        Finding(kind=kind, severity=severity, detail=f"{kind} {number}")
+        for number, (kind, severity) in enumerate(
+            [("overfitting", "warning"), ("went back", "warning"), ("noise", "note"), ("went back", "warning"),
+             ("dead", "warning"), ("duplicates", "warning")]
+        )
+    ]  # fmt: skip
+    steps = next_steps(known(curve=curve(rising), findings=found))["advice"]
+    assert [step["text"] for step in steps if step["kind"] == "training"] == ["dead 4", "overfitting 0"]
+    assert [step["kind"] for step in steps[:3]] == ["training", "training", "photos"]
+    [back] = next_steps(known(findings=found[1:4]))["advice"][:1]
+    assert back == {"kind": "training", "text": "went back 3"}
+    perfect = {"confusion": [[100, 0, 0], [0, 100, 0], [0, 0, 10]], "per_class": [], "mistakes": []}
+    assert not told(next_steps(known(findings=found, figures=perfect)), "training")
 
 
 def test_everything_is_plain_and_in_its_place() -> None:

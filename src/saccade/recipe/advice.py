@@ -1,4 +1,4 @@
-"""What to do next: what the figures of a run advise about photos, labels, classes and time, in plain words."""
+"""What to do next: what a run's watch and figures advise about training, photos, labels, classes and time."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from saccade.events import Finding
 from saccade.recipe.plan import full_side
 from saccade.report.words import duration, listed, percent, plural
 from saccade.study.curves import Forecast, LearningCurve
+from saccade.train.rules import RULES
 
 CONFIDENT = 0.9
 PAIRS, CLASSES = 4, 4
@@ -19,6 +21,8 @@ GOOD_RECALL, CLASS_GAIN = 0.95, 0.02
 BOASTING = 0.1
 """How much surer than right a classifier may be on average for its certainty to be taken for a sign."""
 FEW_EPOCHS, MANY_EPOCHS = 10, 40
+WATCHED, TROUBLES = [*(rule.kind for rule in RULES), "went back"], 2
+"""Kinds of what the watch finds, the most serious first, and how many of them are told."""
 # What is worth trying although nobody measured it, in points of accuracy, to put it among what was measured.
 NO_NETWORK, CUT_SHORT, SMALLEST = 0.05, 0.02, 0.03
 
@@ -30,7 +34,8 @@ class Evidence:
     `classes` and `counts` are all classes and their training images; `figures` are those of the part looked at
     (`per_class`, `confusion`, `mistakes`), `recalls` the chosen classifier's on validation; `network` its facts, or
     None where none was trained; `trials` are accuracies of the same network at a `share` of its training;
-    `native` is the images' own side in pixels; `unbalanced` tells that choices were made by macro F1.
+    `native` is the images' own side in pixels; `unbalanced` tells that choices were made by macro F1; `findings` are
+    all that was found on the way.
     """
 
     chosen: str
@@ -44,6 +49,7 @@ class Evidence:
     budget: float | None = None
     native: int | None = None
     unbalanced: bool = False
+    findings: Sequence[Finding] = ()
 
     @property
     def looked_at(self) -> int:
@@ -81,13 +87,14 @@ class Step:
 def next_steps(known: Evidence) -> dict[str, Any]:
     """Return summary.json's "next": `advice` in order of expected use, `learning_curve`, `pairs` and `classes`.
 
-    Advice has a `kind` (photos, classes, labels, confusion, budget) and a `text`; it claims no more than was
-    measured. Pairs are without their pictures: `pictures.draw_pairs` adds them.
+    Advice has a `kind` (training, photos, classes, labels, confusion, budget) and a `text`; it claims no more than
+    was measured. What went wrong in training comes first: it explains the figures that all other advice goes by.
+    Pairs are without their pictures: `pictures.draw_pairs` adds them.
     """
     pairs = confused_pairs(known.figures.get("confusion") or [], known.classes)
     weak = weak_classes(known)
     steps = [*_photos(known), *_of_classes(known, weak), *_labels(known), *_confusion(known, pairs), *_budget(known)]
-    steps.sort(key=lambda step: -step.worth)
+    steps = sorted([*_training(known), *steps], key=lambda step: -step.worth)
     return {
         "advice": [{"kind": step.kind, "text": step.text.replace("\u00a0", " ")} for step in steps],
         "learning_curve": known.curve.plain() if known.curve else None,
@@ -171,6 +178,14 @@ def _recall(known: Evidence, place: int) -> float | None:
 def _mean_recall(known: Evidence) -> float:
     found = [recall for place in range(len(known.classes)) if (recall := _recall(known, place)) is not None]
     return float(np.mean(found)) if found else 0.0
+
+
+def _training(known: Evidence) -> Iterator[Step]:
+    newest = {found.kind: found for found in known.findings if found.kind in WATCHED and found.severity != "note"}
+    if known.error < HARDLY:  # whatever it was, it did no harm
+        return
+    for found in sorted(newest.values(), key=lambda found: WATCHED.index(found.kind))[:TROUBLES]:
+        yield Step("training", found.detail, math.inf)
 
 
 def _photos(known: Evidence) -> Iterator[Step]:

@@ -76,7 +76,7 @@ def conclude(outcome: Outcome, material: Material, plan: Plan, diary: Diary) -> 
         "beside_simple": _beside_simple(outcome),
         **({"test": outcome.test} if outcome.test else {}),
         **outcome.more,
-        "next": _next(outcome, material, plan, validation),
+        "next": _next(outcome, material, plan, validation, diary),
         "reading": summaries.reading(_history(run, network)),
         "inputs": draw_inputs(run, parts.train, model.size, plan.seed),
         "warnings": diary.warnings(),
@@ -120,7 +120,7 @@ def _row(candidate: Candidate, judge: Judge) -> dict[str, Any]:
     }
 
 
-def _next(outcome: Outcome, material: Material, plan: Plan, validation: dict[str, Any]) -> dict[str, Any]:
+def _next(outcome: Outcome, material: Material, plan: Plan, validation: dict[str, Any], diary: Diary) -> dict[str, Any]:
     parts, network = material.parts, outcome.network
     confusion = metrics.confusion_KK(outcome.chosen.validation_NK.argmax(1), outcome.judge.labels_N, len(parts.classes))
     recalls = [row.recall if row.images else None for row in metrics.per_class(confusion)]
@@ -136,6 +136,7 @@ def _next(outcome: Outcome, material: Material, plan: Plan, validation: dict[str
         budget=plan.clock.budget,
         native=planning.native_side(parts.train),
         unbalanced=outcome.judge.unbalanced,
+        findings=diary.findings,
     )
     told = next_steps(evidence)
     return {**told, "pairs": (outcome.test or told)["pairs"]}

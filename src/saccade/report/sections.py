@@ -19,6 +19,7 @@ History = Sequence[Mapping[str, Any]]
 
 _SEVERITIES = {"error": 0, "warning": 1, "note": 2}
 _STEPS = {
+    "training": "What went wrong in training",
     "photos": "More photos",
     "classes": "Photos of which classes",
     "labels": "Labels to look at",
