@@ -14,9 +14,11 @@ from typing import Any
 import psutil
 
 from saccade.device import machine
-from saccade.files import write_json
+from saccade.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
+LINE = 300
+"""Characters that a value may take to be written on one line."""
 
 
 def timed(command: Sequence[str]) -> tuple[subprocess.CompletedProcess[str], float]:
@@ -72,4 +74,16 @@ def peak_memory() -> Iterator[list[float]]:
 def write(name: str, results: Mapping[str, Any]) -> None:
     """Write results with the machine they were measured on to results/<name>.json."""
     RESULTS.mkdir(exist_ok=True)
-    write_json(RESULTS / f"{name}.json", {"machine": machine(), **results})
+    write_atomic(RESULTS / f"{name}.json", compact({"machine": machine(), **results}) + "\n")
+
+
+def compact(value: Any, indent: str = "") -> str:
+    """Return JSON in which what is short, such as a row, is on one line; infinities and NaN are refused."""
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if len(line) <= LINE or not isinstance(value, Mapping | list | tuple):
+        return line
+    inner = indent + " "
+    if isinstance(value, Mapping):
+        parts = [f"{json.dumps(str(name))}: {compact(each, inner)}" for name, each in value.items()]
+        return "{\n" + ",\n".join(inner + part for part in parts) + f"\n{indent}}}"
+    return "[\n" + ",\n".join(inner + compact(each, inner) for each in value) + f"\n{indent}]"

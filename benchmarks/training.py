@@ -89,7 +89,7 @@ def overhead(source: str, steps: int) -> dict[str, Any]:
         turns = Turns(bare_step(session), session.forward.device)
         record = Record.open(material.run, settings.model)
         with listening(turns):
-            training.run(session, Pace.fixed(steps), material.parts.validation, plan, record, {})
+            training.run(session, Pace.fixed(steps), material.parts.validation, plan, record, settled={})
     ours_T, bare_T = np.array(turns.ours_T[WARM:]), np.array(turns.bare_T[WARM:])
     seconds = {"ours": ours_T, "bare": bare_T}
     return {

@@ -1,7 +1,9 @@
 """Training from end to end: bit for bit a hand-written loop, reproducible, on a user's own network and data."""
 
 import math
-from itertools import islice, pairwise
+from functools import partial
+from itertools import count, islice, pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -153,12 +155,22 @@ def test_a_network_that_takes_any_size_grows_up() -> None:
 def test_timing_leaves_the_session_as_it_was() -> None:
     start = session(settings("convnet"))
     before = {name: value.clone() for name, value in start.network.state_dict().items()}
-    small, large = (timing.image_seconds(start, side, images=64) for side in (8, 64))
-    assert 0 < small < large
-    assert 0 < timing.prediction_seconds(start, images=32) < 1
+    assert timing.image_seconds(start, 8, images=64) > 0
+    assert timing.prediction_seconds(start, images=32) > 0
     assert all(torch.equal(value, before[name]) for name, value in start.network.state_dict().items())
     expected = trained(session(settings("convnet")), 3)
     assert all(torch.equal(value, expected[name]) for name, value in trained(start, 3).items())
+
+
+@pytest.mark.parametrize(("tick", "images"), [(0.001, 32), (1.0, timing.FEW)], ids=["fast", "slow"])
+def test_timing_takes_many_images_where_few_were_fast(
+    tick: float, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on by a tick a look."""
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=partial(next, count(0.0, tick))))
+    start = session(settings("mlp"))
+    assert timing.image_seconds(start, 16, images=32) == pytest.approx(tick / images)
+    assert timing.prediction_seconds(start, images=32) == pytest.approx(tick / images)
 
 
 class OwnNetwork(nn.Module):
