@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from saccade.errors import SettingError, did_you_mean
 from saccade.strengths import parse_augment
-from saccade.values import Fraction, Pattern, Positive, Seconds, Several, Whole
+from saccade.values import Fold, Fraction, Pattern, Positive, Seconds, Several, Whole
 
 _NO_ASSIGNMENT = '"{}" is not a setting; expected key=value, such as epochs=5.'
 _BETWEEN_COMMAS = re.compile(r"""(?:"[^"]*"|'[^']*'|\[[^\]]*\]|\{[^}]*\}|[^,])+""")
@@ -130,6 +130,8 @@ class TrainSettings(DataSettings):
     """Passes over the training part; the result is then the same to the bit each time."""
     budget: Seconds | None = None
     """Time for the whole command, such as 90s, 2m or 1h30m, where no epochs are given."""
+    fold: Fold | None = None
+    """Which of how many folds of the training and validation images is held out to validate on, such as 2/5."""
     size: int | None = Field(default=None, ge=4, le=2048)
     """Side in pixels of the square images the network sees; the default follows the images and the time."""
     interpolation: Interpolation = "bilinear"
@@ -139,15 +141,15 @@ class TrainSettings(DataSettings):
     depth: int | None = Field(default=None, ge=1, le=200)
     """Hidden layers of mlp (2 by default) or stages of convnet (3)."""
     activation: Literal["sigmoid", "tanh", "relu", "leaky_relu", "prelu", "elu", "maxout", "gelu", "silu"] | None = None
-    """Activation of saccade's own networks; the default is silu in convnet, relu in others."""
+    """Activation of hidden units; the default is silu in convnet, relu in saccade's others, a library's its own."""
     norm: Literal["batch", "layer", "instance", "group", "none"] | None = None
-    """Normalisation of saccade's own networks; the default is batch."""
+    """Normalisation between layers; the default is batch, a library's network has its own."""
     pool: Literal["max", "average", "fractional"] | None = None
     """Pooling of saccade's own networks; the default is max."""
     global_pool: Literal["max", "average"] | None = None
     """What saccade's own networks take of each channel over the whole image; the default is max."""
     init: Literal["small", "xavier", "glorot", "he", "orthogonal"] | None = None
-    """Initial weights of saccade's own networks; the default is the network's own."""
+    """Initial weights; the default is the network's own."""
     zero_last: bool = False
     """Begin with the residual branches of convnet at zero."""
     preprocess: Literal["standardize", "center", "scale", "none", "mean-image", "pca", "pca-whiten", "zca"] = (

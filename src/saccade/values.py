@@ -47,6 +47,18 @@ def checked_pattern(text: str) -> str:
     return text
 
 
+def checked_fold(text: str) -> str:
+    """Return which of how many folds as it is; anything else is refused.
+
+    >>> checked_fold("2/5")
+    '2/5'
+    """
+    found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]) or int(found[2]) < 2:
+        raise ValueError("expected which of how many, such as 2/5")
+    return text
+
+
 T = TypeVar("T")
 Several = Annotated[
     tuple[T, ...],
@@ -59,4 +71,5 @@ Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0, allow_inf
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fold = Annotated[str, AfterValidator(checked_fold)]
 Pattern = Annotated[str, Field(min_length=1), AfterValidator(checked_pattern)]

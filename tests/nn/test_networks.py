@@ -171,7 +171,10 @@ def test_every_listed_name_is_known() -> None:
 
 def test_choices_that_have_no_meaning_are_refused_before_anything_is_built() -> None:
     for settings, sentence in (
-        ({"model": "timm/resnet18", "norm": "none"}, 'norm has no meaning for the network "timm/resnet18"'),
+        (
+            {"model": "timm/resnet18", "pool": "max"},
+            'pool has no meaning for the network "timm/resnet18": it takes activ',
+        ),
         ({"model": "conv3 pool", "depth": 2}, 'depth has no meaning for the network "conv3 pool": it takes activation'),
         ({"model": "mlp", "pool": "max"}, 'pool has no meaning for the network "mlp": it takes depth'),
         ({"model": "mlp", "norm": "instance"}, "norm=instance normalises over an image's places"),

@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from saccade import recipe
+from saccade.cli import main
+from saccade.cli.summary import variants_text
 from saccade.errors import ModelError, RunError, SettingError, TrainingError
+from saccade.run import Run
 from saccade.settings import TrainSettings
 from tests.conftest import Saccade
 from tests.photos import photo_folder
@@ -46,6 +50,36 @@ def test_each_is_the_run_it_would_be_alone_and_one_that_fails_does_not_end_the_o
         recipe.train_each(photos, variants, out=tmp_path / "each")
     with pytest.raises(SettingError, match=r"name its folder with --out DIR"):
         recipe.train_each(photos, variants, resume=True)
+
+
+def test_folds_are_held_out_in_turn_and_their_mean_is_told(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every image that is not the test part's is validated on once; the test part is that of any other run."""
+    options = ["--model", "linear", "--epochs", "1", "--size", "16", "--out", str(tmp_path / "run")]
+    assert main(["train", str(photos), *options, "--folds", "3", "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    [told] = compared["folds"]
+    accuracies = [run["validation_accuracy"] for run in compared["runs"]]
+    assert (told["name"], told["folds"]) == ("", 3)
+    assert told["mean"] == pytest.approx(np.mean(accuracies))
+    assert told["sd"] == pytest.approx(np.std(accuracies, ddof=1))
+    recipe.train(photos, SETTINGS, out=tmp_path / "alone")
+    rows = [{row["image"]: row["part"] for row in Run(run).read_split()} for run in (
+        tmp_path / "alone", *map(Path, (run["run"] for run in compared["runs"])))]  # fmt: skip
+    tests = [{image for image, part in each.items() if part == "test"} for each in rows]
+    assert tests == [tests[0]] * 4
+    held = [image for each in rows[1:] for image, part in each.items() if part == "validation"]
+    assert sorted(held) == sorted(rows[0].keys() - tests[0])
+    page = Path(compared["page"]).read_text()
+    assert "mean and standard deviation over 3 folds" in page
+    assert variants_text(compared).splitlines()[-3].startswith("Mean")
+
+
+@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "x"])
+def test_a_fold_that_is_none_is_refused(fold: str) -> None:
+    with pytest.raises(SettingError, match=r'The setting fold cannot be ".*": expected which of how many, such as 2/5'):
+        TrainSettings(fold=fold)
 
 
 def test_nothing_is_written_where_one_of_them_cannot_be(photos: Path, tmp_path: Path) -> None:

@@ -50,7 +50,14 @@ def variants_text(compared: Mapping[str, Any]) -> str:
         for run in compared["runs"]
     ]
     failures = [f"{run['name']}: {run['error']}" for run in compared["runs"] if run["error"] is not None]
-    ends = [("Curves", compared["page"]), ("Runs", compared["folder"])]
+    means = [
+        (
+            f"{each['name']} mean".strip().capitalize(),
+            f"{percent(each['mean'])} ± {100 * each['sd']:.1f} over {each['folds']} folds",
+        )
+        for each in compared["folds"]
+    ]
+    ends = [*means, ("Curves", compared["page"]), ("Runs", compared["folder"])]
     return "\n\n".join(filter(None, [table(header, rows), "\n".join(map(printable, failures)), _aligned(ends)]))
 
 

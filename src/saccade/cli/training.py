@@ -1,15 +1,32 @@
 """The commands that train: `fit` and `train`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from saccade.cli.options import Assignments, Config, Json, Out, Resume, Source, resolve
 from saccade.cli.output import answer, working
 from saccade.cli.summary import result_text, variants_text
 from saccade.settings import FitSettings, TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    """What makes several trainings of one."""
+
+    assignments: Assignments = ()
+    folds: Annotated[int | None, Parameter(validator=Number(gte=2, lte=1000))] = None
+    """Train once for each of so many parts of the training and validation images, which is held out."""
+
+    @property
+    def held_out(self) -> list[str]:
+        """The setting that holds out each fold in turn."""
+        folds = range(1, (self.folds or 0) + 1)
+        return [f"fold={','.join(f'{fold}/{self.folds}' for fold in folds)}"] if folds else []
 
 
 def fit(
@@ -40,12 +57,12 @@ def train(
     settings: Annotated[TrainSettings, Parameter(name="*")] = TrainSettings(),
     out: Out = None,
     config: Config = None,
-    assignments: Assignments = (),
+    several: Annotated[Several, Parameter(name="*")] = Several(),
     resume: Resume = False,
     json: Json = False,
 ) -> None:
     """Train one network with explicit settings, or one with each of several."""
-    variants = resolve(settings, config).variants(assignments)
+    variants = resolve(settings, config).variants([*several.assignments, *several.held_out])
     if len(variants) > 1:
         _train_each(source, variants, out, resume=resume, json=json)
         return

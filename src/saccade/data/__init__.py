@@ -15,4 +15,5 @@ from saccade.data.scale import square as square
 from saccade.data.scale import thumbnail as thumbnail
 from saccade.data.sources import open as open
 from saccade.data.splits import folds as folds
+from saccade.data.splits import hold_out as hold_out
 from saccade.data.splits import split as split

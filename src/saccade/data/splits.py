@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,18 @@ def split(
     _tell_missing(selected)
     train, validation, test = (Part(name, part) for name, part in zip(PARTS, selected, strict=True))
     return Parts(train, validation, SealedPart(test))
+
+
+def hold_out(parts: Parts, groups_N: NDArray[np.int64], fold: str, seed: int) -> Parts:
+    """Return the same parts but for validation: fold "i/K" of the training and validation images is held out for it.
+
+    `groups_N` numbers those images that must stay together. Raises SettingError as `folds` does.
+    """
+    number, count = map(int, fold.split("/"))
+    images = parts.known.images
+    held_N = folds(images, groups_N, count, seed) == number - 1
+    train, validation = (images.select(np.flatnonzero(held_N == held)) for held in (False, True))
+    return replace(parts, train=Part("train", train), validation=Part("validation", validation))
 
 
 def folds(images: ImageSet, groups_N: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

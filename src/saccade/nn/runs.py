@@ -55,9 +55,14 @@ def of(run: Path) -> Pretrained:
         raise ModelError(
             f"The network of the run in {run} is {what}, which fits its own images alone; give a run of another."
         )
+    own = "/" not in settings.model
+    if not own and (settings.activation or settings.norm):
+        raise ModelError(
+            f"The network of the run in {run} is {settings.model} with modules of other kinds than the library's, "
+            "which cannot be transferred from; give a run of another."
+        )
     mean, sd = (_colours(tensors[f"{place}.standardize.{name}"]) for name in ("mean_C", "sd_C"))
     inherited = described.get("weights") or {}
-    own = "/" not in settings.model
     return Pretrained(
         model=settings.model,
         file=run / "model" / "model.safetensors",

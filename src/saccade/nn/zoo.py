@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from saccade.nn.convnets import ConvNet, convnet, linear, mlp
 from saccade.nn.described import CHOICES, described, is_description, parse
 from saccade.nn.layers import Standardize
 from saccade.nn.preprocess import PREPROCESSING, Preprocess, keeps_places
+from saccade.nn.swap import swap
 from saccade.nn.transfer import Transfer
 from saccade.nn.trunks import Weightless, trunk
 from saccade.settings import TrainSettings, own_name
@@ -68,9 +70,10 @@ def new(name: str, *, classes: int, side: int, width: float = 1.0, blocks: Block
         return OWN[name](classes, side, width, blocks)
     if is_description(name):
         return described(name, classes, side, width, blocks)
-    blocks.refuse_others(name)
-    family, _, network = name.partition("/")
-    return {"torchvision": _torchvision, "timm": _timm}[family](network, classes, side)
+    family, _, rest = name.partition("/")
+    network = {"torchvision": _torchvision, "timm": _timm}[family](rest, classes, side)
+    swap(network, name, blocks)
+    return network
 
 
 def from_settings(settings: TrainSettings, classes: int) -> nn.Module:
@@ -216,8 +219,11 @@ def check_choices(settings: TrainSettings) -> None:
     elif name in OWN:
         with Weightless():
             OWN[name](2, 16, 0.05, blocks)
-    else:
-        blocks.refuse_others(name, *(CHOICES if is_description(name) else ()))
+    elif is_description(name):
+        blocks.refuse_others(name, *CHOICES)
+    elif blocks.chosen:
+        with Weightless():
+            new(name, classes=2, side=settings.size or 224, blocks=replace(blocks, init=None))
 
 
 def runs_own(settings: TrainSettings) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from saccade import audit, data
 from saccade.audit import near
 from saccade.data import Parts
@@ -117,6 +119,12 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             record.outcome = f"{copied:,} copies"
         with stage("split") as record:
             parts = data.split(images, groups_N, settings, alike.groups_N)
+            together_N = united(alike.groups_N, images.groups)
+            number_of = dict(zip(images.keys, together_N.tolist(), strict=True))
+            groups = {key: number_of[key] for key in parts.known.images.keys}
+            if isinstance(settings, TrainSettings) and settings.fold is not None:
+                seed = settings.seed if settings.split_seed is None else settings.split_seed
+                parts = data.hold_out(parts, np.array(list(groups.values())), settings.fold, seed)
             if begun is None:
                 run = Run.create(out, images.name, resume=resume)
                 kept.enter_context(run.written_alone())
@@ -128,9 +136,6 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             sizes = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
             record.outcome = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
             tell_small(parts)
-        together_N = united(alike.groups_N, images.groups)
-        number_of = dict(zip(images.keys, together_N.tolist(), strict=True))
-        groups = {key: number_of[key] for key in parts.known.images.keys}
         yield Material(parts, run, origin(source), found, copied, alike.leaked, begun is not None, groups)
 
 

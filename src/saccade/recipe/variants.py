@@ -1,9 +1,10 @@
 """One network trained with each of several settings, on the same images for the same time; their curves together."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from saccade import report
@@ -25,10 +26,10 @@ def train_each(
     """Train one network with each of `variants`, settings by name; return what they came to, as plain values.
 
     Each is a run of its own in a folder of `out`, on the same split and with the whole budget or number of
-    epochs. One whose loss stops being a number is recorded with its error, the others go on. `comparison.json`
-    and `comparison.html` lie beside them. With `resume` those that are finished stay as they are. Raises
-    InputError, before anything is written, where source, settings or `out` cannot be used; TrainingError where
-    none of the trainings came to an end.
+    epochs. One whose loss stops being a number is recorded with its error, the others go on; of folds of the same
+    settings the mean and the standard deviation are told. `comparison.json` and `comparison.html` lie beside them.
+    With `resume` those that are finished stay as they are. Raises InputError, before anything is written, where
+    source, settings or `out` cannot be used; TrainingError where none of the trainings came to an end.
     """
     for settings in variants.values():
         zoo.check_known(settings.model)
@@ -48,6 +49,7 @@ def train_each(
     if all(row["error"] is not None for row in rows):
         raise TrainingError(f"None of the {len(rows)} trainings came to an end. {rows[0]['name']}: {rows[0]['error']}")
     compared = {"schema": 1, "source": str(source), "folder": str(folder), "runs": rows}
+    compared["folds"] = _folds(variants, rows)
     compared["page"] = str(report.write_comparison(folder, compared))
     write_json(folder / "comparison.json", compared)
     return compared
@@ -82,6 +84,20 @@ def _figures(result: Result) -> dict[str, Any]:
         "history": history,
         "activations": network.get("activations"),
     }
+
+
+def _folds(variants: Mapping[str, TrainSettings], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return, for each of the settings that was trained on several folds, the mean and standard deviation over them."""
+    found: dict[str, list[float]] = {}
+    for (name, settings), row in zip(variants.items(), rows, strict=True):
+        if settings.fold is not None and row["error"] is None:
+            alike = name.replace(f"fold={settings.fold}", "").strip()
+            found.setdefault(alike, []).append(row["validation_accuracy"])
+    several = {name: values for name, values in found.items() if len(values) > 1}
+    return [
+        {"name": name, "folds": len(values), "mean": mean(values), "sd": stdev(values)}
+        for name, values in several.items()
+    ]
 
 
 def _history(run: Run) -> list[dict[str, Any]]:

@@ -40,8 +40,8 @@ def render_comparison(compared: Mapping[str, Any]) -> str:
         _chart("Dead units, after training", runs, lambda run: _depths(run, "dead", "end"), "depth", "percent"),
     ]
     best = max((run["validation_accuracy"] for run in runs if run["error"] is None), default=None)
-    context = {"runs": runs, "charts": [each for each in drawn if each], "best": best, "palette": PALETTE,
-               "source": words.clean(str(compared["source"]))}  # fmt: skip
+    told = words.clean({"folds": list(compared["folds"]), "source": str(compared["source"])})
+    context = {"runs": runs, "charts": [each for each in drawn if each], "best": best, "palette": PALETTE, **told}
     return environment().get_template("comparison.html.jinja").render(context)
 
 
