@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -182,10 +183,10 @@ def ask(start: Session, *, checks: bool = True, steps: int = STEPS) -> Named:
     return named
 
 
-def own(build: Callable[[], nn.Module], images: type[ArrayImages] = ArrayImages, **changed: Any) -> Named:
+def own(build: Callable[[], nn.Module], images: type[ArrayImages] = ArrayImages, *, seed: int) -> Named:
     """Return what is said of a network of one's own, from a seed."""
-    torch.manual_seed(0)
-    return ask(session(build(), images, **changed))
+    torch.manual_seed(seed)
+    return ask(session(build(), images, seed=seed))
 
 
 # whole commands
@@ -225,7 +226,7 @@ def twice(folder: Path) -> Path:
     return folder / "twice"
 
 
-def faults(folder: Path) -> dict[str, tuple[str, Callable[[], Named]]]:
+def faults(folder: Path, seed: int) -> dict[str, tuple[str, Callable[[], Named]]]:
     """Return the planted faults: the check or the finding that is to name each, and how to plant it."""
     x_NHWC, y_N = digits(600)
     sound = arrays(folder, "sound", (x_NHWC, y_N))
@@ -237,27 +238,29 @@ def faults(folder: Path) -> dict[str, tuple[str, Callable[[], Named]]]:
         "batch_size": 32,
         "size": SIDE,
         "flip": False,
+        "seed": seed,
     }
+    mine = partial(own, seed=seed)
     return {
         "labels shifted by one": ("labels in place", lambda: command(shifted, train=False, **plain)),
         "learning rate x 1000": ("learning rate", lambda: command(sound, learning_rate=1.0, **plain)),
         "learning rate x 0.001": ("learning rate", lambda: command(sound, learning_rate=1e-6, **plain)),
-        "zero initialisation": ("initial weights", lambda: own(zeros)),
-        "all ReLUs dead": ("all dead", lambda: own(dead)),
-        "saturated sigmoids, depth 20": ("saturated", lambda: own(saturated)),
-        "batches sorted by class": ("mixed batches", lambda: own(lambda: dense(nn.ReLU()), Sorted)),
-        "inputs of 0 to 255": ("input scale", lambda: own(lambda: dense(nn.ReLU(), scaled=False))),
-        "a layer frozen, not declared": ("every layer learns", lambda: own(frozen)),
-        "softmax twice": ("scores", lambda: own(lambda: nn.Sequential(dense(nn.ReLU()), nn.Softmax(1)))),
+        "zero initialisation": ("initial weights", lambda: mine(zeros)),
+        "all ReLUs dead": ("all dead", lambda: mine(dead)),
+        "saturated sigmoids, depth 20": ("saturated", lambda: mine(saturated)),
+        "batches sorted by class": ("mixed batches", lambda: mine(lambda: dense(nn.ReLU()), Sorted)),
+        "inputs of 0 to 255": ("input scale", lambda: mine(lambda: dense(nn.ReLU(), scaled=False))),
+        "a layer frozen, not declared": ("every layer learns", lambda: mine(frozen)),
+        "softmax twice": ("scores", lambda: mine(lambda: nn.Sequential(dense(nn.ReLU()), nn.Softmax(1)))),
         "batch norm left in training": (
             "independent predictions",
-            lambda: own(lambda: AlwaysTraining(*dense(nn.BatchNorm1d(32), nn.ReLU()))),
+            lambda: mine(lambda: AlwaysTraining(*dense(nn.BatchNorm1d(32), nn.ReLU()))),
         ),
         "validation is training": ("refused", lambda: command(twice(folder), train=False, **plain)),
     }  # fmt: skip
 
 
-def healthy(folder: Path) -> dict[str, Callable[[], Named]]:
+def healthy(folder: Path, seed: int) -> dict[str, Callable[[], Named]]:
     """Return healthy trainings: of several networks, norms, rules and sizes, on three data sets."""
     small = arrays(folder, "digits", digits(1000))
     runs: dict[str, tuple[Path, dict[str, Any]]] = {
@@ -295,7 +298,7 @@ def healthy(folder: Path) -> dict[str, Callable[[], Named]]:
                 clothing, {"model": "convnet", "width": 0.25, "mixup": 0.2, "ema": 0.98, "augment": {"rotate": 10.0}}
             ),
         }  # fmt: skip
-    return {name: lambda run=run: command(run[0], **run[1]) for name, run in runs.items()}  # type: ignore[misc]
+    return {name: lambda run=run: command(run[0], seed=seed, **run[1]) for name, run in runs.items()}  # type: ignore[misc]
 
 
 def main() -> int:
@@ -303,10 +306,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="run those whose name has this word, or: faults, healthy")
     parser.add_argument("--show", action="store_true", help="print what was said")
+    parser.add_argument("--seed", type=int, default=0, help="of split, weights and order of images")
     given = parser.parse_args()
     wrong = 0
     with TemporaryDirectory() as place:
-        planted, sound = faults(Path(place)), healthy(Path(place))
+        planted, sound = (plant(Path(place), given.seed) for plant in (faults, healthy))
         rows = [("faults", name, expected, run) for name, (expected, run) in planted.items()]
         rows += [("healthy", name, "", run) for name, run in sound.items()]
         for family, name, expected, run in rows:

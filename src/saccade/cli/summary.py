@@ -51,13 +51,10 @@ def variants_text(compared: Mapping[str, Any]) -> str:
     ]
     failures = [f"{run['name']}: {run['error']}" for run in compared["runs"] if run["error"] is not None]
     means = [
-        (
-            f"{each['name']} mean".strip().capitalize(),
-            f"{percent(each['mean'])} ± {100 * each['sd']:.1f} over {each['folds']} folds",
-        )
+        f"{percent(each['mean'])} ± {100 * each['sd']:.1f} over {each['folds']} folds  {each['name']}".rstrip()
         for each in compared["folds"]
     ]
-    ends = [*means, ("Curves", compared["page"]), ("Runs", compared["folder"])]
+    ends = [*(("Mean", each) for each in means), ("Curves", compared["page"]), ("Runs", compared["folder"])]
     return "\n\n".join(filter(None, [table(header, rows), "\n".join(map(printable, failures)), _aligned(ends)]))
 
 

@@ -124,9 +124,7 @@ class Checkpoints:
         write(place := self.folder / f"{step:09}", checkpoint, self._whole)
         self._whole = _files(place)
         kept = {name for place in self._places()[:KEPT] for name in _files(place)}
-        for file in sorted(
-            self.folder.iterdir(), key=lambda file: file.suffix != ".json"
-        ):  # names before what they name
+        for file in sorted(self.folder.iterdir(), key=lambda file: file.suffix != ".json"):  # what names before what is
             if file.name not in kept:
                 file.unlink()
         now = time.perf_counter()
