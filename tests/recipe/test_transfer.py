@@ -1,7 +1,6 @@
 """`fit` and `train` from pretrained weights: what enters, what is kept, what is refused before anything is written."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,8 @@ from saccade.recipe.candidates import Candidates, Judge
 from saccade.recipe.conclusion import Result
 from saccade.recipe.contest import (
     Contest,
-    Entry,
     Features,
     Field,
-    advice,
-    as_advised,
     plan_field,
     probe_features,
     probe_stages,
@@ -33,7 +29,6 @@ from saccade.recipe.plan import Plan
 from saccade.recipe.stages import suited
 from saccade.run import Run
 from saccade.settings import FitSettings, TrainSettings
-from saccade.study.adviser import CELLS
 from saccade.train import Clock
 from saccade.train.session import Session
 from tests.photos import photo_folder
@@ -139,7 +134,7 @@ def _contest(photos: Path, settings: FitSettings, out: Path) -> Contest:
     return Contest(parts, settings, Plan(run, Clock(settings.budget), 0), Candidates(run), judge)
 
 
-def test_what_fit_trains_is_what_is_advised(photos: Path, weights: Path, tmp_path: Path) -> None:
+def test_a_linear_classifier_on_all_stages_is_a_candidate(photos: Path, weights: Path, tmp_path: Path) -> None:
     settings = FitSettings(budget=600, pretrained=f"timm/test_resnet={weights}")
     contest = _contest(photos, settings, tmp_path / "run")
     asked = TrainSettings(model="timm/test_resnet", pretrained=settings.pretrained, size=64, batch_size=16, flip=False)
@@ -152,13 +147,6 @@ def test_what_fit_trains_is_what_is_advised(photos: Path, weights: Path, tmp_pat
     again_NK = Model.load(tmp_path / "run" / "candidates" / "stages").probabilities_of(contest.parts.validation)
     np.testing.assert_allclose(again_NK, found.validation_NK, atol=1e-4)
     np.testing.assert_array_equal(probe_stages(contest, features, probe).validation_NK, found.validation_NK)
-    entry = Entry("timm/test_resnet", asked, 0.01, "adamw", 64, 64)
-    advised = advice(contest, features, probe)
-    assert advised is not None
-    assert {cell: as_advised(entry, replace(advised, cell=cell), probe).settings.frozen for cell in CELLS} == {
-        "top": 0.6, "stages": 0.6, "few": 0.6, "more": 0.0
-    }  # fmt: skip
-    assert as_advised(entry, None, probe).settings.frozen == 0.0
 
 
 def test_a_transformer_is_planned_at_the_one_side_it_takes(photos: Path, tmp_path: Path) -> None:

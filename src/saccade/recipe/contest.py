@@ -277,13 +277,6 @@ def advice(contest: Contest, features: Features, probe: Probe) -> Advice | None:
     return found
 
 
-def as_advised(tuned: Entry, advice: Advice | None, probe: Probe) -> Entry:
-    """Return a pretrained network to fine-tune from the linear classifier on: all of it, or, as advised, few layers."""
-    frozen = 0.0 if advice is None or advice.cell == "more" else cells.LAYERS["few"]
-    settings = tuned.settings.model_copy(update={"frozen": frozen})
-    return replace(tuned, settings=settings, begin=probe.forward.network)
-
-
 def refitted_probe(member: Member, probe: Probe, seconds: float) -> Member:
     """Return the linear classifier on features, fitted to training and validation images together, if in time."""
     classifier, forward = member.classifier, probe.refitted(seconds)

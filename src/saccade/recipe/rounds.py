@@ -110,7 +110,7 @@ def networks(contest: Contest, weights: Pretrained | None, simple: Candidate) ->
         advice = contests.advice(contest, field.features, probe)
         if advice is not None and advice.cell == "stages":
             probed.append(contests.probe_stages(contest, field.features, probe))
-        tuned = contests.as_advised(field.tuned, advice, probe)
+        tuned = replace(field.tuned, begin=probe.forward.network)
         better = max(map(contest.judge, probed)) >= contest.judge(simple)
         entries = [field.own, tuned] if field.both else [tuned if better else field.own]
     curve = _learning_curve(contest, simple, probe)

@@ -84,10 +84,7 @@ def fit(
             seen = look_once(chosen.model, parts.test, ledger, contest.candidates, run)
             test = {**keep(seen, run, chosen.model), **without(seen, material.leaked)}
             record.outcome = f"test accuracy {test['accuracy']:.1%}"
-        more = {
-            **_told(weights),
-            **({"transfer": {**found.advice.plain(), "run": found.advice.cell}} if found.advice else {}),
-        }
+        more = {**_told(weights), **({"transfer": found.advice.plain()} if found.advice else {})}
         outcome = Outcome("fit", chosen, candidates, contest.judge, baselines, averaged, found, test, more)
         result = conclude(outcome, material, plan, diary)
         contest.candidates.discard()
