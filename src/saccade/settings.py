@@ -198,6 +198,8 @@ class TrainSettings(DataSettings):
     """Largest shift of training images, as a share of the side."""
     cutout: float = Field(default=0.0, ge=0, le=1)
     """Side of the square blanked out in training images, as a share of the image's side."""
+    random_crops: float = Field(default=0.0, ge=0, lt=1)
+    """Least share of an image that a random part of it, cut out as it is read, shows, such as 0.08; 0 for all of it."""
     augment: Annotated[dict[str, float], BeforeValidator(parse_augment)] = Field(default_factory=dict)
     """Other augmentations: a name or names, such as trivialaugment, or strengths, such as {rotate: 15, noise: 0.05}.
 
@@ -246,7 +248,7 @@ class TrainSettings(DataSettings):
     def _full_batch(self) -> Self:
         plain = {
             "learning_rate": None, "warmup": None, "accumulate": 1, "clip": None, "ema": 0.0, "swa": 0.0,
-            "snapshots": 1, "l1": 0.0, "l2": 0.0,
+            "snapshots": 1, "l1": 0.0, "l2": 0.0, "random_crops": 0.0,
         }  # fmt: skip
         given = [name for name, value in plain.items() if getattr(self, name) != value]
         given += ["balance=sampling"] if self.balance == "sampling" else []

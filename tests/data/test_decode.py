@@ -146,18 +146,58 @@ def test_of_an_animation_the_first_frame_is_taken(format: str) -> None:
     assert decoded.notes == ("of several frames: only the first is used",)
 
 
+def exif_of(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif
+
+
 @pytest.mark.parametrize(
-    "options", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}, {"restart_marker_rows": 1}]
+    "options",
+    [
+        {},
+        {"progressive": True},
+        {"quality": 30, "subsampling": 2},
+        {"subsampling": 0},
+        {"subsampling": 1, "restart_marker_rows": 1},
+        {"exif": exif_of(1)},
+    ],
 )
 @pytest.mark.parametrize("grey", [False, True])
 def test_the_short_way_for_jpegs_gives_what_pillow_gives(options: dict[str, object], grey: bool) -> None:
     image = Image.fromarray(photo(2, (61, 37))).convert("L" if grey else "RGB")
     data = saved(image, "JPEG", **options)
-    short = _decode_plain_jpeg(data)
+    short, long = _decode_plain_jpeg(data), _decode_any(data)
     assert short is not None
     assert np.array_equal(short.x_HWC, np.asarray(Image.open(BytesIO(data)).convert("RGB")))
-    assert np.array_equal(short.x_HWC, _decode_any(data).x_HWC)
-    assert short.size == _decode_any(data).size == (61, 37)
+    assert np.array_equal(short.x_HWC, long.x_HWC)
+    assert not short.x_HWC.flags.writeable
+    assert (short.size, short.notes, short.format) == (long.size, long.notes, long.format) == ((61, 37), (), "JPEG")
+
+
+@pytest.mark.parametrize("size", [(577, 577), (1157, 900), (2305, 1729), (2311, 4613), (700, 9300)])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_the_short_way_reduces_large_jpegs_as_pillow_does(size: tuple[int, int], subsampling: int) -> None:
+    data = saved(Image.fromarray(photo(1, (90, 70))).resize(size), "JPEG", subsampling=subsampling)
+    short, long = _decode_plain_jpeg(data), _decode_any(data)
+    assert short is not None
+    assert short.size == long.size == size
+    assert np.array_equal(short.x_HWC, long.x_HWC)
+
+
+def test_jpegs_that_need_care_do_not_go_the_short_way() -> None:
+    plain = encoded(photo(0))
+    xmp = b"http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation='6'/>"
+    for marker, body in ((0xE1, xmp), (0xE2, b"MPF\0"), (0xEE, b"Adobe")):
+        data = plain[:2] + struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body + plain[2:]
+        assert _decode_plain_jpeg(data) is None
+    assert _decode_plain_jpeg(plain) is not None
+    assert _decode_plain_jpeg(saved(Image.fromarray(photo(0)), "JPEG", exif=exif_of(6))) is None
+    assert _decode_plain_jpeg(saved(flat("CMYK", 9), "JPEG")) is None
+    bomb = bytearray(plain)
+    height = bomb.index(b"\xff\xc0") + 5
+    bomb[height : height + 4] = b"\xff\xff\xff\xff"
+    assert _decode_plain_jpeg(bytes(bomb)) is None
 
 
 def test_cut_anywhere_a_jpeg_is_refused_or_read_as_pillow_reads_it() -> None:

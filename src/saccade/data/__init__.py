@@ -2,6 +2,7 @@
 
 from saccade.data.arrays import from_arrays as from_arrays
 from saccade.data.cache import Cache as Cache
+from saccade.data.crops import Crops as Crops
 from saccade.data.decode import Decoded as Decoded
 from saccade.data.decode import decode as decode
 from saccade.data.imageset import ImageSet as ImageSet

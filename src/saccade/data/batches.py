@@ -1,7 +1,7 @@
 """Which images make up which batch, and getting them: a pure function of seed and step."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from saccade.data.crops import Crops
 from saccade.data.parts import Part
 from saccade.device import derived_seed, seeded
 from saccade.errors import TrainingError
@@ -160,24 +161,37 @@ class ArrayImages:
 
 
 class StoredImages:
-    """Images read and decoded when they are needed, some batches ahead, by `workers` threads."""
+    """Images read and decoded when they are needed, some batches ahead, by `workers` threads.
 
-    def __init__(self, part: Part, side: int, workers: int, how: Interpolation = "bilinear") -> None:
-        self.part, self.side, self.workers, self.how = part, side, workers, how
+    With `crops`, batches are random parts of them, cut before they are resized: a function of seed and step, too.
+    """
+
+    def __init__(
+        self, part: Part, side: int, workers: int, how: Interpolation = "bilinear", crops: Crops | None = None
+    ) -> None:
+        self.part, self.side, self.workers, self.how, self.crops = part, side, workers, how, crops
         self.y_N = torch.from_numpy(part.labels_N)
 
     def __len__(self) -> int:
         return len(self.part)
 
-    def batches(self, order: Order, first: int = 0) -> Iterator[Batch]:
-        """Yield batches in order, however many threads decode them."""
+    def batches(self, order: Order, first: int = 0, end: int | None = None) -> Iterator[Batch]:
+        """Yield batches in order, however many threads decode them; none from step `end` on, where it is given."""
+        pixels = self.part.images.pixels.only(self.part.images.keys, alone=True)
 
         def load(step: int) -> Batch:
             index_N, epoch_N = order(step)
-            x_NHWC = torch.from_numpy(self.part.select(index_N.numpy()).squares(self.side, self.how))
-            return Batch(x_NHWC, self.y_N[index_N], index_N, epoch_N)
+            keys = [self.part.images.keys[place] for place in index_N.tolist()]
+            drawn = self.crops and self.crops.draw(len(keys), derived_seed(order.seed, "crops", step))
+            x_NHWC = pixels.squares(keys, self.side, self.how, drawn)
+            return Batch(torch.from_numpy(x_NHWC), self.y_N[index_N], index_N, epoch_N)
 
-        yield from _ahead(load, self.workers, first)
+        yield from _ahead(load, self.workers, count(first) if end is None else range(first, end))
+
+    @property
+    def whole(self) -> "StoredImages":
+        """The same images, uncropped."""
+        return StoredImages(self.part, self.side, self.workers, self.how)
 
     def chunks(self) -> Iterator[Tensor]:
         """Yield images decoded for the purpose; emits Progress."""
@@ -289,18 +303,20 @@ class _SeededItems(Dataset[Any]):
         return image, int(label), index, epoch
 
 
-def _ahead(load: Callable[[int], Batch], workers: int, first: int) -> Iterator[Batch]:
-    """Yield `load(first), load(first + 1), …`, computed by `workers` threads up to two batches each ahead."""
+def _ahead(load: Callable[[int], Batch], workers: int, steps: Iterable[int]) -> Iterator[Batch]:
+    """Yield the batch of each step, computed by `workers` threads up to two batches each ahead."""
     if workers == 0:
-        yield from map(load, count(first))
+        yield from map(load, steps)
         return
     with ThreadPoolExecutor(workers, "batches") as pool:
         pending: list[Future[Batch]] = []
         try:
-            for step in count(first):
+            for step in steps:
                 pending.append(pool.submit(load, step))
                 if len(pending) > 2 * workers:
                     yield pending.pop(0).result()
+            while pending:
+                yield pending.pop(0).result()
         finally:
             for future in pending:
                 future.cancel()

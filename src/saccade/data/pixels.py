@@ -9,6 +9,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.data.crops import Drawn, cut
 from saccade.data.decode import Decoded, Uint8
 from saccade.data.parallel import in_chunks
 from saccade.data.scale import square, thumbnail
@@ -59,12 +60,23 @@ class _Store:
         """Return an image's pixels, decoding them unless they are kept."""
         if (x_HWC := self.kept.get(key)) is not None:
             return x_HWC
-        decoded = self.load(key)
-        self.take({key: decoded})
-        return decoded.x_HWC
+        x_HWC = self.load(key).x_HWC
+        self.keep(key, x_HWC)
+        return x_HWC
+
+    def keep(self, key: str, x_HWC: Uint8) -> None:
+        """Keep an image's pixels if there is room."""
+        if x_HWC.nbytes <= self.room:
+            with self.lock:
+                if x_HWC.nbytes <= self.room and key not in self.kept:
+                    self.room -= x_HWC.nbytes
+                    self.kept[key] = x_HWC
 
     def take(self, decoded: Mapping[str, Decoded]) -> None:
-        """Remember the facts of decoded images, those of one size together, and keep what there is room for."""
+        """Remember the facts of decoded images, those of one size together, and keep what there is room for.
+
+        What is only read goes without: hashing and sketching cost as much as decoding.
+        """
         of_size: dict[tuple[object, ...], list[str]] = {}
         for key, image in decoded.items():
             if key not in self.facts:
@@ -77,18 +89,15 @@ class _Store:
                 image = decoded[key]
                 digest = content_hash("{}x{}:".format(*image.x_HWC.shape).encode(), image.x_HWC.data)
                 self.facts[key] = Facts(digest, image.size, image.notes, image.format, sketch)
-        with self.lock:
-            for key, image in decoded.items():
-                if image.x_HWC.nbytes <= self.room and key not in self.kept:
-                    self.room -= image.x_HWC.nbytes
-                    self.kept[key] = image.x_HWC
+        for key, image in decoded.items():
+            self.keep(key, image.x_HWC)
 
     def known(self, key: str) -> Facts:
         """Return what is remembered of an image, decoding it if it was not yet; raises DecodeError."""
         if key in self.reasons:
             raise DecodeError(self.reasons[key])
         if key not in self.facts:
-            self.read(key)
+            self.take({key: self.load(key)})
         return self.facts[key]
 
 
@@ -109,10 +118,15 @@ class Pixels:
         self._settings = settings
         self._store = _Store(load, settings.memory * 2**30, origin=origin)
 
-    def only(self, keys: Iterable[str]) -> "Pixels":
-        """Return a view that answers for `keys` alone and shares what is decoded."""
+    def only(self, keys: Iterable[str], *, alone: bool = False) -> "Pixels":
+        """Return a view that answers for `keys` alone and shares what is decoded.
+
+        `alone` reads in the thread that asks, for many that each ask for something else.
+        """
         view = object.__new__(Pixels)
         view.keys, view._settings, view._store = frozenset(keys), self._settings, self._store
+        if alone:
+            view._settings = self._settings.model_copy(update={"workers": 0})
         self._refuse_others(view.keys)
         return view
 
@@ -151,9 +165,12 @@ class Pixels:
         self._refuse_others((key,))
         return self._store.read(key)
 
-    def squares(self, keys: Sequence[str], side: int, how: Interpolation = "bilinear") -> Uint8:
+    def squares(
+        self, keys: Sequence[str], side: int, how: Interpolation = "bilinear", drawn: Sequence[Drawn] | None = None
+    ) -> Uint8:
         """Return the images as one new array x_NHWC, uint8 RGB, `side` by `side`, fitted by `fit_to_square`.
 
+        Of each image only the part that was `drawn` for it, where that is given.
         Raises DecodeError when an image that was readable no longer is.
         """
         self._refuse_others(keys)
@@ -162,7 +179,9 @@ class Pixels:
 
         def fill(places: Sequence[int]) -> None:
             for place in places:
-                x_NHWC[place] = square(self._named(keys[place]), side, fit, how)
+                x_HWC = self._named(keys[place])
+                whole = drawn is None
+                x_NHWC[place] = square(x_HWC, side, fit, how) if whole else cut(x_HWC, side, drawn[place], how)
 
         for _ in in_chunks(fill, range(len(keys)), workers=self._settings.workers):
             pass

@@ -1,13 +1,17 @@
 """Sizes and value ranges: how pixels are shrunk, fitted to a square, and turned into 8 bits."""
 
+import itertools
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from saccade.data.resample import LEAST, resampled
 from saccade.settings import Interpolation
 
+GAP = 3.0
+"""Beyond twice this factor, images are box-averaged by a whole one before they are resized."""
 KEPT_SHORT_SIDE = 288
 """Decoded images are reduced by whole factors as long as their short side stays at least this."""
 KEPT_LONG_SIDE = 32 * KEPT_SHORT_SIDE
@@ -18,6 +22,8 @@ PADDING = (128, 128, 128)
 BACKGROUND = (255, 255, 255, 255)
 """What transparent parts are laid on: white."""
 
+MANY = 256
+"""Images resized in one process for which machine code is worth the quarter of a second that it takes to make."""
 Fit = Literal["stretch", "crop", "pad"]
 _RESAMPLING: dict[Interpolation, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -42,7 +48,32 @@ def reduced(image: Image.Image) -> Image.Image:
 
 def shrink(image: Image.Image, size: tuple[int, int], how: Interpolation = "bilinear") -> Image.Image:
     """Resize to `(width, height)`, antialiased; large factors are box-averaged first."""
-    return image if image.size == size else image.resize(size, _RESAMPLING[how], reducing_gap=3.0)
+    return image if image.size == size else image.resize(size, _RESAMPLING[how], reducing_gap=GAP)
+
+
+_resized = itertools.count()
+
+
+def resized(
+    x_HWC: NDArray[np.uint8], height: int, width: int, how: Interpolation = "bilinear", *, mirrored: bool = False
+) -> NDArray[np.uint8]:
+    """Return uint8 RGB pixels, or a window of some, resized along rows, then along columns; `mirrored` left to right.
+
+    Once many are asked for bilinearly, machine code does it in a quarter of Pillow's time, with the same pixels to the
+    bit. What `shrink` averages over boxes first, Pillow resizes in one go.
+
+    >>> resized(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), 1, 1).tolist()
+    [[[5, 6, 7]]]
+    """
+    tall, wide = x_HWC.shape[:2]
+    alike = min(wide, width) >= LEAST and wide < 2 * GAP * width and tall < 2 * GAP * height
+    if alike and how == "bilinear" and next(_resized) >= MANY:
+        out_HWC = np.empty((height, width, 3), np.uint8)
+        resampled(x_HWC, out_HWC, mirrored=mirrored)
+        return out_HWC
+    image = Image.fromarray(x_HWC)
+    small_HWC = np.asarray(shrink(shrink(image, (width, tall), how) if alike else image, (width, height), how))
+    return small_HWC[:, ::-1] if mirrored else small_HWC
 
 
 def square(
@@ -59,17 +90,17 @@ def square(
     height, width = x_HWC.shape[:2]
     if height == width == side:
         return x_HWC
-    image = Image.fromarray(x_HWC)
     if fit == "stretch" or height == width:
-        return np.asarray(shrink(image, (side, side), how))
+        return resized(x_HWC, side, side, how)
     if fit == "crop":
         short = min(width, height)
         left, top = (width - short) // 2, (height - short) // 2
-        return np.asarray(shrink(image.crop((left, top, left + short, top + short)), (side, side), how))
-    inner = shrink(image, _scaled(width, height, side / max(width, height)), how)
-    canvas = Image.new("RGB", (side, side), PADDING)
-    canvas.paste(inner, ((side - inner.width) // 2, (side - inner.height) // 2))
-    return np.asarray(canvas)
+        return resized(x_HWC[top : top + short, left : left + short], side, side, how)
+    wide, tall = _scaled(width, height, side / max(width, height))
+    left, top = (side - wide) // 2, (side - tall) // 2
+    canvas_HWC = np.full((side, side, 3), PADDING, np.uint8)
+    canvas_HWC[top : top + tall, left : left + wide] = resized(x_HWC, tall, wide, how)
+    return canvas_HWC
 
 
 def thumbnail(x_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

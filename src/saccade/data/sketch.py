@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from saccade.data.scale import shrink
+from saccade.data.scale import resized
 
 SIDE = 32
 """Side of a sketch in pixels."""
@@ -59,7 +59,7 @@ def sketches(x_NHWC: NDArray[np.uint8]) -> list[Sketch]:
 
 
 def _small(x_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(shrink(Image.fromarray(x_HWC), (SIDE, SIDE)))
+    return resized(x_HWC, SIDE, SIDE)
 
 
 def _lines(x_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

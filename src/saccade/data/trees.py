@@ -31,7 +31,7 @@ class Folder:
     """A folder on disk. Links are followed, but not round in circles; what cannot be read is skipped and told."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self._prefix = root, os.path.join(root, "")  # noqa: PTH118
         self.files: list[str] = []
         self.folders: list[str] = []
         self._skipped: dict[str, list[str]] = {}
@@ -40,7 +40,7 @@ class Folder:
 
     def read(self, file: str) -> bytes:
         """Return a file's content; raises DecodeError with a reason."""
-        return read_file(self.root / file)
+        return read_file(f"{self._prefix}{file}")
 
     def stamp(self, file: str) -> tuple[int, int]:
         """Return a file's size and time of writing; raises OSError."""
@@ -210,12 +210,13 @@ class Tar(Archive):
         return self._entries[file][0], self._stamp[1]
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: str | Path) -> bytes:
     """Return a file's content; raises DecodeError with a reason in plain words."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer, reading a device never end
+        # Opening a pipe would wait for a writer, reading a device never end.
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (a Path costs as much as reading a small file)
             raise DecodeError("it is not a file but a folder, a pipe, a socket or a device")
-        with path.open("rb") as file:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             if os.fstat(file.fileno()).st_size > LARGEST_FILE:
                 raise DecodeError(_too_large())
             return file.read()

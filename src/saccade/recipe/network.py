@@ -16,7 +16,7 @@ from torch import nn
 
 from saccade import metrics, study
 from saccade.classifiers import Member, Model, NetworkClassifier
-from saccade.data import Part, Parts
+from saccade.data import Crops, Part, Parts
 from saccade.data.batches import ArrayImages, Images, Order, StoredImages
 from saccade.device import cores, resolve_device
 from saccade.errors import DivergedError, TrainingError
@@ -185,11 +185,9 @@ def start(part: Part, settings: TrainSettings, *, begin: nn.Module | None = None
     The network is a copy of `begin`, or a new one.
     """
     assert settings.size is not None
-    side, how, held = (
-        settings.size,
-        settings.interpolation,
-        3 * settings.size**2 * len(part) <= settings.memory * 2**30 / 2,
-    )
+    crops = Crops(settings.random_crops) if settings.random_crops else None
+    side, how = settings.size, settings.interpolation
+    held = crops is None and 3 * side**2 * len(part) <= settings.memory * 2**30 / 2
     images: Images
     if held:
         device = resolve_device(settings.device)
@@ -197,7 +195,7 @@ def start(part: Part, settings: TrainSettings, *, begin: nn.Module | None = None
         images = ArrayImages(x_NHWC, torch.from_numpy(part.labels_N).to(device))
         sample_NHWC = x_NHWC[:: -(-len(part) // SAMPLE)]
     else:
-        images = StoredImages(part, side, cores() if settings.workers is None else settings.workers, how)
+        images = StoredImages(part, side, cores() if settings.workers is None else settings.workers, how, crops)
         sample_NHWC = torch.from_numpy(part.select(np.arange(0, len(part), -(-len(part) // SAMPLE))).squares(side, how))
     if begin is not None:
         return Session(Forward.of(copy.deepcopy(begin), settings), images, part.images.keys, settings)

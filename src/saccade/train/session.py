@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saccade.data.batches import Images, Order
+from saccade.data.batches import Images, Order, StoredImages
 from saccade.device import derived_seed, generator
 from saccade.errors import ModelError
 from saccade.events import Finding
@@ -201,6 +201,7 @@ def full_batch(session: Session) -> FullBatch:
 def refresh_statistics(session: Session) -> None:
     """Compute the running statistics of a session's network anew, over training images as predictions see them."""
     images, forward = session.images, session.forward
+    images = images.whole if isinstance(images, StoredImages) else images
     together = min(TOGETHER, len(images))
     batches = images.batches(Order(len(images), together, session.settings.seed))
     some = islice(batches, -(-min(STATISTICS, len(images)) // together))
