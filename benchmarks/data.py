@@ -63,7 +63,7 @@ def torchvision(folder: Path, side: int, *, crops: bool) -> int:
 def ours(images: data.ImageSet, side: int, *, crops: bool) -> int:
     """Read every image once through saccade's own batches, with two threads."""
     part = data.Part("train", images)
-    stored = StoredImages(part, side, WORKERS, data.Crops(mirrored=0.5) if crops else None)
+    stored = StoredImages(part, side, WORKERS, crops=data.Crops(mirrored=0.5) if crops else None)
     order = Order(len(part), BATCH, seed=0)
     torch.set_num_threads(1)  # as in the workers of a DataLoader; more would spin beside those that decode
     room_NCHW = torch.empty((BATCH, 3, side, side), memory_format=torch.channels_last)

@@ -68,7 +68,7 @@ def test_batches_of_crops_depend_on_seed_and_step_alone(tmp_path: Path) -> None:
 
     def batches(workers: int, memory: float, seed: int = 1, first: int = 0) -> list[Batch]:
         part = Part("train", data.open(source, DataSettings(memory=memory)))
-        stream = StoredImages(part, 16, workers, Crops()).batches(Order(len(part), 4, seed), first)
+        stream = StoredImages(part, 16, workers, crops=Crops()).batches(Order(len(part), 4, seed), first)
         return list(islice(stream, 6))
 
     expected = [batch.x_NHWC for batch in batches(0, 0.0)]
@@ -80,6 +80,6 @@ def test_batches_of_crops_depend_on_seed_and_step_alone(tmp_path: Path) -> None:
 
 def test_the_same_images_without_crops_are_whole(tmp_path: Path) -> None:
     part = Part("train", data.open(photo_folder(tmp_path / "photos", 5), DataSettings()))
-    stream = StoredImages(part, 16, 0, Crops()).whole.batches(Order(len(part), 15, 0), end=1)
+    stream = StoredImages(part, 16, 0, crops=Crops()).whole.batches(Order(len(part), 15, 0), end=1)
     (batch,) = stream
     assert np.array_equal(batch.x_NHWC, part.squares(16)[batch.index_N])

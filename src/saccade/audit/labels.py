@@ -97,7 +97,8 @@ def out_of_fold(x_ND: NDArray[np.float32], labels_N: Indices, groups_N: Indices,
     likeliest, some of them wrong (`Noisy`). Scores are averaged over ROUNDS draws of the folds, or as many as end
     before `end`, by `perf_counter`.
     """
-    strengths, rounds = STRENGTHS, list[Floats]()
+    strengths: tuple[float, ...] = STRENGTHS
+    rounds: list[Floats] = []
     for number in range(ROUNDS):
         begun = perf_counter()
         scores_SNK = _held_out(x_ND, labels_N, fold_numbers(labels_N, groups_N, FOLDS, seed=number), strengths, end)

@@ -182,7 +182,8 @@ class StoredImages:
         def load(step: int) -> Batch:
             index_N, epoch_N = order(step)
             keys = [self.part.images.keys[place] for place in index_N.tolist()]
-            drawn = self.crops and self.crops.draw(len(keys), derived_seed(order.seed, "crops", step))
+            seed = derived_seed(order.seed, "crops", step)
+            drawn = None if self.crops is None else self.crops.draw(len(keys), seed)
             x_NHWC = pixels.squares(keys, self.side, self.how, drawn)
             return Batch(torch.from_numpy(x_NHWC), self.y_N[index_N], index_N, epoch_N)
 

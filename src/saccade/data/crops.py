@@ -29,8 +29,8 @@ class Drawn:
     def window(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return `(top, left, height, width)` of the part of an image of that size.
 
-        >>> Drawn(((0.9, 2.0), (0.25, 1.0)), (0.0, 1.0)).window(100, 100)  # a shape twice as wide does not fit
-        (0, 50, 50, 50)
+        >>> Drawn(((0.9, 2.0), (0.25, 1.0)), (0.0, 0.5)).window(100, 100)  # a shape twice as wide does not fit
+        (0, 25, 50, 50)
         """
         for share, ratio in self.shapes:
             area = share * height * width

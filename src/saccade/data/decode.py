@@ -111,7 +111,7 @@ class _Header(NamedTuple):
         exif = Image.Exif()
         try:
             exif.load(self.exif)
-            return exif.get(_ORIENTATION_TAG, 1) != 1
+            return bool(exif.get(_ORIENTATION_TAG, 1) != 1)
         except Exception:  # noqa: BLE001 (on broken bytes Pillow's readers raise whatever comes)
             return True
 

@@ -180,8 +180,10 @@ class Pixels:
         def fill(places: Sequence[int]) -> None:
             for place in places:
                 x_HWC = self._named(keys[place])
-                whole = drawn is None
-                x_NHWC[place] = square(x_HWC, side, fit, how) if whole else cut(x_HWC, side, drawn[place], how)
+                if drawn is None:
+                    x_NHWC[place] = square(x_HWC, side, fit, how)
+                else:
+                    x_NHWC[place] = cut(x_HWC, side, drawn[place], how)
 
         for _ in in_chunks(fill, range(len(keys)), workers=self._settings.workers):
             pass

@@ -202,10 +202,11 @@ def _weigh(
         first = b.select(b.icmp_signed("<", first, size(0)), size(0), first)
         b.store(b.trunc(first, whole), b.gep(table, [b.mul(pixel, length)]))
         b.store(none, total)
-        for store in (
+        stores: tuple[Callable[[Value, Value], Any], ...] = (
             lambda weight, at: b.store(b.fadd(b.load(total), weight), total),
             lambda weight, at: b.store(b.fptosi(b.fadd(half, b.fmul(b.fdiv(weight, b.load(total)), fixed)), whole), at),
-        ):
+        )
+        for store in stores:
             with counting(b, taps) as tap:
                 place = b.add(first, tap)
                 distance = b.fmul(b.fadd(b.fsub(b.sitofp(place, real), centre), half), inverse)

@@ -160,8 +160,9 @@ def search_work(images: int, budget: float | None) -> float:
 
     For up to 88,000 images it is the same for all budgets of 100 seconds and more, and so is the split.
     """
-    enough = min(max(NEAR_LEAST, (images + near.BLOCK) ** 2 / 2), NEAR_MOST)
-    return enough if budget is None else min(enough, NEAR_SHARE * budget * near.A_SECOND)
+    if budget is None:
+        return NEAR_MOST
+    return min(max(NEAR_LEAST, (images + near.BLOCK) ** 2 / 2), NEAR_MOST, NEAR_SHARE * budget * near.A_SECOND)
 
 
 def _refuse_changed(source: str | Path, parts: Parts, run: Run) -> None:
