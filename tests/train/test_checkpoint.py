@@ -5,6 +5,7 @@ import math
 import time
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -277,13 +278,21 @@ def test_they_are_as_far_apart_as_asked_for_save_the_last(folder: Path, monkeypa
     checkpoints.save(1, some(1))
     assert not checkpoints.due()
     assert checkpoints.due(last=True)
-    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
-    checkpoints.save(2, some(2))
-    assert checkpoints.due()
-    monkeypatch.setattr(checkpoint, "EVERY", 100.0)
-    assert not checkpoints.due(sound=False), "one that is sound may come"
     monkeypatch.setattr(checkpoint, "FIRST", 100.0)
     assert not Checkpoints(folder).due(last=True)
+
+
+def test_all_but_the_first_wait_for_a_sound_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(checkpoint, "FIRST", 5.0)
+    checkpoints = Checkpoints(folder)
+    told = []
+    for now[0] in (4.0, 5.0, 14.0, 15.0, 24.0, 25.0):
+        told.append((checkpoints.due(), checkpoints.due(sound=False)))
+        if now[0] == 5.0:
+            checkpoints.save(1, some(1))
+    assert told == [(False, False), (True, True), (False, False), (True, False), (True, False), (True, True)]
 
 
 # pace and watch

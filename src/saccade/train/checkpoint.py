@@ -93,7 +93,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._begun = time.perf_counter()
-        self._next = self._affordable = self._begun + FIRST
+        self._next = self._latest = self._affordable = self._begun + FIRST
         self._writing = 0.0
         self._whole: set[str] = set()
 
@@ -112,9 +112,9 @@ class Checkpoints:
     def due(self, *, last: bool = False, sound: bool = True) -> bool:
         """Return whether one should be written now; the `last` of a training need not wait for its turn.
 
-        One that is not `sound` holds a state to go back to besides its own: such a one gives way for a while.
+        One that is not `sound` holds a state to go back to besides its own: all but the first give way for a while.
         """
-        turn = self._affordable if last else self._next if sound else self._next + EVERY
+        turn = self._affordable if last else self._next if sound else self._latest
         return time.perf_counter() >= turn
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
@@ -131,6 +131,7 @@ class Checkpoints:
         self._writing += now - begun
         self._affordable = self._begun + (self._writing + now - begun) / SHARE
         self._next = max(now + EVERY, self._affordable)
+        self._latest = self._next + EVERY
 
     def drop(self, step: int) -> None:
         """Remove the checkpoints taken after more than `step` steps."""
