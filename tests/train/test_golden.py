@@ -24,8 +24,9 @@ RUNS: dict[str, TrainSettings] = {
     "convnet-muon": settings("convnet"),
     "squeezenet-adamw": settings("torchvision/squeezenet1_1", size=2 * SIDE, optimizer="adamw", schedule="one_cycle"),
 }
-CLOSE = {"convnet-muon": 0.02}
-"""Relative; 1e-3 where it is not said. Other processors round sums otherwise, and Muon rounds to bfloat16 within."""
+CLOSE = {"convnet-muon": 0.05, "squeezenet-adamw": 0.01}
+"""Relative; 1e-3 where it is not said. Other processors round sums otherwise, Muon rounds to bfloat16 on some,
+and AdamW's first steps are of one length however small the gradients."""
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ from saccade.train.budget import Clock
 
 SIDE = 32
 """Of the images that pixels and features are taken of, unless they are smaller or another is asked for."""
-OPTIMUM = Optimum(tolerance=paths.TOLERANCE)
+OPTIMUM = Optimum(tolerance=2e-4)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Linear classifiers over folds: a path of penalties for each, the work shared between all of them (lecture 2)."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +20,7 @@ from saccade.study.folds import Setting, best, parted, setting_of
 
 Array = NDArray[Any]
 
-TOLERANCE = 2e-4
+TOLERANCE = 5e-4
 """Largest derivative at which a fold's optimum is near enough: predictions hardly change below it."""
 PATH = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4, 3e-5, 1e-5)
 """Strengths of a penalty, from the strongest, whose optimum is the quickest found."""
@@ -39,10 +40,11 @@ def linear(
     """Return a Setting for each strength of the penalty, from the strongest, for each of several linear classifiers.
 
     A fold's rows are standardised once for all, and an optimum starts from that of the strength before. Without
-    `strengths`, each fold goes on along PATH until its best lies between two others, then all folds until the best
-    of their mean does. Descent, which goes down the same objective, takes the strength at which an optimum among
-    the classifiers was best; where there is none, it starts anew at each. What runs off to infinity is left out and
-    told in a Finding. Raises InputError where the folds are none, TrainingError where all ran off.
+    `strengths`, they go on along PATH until the best of the mean over the folds lies between two others; a fold by
+    itself, while it is prepared, as long as each is better than the one before by a standard error. Descent, which
+    goes down the same objective, takes the strength at which an optimum among the classifiers was best; where there is
+    none, it starts anew at each. What runs off to infinity is left out and told in a Finding. Raises InputError where
+    the folds are none, TrainingError where all ran off.
     """
     x_ND, folds = np.asarray(flat(x)), parted(y_N, fold_N)
     searches = [_Search(each, y_N, fold_N, further=strengths is None) for each in classifiers]
@@ -134,12 +136,15 @@ class _Search:
         """Return whether every fold has tried all that is wanted."""
         return not any(self.lacking(fold) for fold in range(folds))
 
-    def go_on(self, accuracies: Mapping[float, float]) -> None:
-        """Want the strength of PATH past the end, too, where that is the most accurate."""
-        tried, at = sorted(accuracies, reverse=True), max(accuracies, key=lambda strength: accuracies[strength])
+    def go_on(self, accuracies: Mapping[float, float], least: float = 0.0) -> None:
+        """Want the strength of PATH past the end, too, where that is the most accurate, by more than `least`."""
+        tried = sorted(accuracies, reverse=True)
+        at = max(accuracies, key=lambda strength: accuracies[strength])
         if self.further and not self.only and at in (tried[0], tried[-1]):
+            beside = tried[1] if at == tried[0] else tried[-2]
             place = PATH.index(at) + (1 if at == tried[-1] else -1)
-            self.wanted |= set(PATH[max(place, 0) : place + 1])
+            if accuracies[at] >= accuracies[beside] + least:
+                self.wanted |= set(PATH[max(place, 0) : place + 1])
 
     def fitted(
         self, x_ND: Array, y_N: Array, strengths: Sequence[float], data: Standardised, fold: int
@@ -193,4 +198,5 @@ def _hold_out(
                             search.calibrate(model, held_ND, y_N[held])
                         if search.descends:
                             break
-                        search.go_on(search.accuracies[fold])
+                        most = max(search.accuracies[fold].values())
+                        search.go_on(search.accuracies[fold], math.sqrt(most * (1 - most) / len(held)))
