@@ -69,7 +69,7 @@ def ours(images: data.ImageSet, side: int, *, crops: bool) -> int:
     room_NCHW = torch.empty((BATCH, 3, side, side), memory_format=torch.channels_last)
     batches = len(part) // BATCH
     for batch in stored.batches(order, end=batches):
-        torch.mul(batch.x_NHWC.permute(0, 3, 1, 2), 1 / 255, out=room_NCHW)
+        room_NCHW.copy_(batch.x_NHWC.permute(0, 3, 1, 2)).mul_(1 / 255)
     return batches * BATCH
 
 

@@ -15,7 +15,7 @@ from saccade.native import Builder, Value, compiled, counting
 Bytes = NDArray[np.uint8]
 FRACTION = 22
 """Bits of a weight behind its point, as in Pillow."""
-ROWS = 2
+ROWS = 4
 """Rows of an image that are gone along at once."""
 LANES = 16
 """Bytes of a row that are added up at once."""
