@@ -1,6 +1,7 @@
 """Which images make up which batch: a function of seed and step alone, whoever reads them and however many."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -80,7 +81,8 @@ def test_array_images_are_indexed() -> None:
 
 @pytest.fixture
 def part(tmp_path: Path) -> Part:
-    return Part("train", data.integrity(data.open(photo_folder(tmp_path / "photos", 5), DataSettings(memory=0.0))))
+    photos = photo_folder(tmp_path / "photos", 5, size=(320, 300))
+    return Part("train", data.integrity(data.open(photos, DataSettings(memory=0.0))))
 
 
 def test_stored_images_are_those_of_an_array_with_any_number_of_threads(part: Part) -> None:
@@ -88,9 +90,19 @@ def test_stored_images_are_those_of_an_array_with_any_number_of_threads(part: Pa
     order = Order(len(part), 4, seed=1)
     expected = first(held, order, 9)
     for workers in (0, 1, 2, 5):
+        assert part.images.pixels.threads(part.images.keys, workers) == workers
         stored = StoredImages(part, 16, workers)
         assert len(stored) == 15
         assert same(first(stored, order, 9), expected)
+
+
+@pytest.mark.parametrize("suffix", ["", ".zip", ".tar"])
+def test_small_files_are_read_by_one_thread(tmp_path: Path, suffix: str) -> None:
+    folder = photo_folder(tmp_path / "photos", 5)
+    if suffix:
+        shutil.make_archive(str(folder), suffix[1:], folder)
+    images = data.open(f"{folder}{suffix}")
+    assert [images.pixels.threads(images.keys, allowed) for allowed in (0, 1, 2, None)] == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -161,7 +161,7 @@ class ArrayImages:
 
 
 class StoredImages:
-    """Images read and decoded when they are needed, some batches ahead, by `workers` threads.
+    """Images read and decoded when they are needed, some batches ahead, by up to `workers` threads (`Pixels.threads`).
 
     With `crops`, batches are random parts of them, cut before they are resized: a function of seed and step, too.
     """
@@ -187,7 +187,8 @@ class StoredImages:
             x_NHWC = pixels.squares(keys, self.side, self.how, drawn)
             return Batch(torch.from_numpy(x_NHWC), self.y_N[index_N], index_N, epoch_N)
 
-        yield from _ahead(load, self.workers, count(first) if end is None else range(first, end))
+        workers = pixels.threads(self.part.images.keys, self.workers)
+        yield from _ahead(load, workers, count(first) if end is None else range(first, end))
 
     @property
     def whole(self) -> "StoredImages":

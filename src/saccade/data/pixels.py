@@ -14,6 +14,7 @@ from saccade.data.decode import Decoded, Uint8
 from saccade.data.parallel import in_chunks
 from saccade.data.scale import square, thumbnail
 from saccade.data.sketch import Sketch, sketches
+from saccade.device import cores
 from saccade.errors import DecodeError, InputError
 from saccade.files import content_hash
 from saccade.settings import DataSettings, Interpolation
@@ -21,6 +22,10 @@ from saccade.settings import DataSettings, Interpolation
 Load = Callable[[str], Decoded]
 TOGETHER = 2**20
 """Bytes of small images whose facts are taken at once, which is cheaper than one by one."""
+SMALL = 4096
+"""Bytes of a file below which reading it is mostly Python's own work, which one thread at a time can do."""
+ASKED = 16
+"""Files whose sizes are asked for, to tell whether all are small."""
 Stamp = tuple[int, int]
 """What a file cannot change without: its size in bytes, and when it was written (or its checksum)."""
 
@@ -136,6 +141,17 @@ class Pixels:
         view.keys, view._settings, view._store = self.keys | other.keys, self._settings, self._store
         return view
 
+    def threads(self, keys: Sequence[str], allowed: int | None) -> int:
+        """Return with how many threads, of those allowed, these images are read soonest: one where files are small.
+
+        None allows one a core.
+        """
+        allowed = cores() if allowed is None else allowed
+        if allowed <= 1:
+            return allowed
+        sizes = [size for size, _ in self.stamps(keys[:: -(-len(keys) // ASKED) or 1]).values()]
+        return 1 if sizes and sum(sizes) < SMALL * len(sizes) else allowed
+
     def check(self, keys: Sequence[str]) -> dict[str, str]:
         """Decode every image once, in parallel; return the reason for each that cannot be, and emit Progress."""
         self._refuse_others(keys)
@@ -157,7 +173,7 @@ class Pixels:
             store.take(decoded)
             return [(key, store.reasons[key]) for key in chunk if key in store.reasons]
 
-        chunks = in_chunks(bad, keys, workers=self._settings.workers, task="integrity")
+        chunks = in_chunks(bad, keys, workers=self.threads(keys, self._settings.workers), task="integrity")
         return dict(pair for pairs in chunks for pair in pairs)
 
     def read(self, key: str) -> Uint8:
@@ -185,7 +201,7 @@ class Pixels:
                 else:
                     x_NHWC[place] = cut(x_HWC, side, drawn[place], how)
 
-        for _ in in_chunks(fill, range(len(keys)), workers=self._settings.workers):
+        for _ in in_chunks(fill, range(len(keys)), workers=self.threads(keys, self._settings.workers)):
             pass
         return x_NHWC
 

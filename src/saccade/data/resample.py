@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock, local
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,39 +37,23 @@ def resampled(x_HWC: Bytes, out_HWC: Bytes, *, mirrored: bool = False) -> None:
     """
     if x_HWC.strides[1:] != (3, 1):
         x_HWC = np.ascontiguousarray(x_HWC)
-    _along_columns(_along_rows(x_HWC, out_HWC.shape[1], mirrored), out_HWC)
-
-
-def _along_rows(x_HWC: Bytes, wide: int, mirrored: bool) -> Bytes:
-    height, width = x_HWC.shape[:2]
-    room = _room(3 * (height + ROWS) * (wide + 1)).reshape(height + ROWS, wide + 1, 3)
-    last = np.empty(3 * (width + _taps(width, wide)) + 1, np.uint8)
-    table = _table(width, wide)
-    kernels()["rows"](
-        x_HWC.ctypes.data, x_HWC.strides[0], height, width, room.ctypes.data, room.strides[0], wide, mirrored,
-        last.ctypes.data, table.ctypes.data,
-    )  # fmt: skip
-    return room[:height, :wide]
-
-
-def _along_columns(x_HWC: Bytes, out_HWC: Bytes) -> None:
-    height, tall = len(x_HWC), len(out_HWC)
-    table = _table(height, tall)
-    kernels()["columns"](
-        x_HWC.ctypes.data, x_HWC.strides[0], height, 3 * x_HWC.shape[1], out_HWC.ctypes.data, out_HWC.strides[0], tall,
-        table.ctypes.data,
+    (height, width), (tall, wide) = x_HWC.shape[:2], out_HWC.shape[:2]
+    tables = _entry(width, wide) * wide + _entry(height, tall) * tall
+    room = 4 * tables + 3 * (width + _taps(width, wide) + 1) + 3 * (height + ROWS) * (wide + 1)
+    kernel()(
+        x_HWC.ctypes.data, x_HWC.strides[0], height, width, out_HWC.ctypes.data, tall, wide, mirrored, _room(room)
     )  # fmt: skip
 
 
 _own = local()
 
 
-def _room(size: int) -> Bytes:
-    """Return this thread's room for so many bytes: what it held before is lost."""
-    if getattr(_own, "room", np.empty(0)).size < size:
+def _room(size: int) -> int:
+    """Return the address of this thread's room for so many bytes: what it held before is lost."""
+    if getattr(_own, "size", 0) < size:
         _own.room = np.empty(size, np.uint8)
-    room: Bytes = _own.room[:size]
-    return room
+        _own.size, _own.address = size, _own.room.ctypes.data
+    return int(_own.address)
 
 
 def _taps(before: int, after: int) -> int:
@@ -77,54 +61,59 @@ def _taps(before: int, after: int) -> int:
     return 2 * max(before, after) // after + 1
 
 
-def _table(before: int, after: int) -> NDArray[np.int32]:
-    """Return room for an entry for each pixel: the first that it is the mean of, and the weights from there on."""
-    return np.empty((after, 1 + _taps(before, after)), np.int32)
+def _entry(before: int, after: int) -> int:
+    """Return how many whole numbers tell of one pixel: the first that it is the mean of, and the weights from there."""
+    return 1 + _taps(before, after)
 
 
 _ONE_AT_A_TIME = Lock()
 
 
-def kernels() -> dict[str, Callable[..., Any]]:
-    """Return the compiled functions of `assembly` by name."""
+def kernel() -> Callable[..., Any]:
+    """Return the compiled function of `assembly`."""
     with _ONE_AT_A_TIME:
-        return _kernels()
+        return _kernel()
 
 
 @cache
-def _kernels() -> dict[str, Callable[..., Any]]:
+def _kernel() -> Callable[..., Any]:
     p, n = ctypes.c_void_p, ctypes.c_int64
-    arguments = {"rows": [p, n, n, n, p, n, n, n, p, p], "columns": [p, n, n, n, p, n, n, p]}
-    return {name: compiled(assembly(name), name, kinds, optimise=True) for name, kinds in arguments.items()}
+    return compiled(assembly(), "resample", [p, n, n, n, p, n, n, n, p], optimise=True)
 
 
-def assembly(name: str) -> str:
-    """Return LLVM assembly of one of two functions on images of rows that lie `line` bytes apart.
+def assembly() -> str:
+    """Return LLVM assembly of `resample(source, line, height, width, target, tall, wide, mirrored, room)`.
 
-    `rows(source, line, height, width, target, stride, wide, mirrored, last, table)`: RGB pixels, `width` a row, to
-    `wide`; `last` is room for a row; up to ROWS - 1 more rows and one more byte a row are written than asked for.
-    `columns(source, line, height, width, target, stride, tall, table)`: rows of `width` bytes, to `tall` rows.
+    RGB pixels in rows that lie `line` bytes apart become `tall` rows of `wide` pixels without gaps. `room` is for the
+    tables of weights along rows and columns, then for a copy of the last row, then for all rows once they are `wide`.
     """
     from llvmlite import ir  # type: ignore[import-untyped]
 
-    size, pointer, table = ir.IntType(64), ir.IntType(8).as_pointer(), ir.IntType(32).as_pointer()
-    kinds = [pointer, *[size] * 3, pointer, size, size]
-    kinds += [size, pointer, table] if name == "rows" else [table]
+    size, pointer, whole = ir.IntType(64), ir.IntType(8).as_pointer(), ir.IntType(32)
     module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    kinds = [pointer, size, size, size, pointer, size, size, size, pointer]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "resample")
+    source, line, height, width, target, tall, wide, mirrored, room = function.args
     b = ir.IRBuilder(function.append_basic_block())
-    {"rows": _rows, "columns": _columns}[name](b, *function.args)
+    table = b.bitcast(room, whole.as_pointer())
+    across = _weigh(b, width, wide, table)
+    down = _weigh(b, height, tall, across.end)
+    last = b.bitcast(down.end, pointer)
+    middle = b.gep(last, [b.mul(b.add(b.add(width, across.taps), size(1)), size(3))])
+    stride = b.mul(b.add(wide, size(1)), size(3))
+    _rows(b, across, source, line, height, width, middle, stride, wide, mirrored, last)
+    _columns(b, down, middle, stride, height, b.mul(wide, size(3)), target, tall)
     b.ret_void()
     return str(module)
 
 
-def _rows(b: Builder, *arguments: Value) -> None:
+def _rows(b: Builder, weights: "_Weights", *arguments: Value) -> None:
+    """Build the way along rows; up to ROWS - 1 more rows and one more byte a row are written than asked for."""
     from llvmlite import ir
 
-    source, line, height, width, target, stride, wide, mirrored, last, table = arguments
+    source, line, height, width, target, stride, wide, mirrored, last = arguments
     size, whole = wide.type, ir.IntType(32)
     pixels, values = ir.VectorType(whole, ROWS), ir.VectorType(ir.IntType(8), 4 * ROWS)
-    taps, read = _weigh(b, width, wide, table)
     end = b.sub(height, size(1))
     # A pixel is read with the byte behind it, which the last of all has not: the last row is read from a copy.
     with counting(b, b.mul(width, size(3))) as place:
@@ -139,8 +128,8 @@ def _rows(b: Builder, *arguments: Value) -> None:
             targets.append(b.gep(target, [b.mul(row, stride)]))
         with counting(b, wide) as x:
             opposite = b.sub(b.sub(wide, size(1)), x)
-            first, weights = read(b.select(b.icmp_signed("!=", mirrored, size(0)), opposite, x))
-            with _mean(b, taps, weights, 4 * ROWS) as (tap, add):
+            first, those = weights.of(b.select(b.icmp_signed("!=", mirrored, size(0)), opposite, x))
+            with _mean(b, weights.taps, those, 4 * ROWS) as (tap, add):
                 place = b.mul(b.add(first, tap), size(3))
                 together = pixels(None)
                 for number, row in enumerate(sources):
@@ -153,20 +142,20 @@ def _rows(b: Builder, *arguments: Value) -> None:
                 b.store(b.extract_element(means, whole(number)), at, align=1)
 
 
-def _columns(b: Builder, *arguments: Value) -> None:
+def _columns(b: Builder, weights: "_Weights", *arguments: Value) -> None:
+    """Build the way along columns: `height` rows of `width` bytes become `tall` rows without gaps."""
     from llvmlite import ir
 
-    source, line, height, width, target, stride, tall, table = arguments
+    source, line, height, width, target, tall = arguments
     size, vector = tall.type, ir.VectorType(ir.IntType(8), LANES).as_pointer()
-    taps, read = _weigh(b, height, tall, table)
     last, final = b.sub(height, size(1)), b.sub(width, size(LANES))
     with counting(b, tall) as row:
-        first, weights = read(row)
-        here = b.gep(target, [b.mul(row, stride)])
+        first, those = weights.of(row)
+        here = b.gep(target, [b.mul(row, width)])
         with counting(b, b.sdiv(b.add(width, size(LANES - 1)), size(LANES))) as block:
             start = b.mul(block, size(LANES))
             start = b.select(b.icmp_signed("<", start, final), start, final)  # the last vector ends where the row does
-            with _mean(b, taps, weights, LANES) as (tap, add):
+            with _mean(b, weights.taps, those, LANES) as (tap, add):
                 other = b.add(first, tap)
                 other = b.select(b.icmp_signed("<", other, last), other, last)
                 at = b.gep(source, [b.add(b.mul(other, line), start)])
@@ -174,12 +163,18 @@ def _columns(b: Builder, *arguments: Value) -> None:
             b.store(mean(), b.bitcast(b.gep(here, [start]), vector), align=1)
 
 
-def _weigh(
-    b: Builder, before: Value, after: Value, table: Value
-) -> tuple[Value, Callable[[Value], tuple[Value, Value]]]:
-    """Build the filling of a table (see `_table`); return the weights an entry has, and what reads one.
+class _Weights(NamedTuple):
+    """A table of weights: `of` gives a pixel's first and its weights, `taps` as many for each, `end` lies behind it."""
 
-    Those beyond the end of a side are 0.
+    taps: Value
+    of: Callable[[Value], tuple[Value, Value]]
+    end: Value
+
+
+def _weigh(b: Builder, before: Value, after: Value, table: Value) -> _Weights:
+    """Build the filling of a table for sides of `before` pixels that become `after`.
+
+    An entry is the first pixel that one is the mean of, then the weights from there on; those beyond the end are 0.
     """
     from llvmlite import ir
 
@@ -213,7 +208,7 @@ def _weigh(
                 weight = b.fsub(one, b.call(b.module.declare_intrinsic("llvm.fabs", [real]), [distance]))
                 inside = b.and_(b.fcmp_ordered(">", weight, none), b.icmp_signed("<", place, before))
                 store(b.select(inside, weight, none), b.gep(read(pixel)[1], [tap]))
-    return taps, read
+    return _Weights(taps, read, b.gep(table, [b.mul(after, length)]))
 
 
 @contextmanager

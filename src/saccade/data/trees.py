@@ -206,8 +206,8 @@ class Tar(Archive):
         return data
 
     def stamp(self, file: str) -> tuple[int, int]:
-        """Return where an entry lies, and when the whole archive was written: it has no checksums."""
-        return self._entries[file][0], self._stamp[1]
+        """Return an entry's size, and when the whole archive was written: it has no checksums."""
+        return self._entries[file][1], self._stamp[1]
 
 
 def read_file(path: str | Path) -> bytes:
