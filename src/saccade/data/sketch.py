@@ -43,7 +43,7 @@ def sketches(x_NHWC: NDArray[np.uint8]) -> list[Sketch]:
     """
     alike = x_NHWC.shape[1:3] == (SIDE, SIDE)
     step = max(1, min(x_NHWC.shape[1:3]) // ENOUGH)
-    small_NHWC = x_NHWC if alike else np.stack([_small(x_HWC[::step, ::step]) for x_HWC in x_NHWC])
+    small_NHWC = x_NHWC if alike else np.stack([_small(x_HWC) for x_HWC in _thinned(x_NHWC, step, step)])
     red, green, blue = (small_NHWC[..., channel] for channel in range(3))
     highest, lowest = (np.maximum, np.minimum)
     range_NHW = highest(highest(red, green), blue) - lowest(lowest(red, green), blue)
@@ -65,7 +65,13 @@ def _small(x_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _lines(x_NHWC: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the luminance of about LINES evenly spaced rows, and of as many columns, each along its last axis."""
     down, right = (max(1, side // LINES) for side in x_NHWC.shape[1:3])
-    return _luminance(x_NHWC[:, ::down]), _luminance(x_NHWC[:, :, ::right]).swapaxes(1, 2)
+    return _luminance(x_NHWC[:, ::down]), _luminance(_thinned(x_NHWC, 1, right)).swapaxes(1, 2)
+
+
+def _thinned(x_NHWC: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
+    """Return every so many rows and columns: pixels are copied whole, which NumPy does twice as fast as their bytes."""
+    pixels_NHW = x_NHWC.view("V3")[..., 0]
+    return np.ascontiguousarray(pixels_NHW[:, ::down, ::right])[..., None].view(np.uint8)
 
 
 def _luminance(x_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
