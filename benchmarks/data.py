@@ -9,7 +9,8 @@ of `--side` pixels: whole images, or random resized crops, half of them mirrored
 with two threads, which decode every file each time, or only in the first epoch. Readers take turns, `--rounds` times;
 the best time of each counts. Then the check of every file (decoded, hashed, sketched), the whole `saccade audit`, and
 that again over an unchanged folder. `--tiny` makes so many files of 8 by 8 pixels in nested folders instead, and tells
-the audit's time and peak memory. Writes what it found, with the machine, to benchmarks/results/data-<source>.json.
+the audit's time and peak memory. Writes what it found, with the machine, to benchmarks/results/data-<source>.json;
+`--only-audit` leaves the readers there as they were.
 """
 
 import argparse
@@ -25,11 +26,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import answer, timed, write
+from _common import RESULTS, answer, timed, write
 from PIL import Image
 
 from saccade import data
 from saccade.data.batches import Order, StoredImages
+from saccade.files import read_json
 from saccade.settings import DataSettings
 
 WORKERS = 2
@@ -154,7 +156,7 @@ def main() -> None:
     with TemporaryDirectory() as place:
         folder = Path(place) / "images"
         os.environ["SACCADE_CACHE"] = f"{place}/cache"
-        rows = []
+        rows: Any = []
         if options.tiny:
             name = f"tiny-{options.tiny}"
             tiny(folder, options.tiny)
@@ -162,8 +164,9 @@ def main() -> None:
             name = options.source.stem
             with zipfile.ZipFile(options.source) as archive:
                 archive.extractall(folder)
-            if not options.only_audit:
-                rows = best_of(options.rounds, readers(folder, options.side))
+            result = RESULTS / f"data-{name}.json"
+            kept = options.only_audit
+            rows = read_json(result)["readers"] if kept else best_of(options.rounds, readers(folder, options.side))
         page = ("--page", f"{place}/page.html", "--pretrained", "none")
         audits = [{"name": kind, **audited(folder, *page)} for kind in ("audit", "audit again")]
         for each in audits:
