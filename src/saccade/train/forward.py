@@ -61,9 +61,8 @@ class Forward:
             raise SettingError(
                 "test_views moves images as training does, and training moves none: give translate or augment.rotate."
             )
-        further = settings.test_views - 1
-        seen = cls(network, settings.size, bool(settings.views), device, precision, further=further, moves=moves)
-        return replace(seen, interpolation=settings.interpolation)
+        views, further, how = bool(settings.views), settings.test_views - 1, settings.interpolation
+        return cls(network, settings.size, views, device, precision, further=further, interpolation=how, moves=moves)
 
     def images(self, part: Part) -> Tensor:
         """Return a part's images as the network is given them: x_NHWC uint8, on the CPU."""
