@@ -18,7 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from _common import RESULTS, write
 
 from saccade import audit, data, metrics, study
@@ -30,7 +29,7 @@ from saccade.recipe.evaluation import averaging_gain
 from saccade.recipe.network import calibrated_model, start
 from saccade.recipe.plan import full_side, native_side
 from saccade.settings import TrainSettings
-from saccade.study.baselines import stratified_order
+from saccade.study.baselines import stratified_share
 from saccade.train import Pace
 from saccade.train.session import Session
 
@@ -48,13 +47,8 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def few(parts: Parts, images: int) -> Parts:
     """Return the parts with at most so many training images, all classes alike."""
-    train = parts.train.select(np.sort(stratified_order(parts.train.labels_N)[:images]))
-    return replace(parts, train=train, validation=some(parts.validation, images))
-
-
-def some(part: Part, images: int) -> Part:
-    """Return at most so many of a part's images, all classes alike."""
-    return part.select(np.sort(stratified_order(part.labels_N)[:images]))
+    train, validation = (stratified_share(part, images) for part in (parts.train, parts.validation))
+    return replace(parts, train=train, validation=validation)
 
 
 def candidates(parts: Parts, settings: TrainSettings, kinds: Sequence[str]) -> Iterator[tuple[str, Candidate]]:
@@ -92,7 +86,7 @@ def measured(source: str, images: int, epochs: float, seed: int) -> dict[str, An
     named = dict(candidates(parts, settings.model_copy(update=chosen), list(KINDS)))
     together = averaged([*named.values()], parts.validation.labels_N, [*named])
     test, _ = parts.test.unseal(Ledger.default().ready(), run="benchmark", command="ensembles")
-    test = some(test, images)
+    test = stratified_share(test, images)
     rows_MNK = together.candidate.model.by_member_of(test)
     gain = averaging_gain(together.candidate.model, rows_MNK, test.labels_N)
     alone = {name: each.model.probabilities_of(test) for name, each in named.items()}

@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
 from _common import RESULTS, write
 
 from saccade import audit, data
 from saccade.data import Part, Parts
 from saccade.recipe.network import start
 from saccade.settings import DataSettings, TrainSettings
-from saccade.study.baselines import stratified_order
+from saccade.study.baselines import stratified_share
 from saccade.train.budget import Pace
 
 PLAIN = {"flip": True, "views": False, "translate": 0.0, "label_smoothing": 0.0}
@@ -104,7 +103,7 @@ def main() -> None:
     accuracies = measured_before(given.name, told)
     names = list(dict.fromkeys([PLAIN_ROW, *given.only]))
     for seed, parts in parts_of(given.source, range(given.seeds)).items():
-        train = parts.train.select(np.sort(stratified_order(parts.train.labels_N)[: given.images]))
+        train = stratified_share(parts.train, given.images)
         for name in names:
             if str(seed) in accuracies.get(name, {}):
                 continue

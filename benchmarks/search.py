@@ -26,7 +26,7 @@ from saccade.errors import TrainingError
 from saccade.recipe.network import start
 from saccade.recipe.search import Bench
 from saccade.settings import TrainSettings
-from saccade.study.baselines import stratified_order
+from saccade.study.baselines import stratified_share
 from saccade.study.space import Layout, Range, lay_out
 from saccade.train import Pace
 
@@ -89,7 +89,7 @@ def opened(source: str, images: int, base: TrainSettings) -> Bench:
     """Return the bench of a source with at most so many training images, all classes alike."""
     bench = Bench.open(source, base)
     train = bench.parts.train
-    few = train.select(np.sort(stratified_order(train.labels_N)[:images]))
+    few = stratified_share(train, images)
     return replace(bench, parts=replace(bench.parts, train=few), first=start(few, bench.base))
 
 

@@ -22,7 +22,7 @@ from saccade.recipe.network import WORTH_BEGINNING, start
 from saccade.recipe.plan import Plan
 from saccade.settings import DataSettings, FitSettings, TrainSettings
 from saccade.study.adviser import CELLS, Advice
-from saccade.study.baselines import stratified_order
+from saccade.study.baselines import stratified_share
 from saccade.study.transfer import Probe
 from saccade.train import timing
 from saccade.train.forward import Forward
@@ -244,8 +244,7 @@ def probe_stages(contest: Contest, features: Features, probe: Probe) -> Candidat
 def _linear(contest: Contest, features: Features, forward: Forward, name: str) -> tuple[Candidate, Probe]:
     """Return the linear classifier on the features that a network gives, as a candidate and with the features."""
     parts, plan, settings = contest.parts, contest.plan, features.settings
-    chosen = np.sort(stratified_order(parts.train.labels_N)[: features.images])
-    train = parts.train if features.images >= len(parts.train) else parts.train.select(chosen)
+    train = stratified_share(parts.train, features.images)
     limit, begun = max(1.0, HEADS_SHARE * plan.left()), plan.clock.elapsed()
     found = study.probe(forward, train, parts.validation, name=name, seconds=limit)
     seconds = round(plan.clock.elapsed() - begun, 1)
@@ -265,9 +264,8 @@ def advice(contest: Contest, features: Features, probe: Probe) -> Advice | None:
     most = int(ADVICE_SHARE * plan.left() / (2 * features.image_seconds))
     if min(most, len(parts.train)) < min(ADVICE_FEWEST, len(parts.train)):
         return None
-    sample = np.sort(stratified_order(parts.train.labels_N)[: min(most, ADVICE_MOST)])
     with stage("advice") as record:
-        part = parts.train.select(sample)
+        part = stratified_share(parts.train, min(most, ADVICE_MOST))
         forward, widths = cells.on_all_stages(probe.forward)
         x_ND = study.features(replace(forward, views=False), part, task="features of stages")[0]
         found = cells.advised(part, forward, x_ND, widths, counts_K=parts.train.images.class_counts())

@@ -109,6 +109,11 @@ def stratified_order(labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.argsort(place_N, kind="stable")
 
 
+def stratified_share(part: Part, most: int) -> Part:
+    """Return at most so many of a part's images, all classes alike, in their own order."""
+    return part.select(np.sort(stratified_order(part.labels_N)[:most]))
+
+
 def load(part: Part, side: int, seconds: float) -> Sample:
     """Return as many of a part's images as can be had in `seconds`, at `side` pixels; at least the probe."""
     order = stratified_order(part.labels_N)

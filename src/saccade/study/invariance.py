@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from saccade import augment
 from saccade.classifiers.network import NetworkClassifier
-from saccade.data.parts import Part, Parts
+from saccade.data.parts import Parts
 from saccade.device import generator
 from saccade.events import Progress, emit
 from saccade.strengths import STRENGTHS
-from saccade.study.baselines import stratified_order
+from saccade.study.baselines import stratified_share
 from saccade.study.symmetry import judge
 
 TRAIN, VALIDATION = 1500, 400
@@ -89,7 +89,7 @@ def invariances(parts: Parts, seed: int = 0, names: Sequence[str] = tuple(STRENG
     as of a 6 upside down, or that the network would have to be shown such images first: it is taken for the
     former, which costs little, while mislabelled training images cost much. Emits Progress.
     """
-    train, validation = _share(parts.train, TRAIN), _share(parts.validation, VALIDATION)
+    train, validation = stratified_share(parts.train, TRAIN), stratified_share(parts.validation, VALIDATION)
     side = min(SIDE, max(8, int(np.median(train.images.pixels.sizes(train.images.keys).min(1)))))
     emit(Progress(task="train", done=0, total=1))
     plain = {"width": 0.5, "seed": seed, "translate": 0.0, "precision": "float32"}
@@ -121,7 +121,3 @@ def _level(
 ) -> Level:
     answer = judge(right_N, changed_N, chance=float(np.bincount(labels_N).max() / len(labels_N)))
     return Level(strength, answer.mirrored_accuracy, answer.verdict)
-
-
-def _share(part: Part, most: int) -> Part:
-    return part.select(np.sort(stratified_order(part.labels_N)[:most]))

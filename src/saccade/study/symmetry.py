@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from saccade.classifiers.neighbors import KNearestNeighbors
-from saccade.data.parts import Part, Parts
+from saccade.data.parts import Parts
 from saccade.metrics import wilson_interval
-from saccade.study.baselines import SIDE, stratified_order
+from saccade.study.baselines import SIDE, stratified_share
 
 TRAIN, VALIDATION = 2000, 500  # images at the most: enough to tell, and cheap on large photos
 NEIGHBORS = 5
@@ -35,7 +35,7 @@ def mirror_symmetric(parts: Parts) -> SymmetryResult:
     Five neighbours among at most 2,000 training images label 500 validation images and the same mirrored; no
     clock is asked, so the answer repeats. See `judge` for what is made of it.
     """
-    train, validation = _share(parts.train, TRAIN), _share(parts.validation, VALIDATION)
+    train, validation = stratified_share(parts.train, TRAIN), stratified_share(parts.validation, VALIDATION)
     side = min(SIDE, int(np.median(train.images.pixels.sizes(train.images.keys).min(1))))
     model = KNearestNeighbors(k=min(NEIGHBORS, len(train)), metric="l1").fit(train.squares(side), train.labels_N)
     x_NHWC, labels_N = validation.squares(side), validation.labels_N
@@ -72,7 +72,3 @@ def judge(right_N: NDArray[np.bool_], mirrored_N: NDArray[np.bool_], *, chance: 
         symmetric, verdict, reason = False, "no", "mirroring makes something else of them"
     why = f"nearest neighbours label {accuracy:.0%} of {images} validation images right, and {mirrored:.0%} mirrored"
     return SymmetryResult(symmetric, verdict, accuracy, mirrored, images, f"{why}: {reason}")
-
-
-def _share(part: Part, most: int) -> Part:
-    return part.select(np.sort(stratified_order(part.labels_N)[:most]))
