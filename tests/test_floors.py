@@ -20,6 +20,7 @@ FLOORS = (
         "errors",
         "device",
         "values",
+        "words",
         "settings",
         "events",
         "files",

@@ -34,7 +34,7 @@ def baselines(
 
 def baselines_text(summary: Mapping[str, Any]) -> str:
     """Return the table of the classifiers: the setting chosen for each, and its accuracy over the folds."""
-    from saccade.report.words import told_values
+    from saccade.words import told_values
 
     header = [f"Over {summary['folds']} folds", "chosen of", "setting", "accuracy", "features", "time"]
     rows = [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from saccade.graph.patterns import AVERAGES
 from saccade.graph.records import Graph, Operation, Summary, Use, Wire
 from saccade.graph.words import brief
+from saccade.words import plural, some
 
 PATH = 1000.0
 """A gradient that changes by more than this factor from the result to the first layer is lost, or explodes."""
@@ -279,8 +280,7 @@ def _aside(graph: Graph, path: list[Station]) -> list[str]:
 def _counted(graph: Graph, steps: list[Operation], what: str, where: str) -> str:
     """Return how many places there are and the first three of them, in the order in which they ran."""
     names = list(dict.fromkeys(place_name(graph, step) for step in reversed(steps)))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} {where} ({', '.join(names[:3])}{more})"
+    return f"{plural(len(names), what)} {where} ({some(names)})"
 
 
 def _scale(step: Operation) -> float:

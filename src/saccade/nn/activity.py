@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.nn.activations import PIECES, Maxout
+from saccade.words import some
 
 FLAT = 0.01
 """A slope under this share of the steepest passes on no gradient worth speaking of."""
@@ -122,5 +123,4 @@ def _vanished(having: Sequence[Activity]) -> str:
 
 
 def _where(having: Sequence[Activity]) -> str:
-    more = f" and {len(having) - 1} more" if len(having) > 1 else ""
-    return f"{having[0].layer} ({having[0].kind}){more}"
+    return some([f"{each.layer} ({each.kind})" for each in having], 1)

@@ -9,9 +9,9 @@ import numpy as np
 
 from saccade.events import Finding
 from saccade.recipe.plan import full_side
-from saccade.report.words import duration, listed, percent, plural
 from saccade.study.curves import Forecast, LearningCurve
 from saccade.train.rules import RULES
+from saccade.words import duration, listed, percent, plural
 
 CONFIDENT = 0.9
 PAIRS, CLASSES = 4, 4

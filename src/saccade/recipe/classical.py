@@ -26,13 +26,13 @@ from saccade.recipe.conclusion import Result
 from saccade.recipe.material import Material, discarded_on_refusal, gather
 from saccade.recipe.pictures import draw_inputs
 from saccade.recipe.summary import Diary
-from saccade.report.words import told_values
 from saccade.run import Run
 from saccade.settings import BaselineSettings
 from saccade.study import folds as validating
 from saccade.study import paths
 from saccade.study.folds import Setting
 from saccade.train.budget import Clock
+from saccade.words import told_values
 
 SIDE = 32
 """Of the images that pixels and features are taken of, unless they are smaller or another is asked for."""

@@ -17,9 +17,9 @@ from saccade.errors import InputError, RunError, SettingError
 from saccade.events import Finding, emit, stage
 from saccade.files import write_atomic
 from saccade.metrics import wilson_interval
-from saccade.report.words import plural
 from saccade.run import SPLIT, Run, refuse_place
 from saccade.settings import DataSettings, FitSettings, TrainSettings
+from saccade.words import plural
 
 AnySettings = TypeVar("AnySettings", bound=DataSettings)
 FEW_TO_JUDGE = 100

@@ -17,6 +17,7 @@ from saccade.files import read_json, write_json
 from saccade.recipe.material import Material
 from saccade.study import Baseline
 from saccade.train.reading import read_curve
+from saccade.words import some
 
 SCHEMA = 1
 FEW, MOST_NAMED = 3, 100
@@ -139,9 +140,7 @@ def told_findings(diary: Diary) -> list[dict[str, Any]]:
 
 
 def _named(paths: Sequence[str]) -> str:
-    if not paths:
-        return ""
-    return f" ({', '.join(paths[:FEW])}{f' and {len(paths) - FEW} more' if len(paths) > FEW else ''})"
+    return f" ({some(paths, FEW)})" if paths else ""
 
 
 def findings_json(diary: Diary) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from saccade.palette import PALETTE
 from saccade.report.kinds import KINDS, title
 from saccade.report.page import environment
 from saccade.report.pictures import Picture, data_url
-from saccade.report.words import clean
+from saccade.words import clean
 
 LISTED = 100
 """Names written out of one finding; the command's --json has all."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from saccade import words
 from saccade.palette import PALETTE
-from saccade.report import words
 from saccade.report.page import environment
 from saccade.report.pictures import Picture
 

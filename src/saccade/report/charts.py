@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from saccade.palette import LIGHT, text_width
 from saccade.report.svg import to_svg
-from saccade.report.words import interval, percent, plural, short
+from saccade.words import interval, percent, plural, short
 
 # Charts are drawn this wide and scaled by the page: on a phone their letters shrink by a quarter at the most.
 WIDTH = 460

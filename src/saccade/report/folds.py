@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from saccade.palette import LIGHT, text_width
 from saccade.report.charts import FONT, WIDTH, limits, new_axes, percent_tick, write
 from saccade.report.svg import to_svg
-from saccade.report.words import percent, told_values
+from saccade.words import percent, told_values
 
 HEIGHT = 230
 COLOURS = ("right", "wrong", "green", "amber")

@@ -8,8 +8,8 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from saccade import words
 from saccade.palette import LIGHT, PALETTE
-from saccade.report import words
 from saccade.report.charts import FONT, new_axes, write
 from saccade.report.page import environment
 from saccade.report.svg import to_svg

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saccade.report import charts
-from saccade.report.words import number
+from saccade.words import number
 
 CELLS = (
     ("top", "a linear classifier on top"),

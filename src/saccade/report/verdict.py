@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saccade.report.kinds import title
-from saccade.report.words import interval, listed, percent, plural
+from saccade.words import interval, listed, percent, plural
 
 Summary = Mapping[str, Any]
 Findings = Sequence[Mapping[str, Any]]

@@ -14,6 +14,7 @@ from saccade.study.check import Check
 from saccade.study.probe import Probe
 from saccade.train.rules import LEAST_GRADIENT
 from saccade.train.session import Session
+from saccade.words import some
 
 LARGEST_INPUT = 10.0
 """Standardised inputs have a root mean square of about 1."""
@@ -22,7 +23,6 @@ SHIFTS = (-3, -2, -1, 1, 2, 3)
 COMPARED = 1500
 SURE = 6.0
 """Standard errors by which labels must fit better elsewhere."""
-SHOWN = 3
 
 
 def inputs_scaled(probe: Probe) -> Check:
@@ -105,7 +105,7 @@ def weights_differ(updates: Mapping[str, tuple[Tensor, Tensor]]) -> Check:
         "initial weights",
         not alike,
         "the units of each layer differ after a few updates",
-        f"all units are equal in {_listed(alike)}" if alike else "they differ",
+        f"all units are equal in {some(alike)}" if alike else "they differ",
         "Units with equal weights get equal gradients and stay one and the same: initialise the weights at random "
         "(He), not with zeros or another constant.",
     )
@@ -127,7 +127,7 @@ def layers_learn(
         "every layer learns",
         not still,
         "every parameter changes in a few updates, except those declared frozen",
-        f"no change in {_listed(still)}" + (" (requires_grad is off)" if frozen else "") if still else "all change",
+        f"no change in {some(still)}" + (" (requires_grad is off)" if frozen else "") if still else "all change",
         "These parameters are not trained though nothing says so: set requires_grad, let the gradient reach them, "
         "or declare them frozen.",
     )
@@ -239,11 +239,6 @@ def _fit(
 
 def _alike(weight: Tensor) -> bool:
     return weight.dim() > 1 and len(weight) > 1 and weight[0].numel() > 1 and bool((weight == weight[:1]).all())
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def _check(name: str, passed: bool, expected: str, measured: str, advice: str) -> Check:

@@ -5,7 +5,7 @@ from `nn.activity` and `study.search`, or were set so that healthy trainings pas
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -14,6 +14,7 @@ import numpy as np
 from saccade.nn.activity import MOSTLY_DEAD, MOSTLY_SATURATED, VANISHED
 from saccade.train.look import Activation, Layer, Sample
 from saccade.train.reading import NOISY, read_curve, spread
+from saccade.words import some
 
 WINDOW = 16
 """Steps whose mean is taken for the loss of the moment."""
@@ -133,9 +134,9 @@ def saturated(story: Story) -> str:
     found = _twice(story, lambda each: each.saturated is not None and each.saturated >= MOSTLY_SATURATED)
     if not found:
         return ""
-    name, first = next(iter(found.items()))
+    first = next(iter(found.values()))
     return (
-        f"{first.saturated:.0%} of the outputs of {name}{_more(found)} are at the ends of their range, where the "
+        f"{first.saturated:.0%} of the outputs of {some([*found], 1)} are at the ends of their range, where the "
         "gradient is about 0: smaller initial weights (init=xavier), norm=batch, or activation=relu."
     )
 
@@ -145,9 +146,9 @@ def vanished(story: Story) -> str:
     found = _twice(story, lambda each: each.sd < VANISHED and (each.dead is None or each.dead < MOSTLY_DEAD))
     if not found:
         return ""
-    name, first = next(iter(found.items()))
+    first = next(iter(found.values()))
     return (
-        f"The outputs of {name}{_more(found)} vary by {first.sd:.1g} over all images, so what comes in is lost on the "
+        f"The outputs of {some([*found], 1)} vary by {first.sd:.1g} over all images, so what comes in is lost on the "
         "way: larger initial weights (init=he), or norm=batch."
     )
 
@@ -175,7 +176,7 @@ def still(story: Story) -> str:
     if not names:
         return ""
     return (
-        f"The weights of {names[0]}{_more(names)} do not change although they are to be trained: no gradient reaches "
+        f"The weights of {some(names, 1)} do not change although they are to be trained: no gradient reaches "
         "them; look at how they are connected, or declare them frozen (requires_grad = False)."
     )
 
@@ -280,9 +281,9 @@ def _of_dead(story: Story, least: float) -> str:
     found = _twice(story, lambda each: each.dead is not None and each.dead >= least)
     if not found:
         return ""
-    name, first = next(iter(found.items()))
+    first = next(iter(found.values()))
     return (
-        f"{first.dead:.0%} of the units of {name}{_more(found)} are 0 on every image: they are dead, and no gradient "
+        f"{first.dead:.0%} of the units of {some([*found], 1)} are 0 on every image: they are dead, and no gradient "
         "passes; a lower learning rate, init=he, or activation=leaky_relu keeps them alive."
     )
 
@@ -307,7 +308,3 @@ def _update(sample: Sample) -> float:
 
 def _steps_apart(losses: Sequence[float]) -> float:
     return spread(np.asarray(losses, np.float64))
-
-
-def _more(found: Mapping[str, Activation] | Sequence[str]) -> str:
-    return f" and {len(found) - 1} more" if len(found) > 1 else ""

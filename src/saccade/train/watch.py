@@ -13,6 +13,7 @@ from saccade.events import Finding
 from saccade.train.look import Look, Sample
 from saccade.train.reading import Curve
 from saccade.train.rules import FEW, RECENT, RULES, WINDOW, Story
+from saccade.words import some
 
 EVERY = 8
 """Steps whose losses are read at once."""
@@ -173,11 +174,10 @@ class Watch:
     def _blame(self) -> None:
         step, loss_N, index_N = next(kept for kept in self._unread if not kept[1].isfinite().all())
         wrong = index_N[~loss_N.isfinite().to(index_N.device)].tolist()
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         value = "not a number" if loss_N.isnan().any() else "infinite"
         raise DivergedError(
             f"The loss became {value} at step {step}, on {len(wrong)} of {len(loss_N)} images "
-            f"({', '.join(self.names(wrong[:3]))}{more}); try a lower learning rate, or precision=float32.",
+            f"({some(self.names(wrong))}); try a lower learning rate, or precision=float32.",
             step,
         )
 

@@ -1,7 +1,7 @@
-"""How the report writes names, numbers and times, and what it makes of texts it did not choose."""
+"""How names, numbers and times are written for people, and what is made of texts that others chose."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # A newline and a tab get a visible sign; other control characters, what turns the direction of the
@@ -141,6 +141,16 @@ def plural(count: int, noun: str) -> str:
         noun if count == 1 else noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun[-1] in "sx" else "s")
     )
     return f"{count:,} {word}"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of some names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d"], 2), some(["a", "b"])
+    ('a, b and 2 more', 'a, b')
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def listed(names: list[str], most: int = 5) -> str:
