@@ -1,12 +1,14 @@
 """Decode thousands of damaged image files of every format, and audit a folder of them: no crash, no hang, a reason.
 
     python scripts/mutate.py --files 5000 --seed 0
+    python scripts/mutate.py --folder corpus
 
 Files of each format and kind that Pillow writes are cut short, or have some bytes changed, at places drawn by the
 seed. A child process decodes them, so that one that crashes or hangs is counted and named. What is decoded must equal
 what Pillow reads (turned upright, as RGB) wherever that needs no rule of saccade's own (such as that very large
 images are kept reduced, which a damaged header may say that one is). Ends with exit status 1 where
 a file crashed, took more than 10 s, was decoded otherwise than by Pillow, or was refused while Pillow reads it.
+`--folder` takes the files below a folder instead, such as a public corpus of broken images.
 """
 
 import argparse
@@ -166,17 +168,22 @@ def decoded(paths: list[Path]) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def main() -> None:
-    """Write, decode and audit the files, and print what came of them."""
+    """Write or find the files, decode and audit them, and print what came of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         child(sys.stdin.read().splitlines())
         return
-    with tempfile.TemporaryDirectory() as folder:
-        paths = write(Path(folder) / "files", options.files, options.seed)
+    with tempfile.TemporaryDirectory() as place:
+        folder = options.folder or Path(place) / "files"
+        if options.folder:
+            paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        else:
+            paths = write(folder, options.files, options.seed)
         results, lost = decoded(paths)
         slow = [each["done"] for each in results if each["seconds"] > HANG]
         verdicts = Counter(each["verdict"] for each in results)
@@ -184,10 +191,10 @@ def main() -> None:
                           "longest": max(each["seconds"] for each in results)}, indent=1))  # fmt: skip
         for each in results:
             if each["verdict"] in ("refused, read by Pillow", "decoded otherwise"):
-                print(Path(each["done"]).name, each["verdict"], each["reason"])
+                print(Path(each["done"]).relative_to(folder), each["verdict"], each["reason"])
         begun = time.perf_counter()
-        command = [sys.executable, "-m", "saccade", "audit", f"{folder}/files", "--no-cache", "--json"]
-        done = subprocess.run([*command, "--page", f"{folder}/page.html"], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "saccade", "audit", str(folder), "--no-cache", "--json"]
+        done = subprocess.run([*command, "--page", f"{place}/page.html"], capture_output=True, text=True, check=False)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         print(f"audit: exit {done.returncode}, {time.perf_counter() - begun:.1f} s, peak {peak:.0f} MiB")
         if done.returncode:
@@ -195,9 +202,11 @@ def main() -> None:
             raise SystemExit(1)
         value = json.loads(done.stdout)
         unreadable = sum(len(each["paths"]) for each in value["findings"] if each["kind"] == "unreadable")
-        print(f"audit: {value['images']} images, {unreadable} unreadable, {sum(value['classes'].values())} readable")
+        readable = sum(value["classes"].values())
+        print(f"audit: {value['images']} images, {unreadable} unreadable, {readable} readable")
     bad = {"refused, read by Pillow", "decoded otherwise"} & verdicts.keys()
-    if lost or slow or bad or unreadable + sum(value["classes"].values()) != len(paths):
+    expected = value["images"] if options.folder else len(paths)
+    if lost or slow or bad or unreadable + readable != expected:
         raise SystemExit(1)
 
 
