@@ -10,8 +10,8 @@ prepared in memory. Both are timed in turns, so that whatever else the machine d
 `--minutes` runs, for each number, `saccade train SOURCE --budget Nm`, and torchvision's resnet18 in a plain PyTorch
 loop for as long, reading included: random crops and mirrored images, SGD with Nesterov's momentum, one cycle, labels
 not smoothed, channels last, bfloat16 where the hardware has it, on all images but the test part's. The test part is
-predicted once by each after its time is up. Rows are added to what results/training.json has, so that lengths can be
-measured one at a time; training.svg and .png draw them.
+predicted once by each after its time is up. Rows are added to what results/training.json has of the same machine, so
+that lengths can be measured one at a time; training.svg and .png draw them.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from saccade import audit, data
-from saccade.device import resolve_device, resolve_precision, synchronize
+from saccade.device import machine, resolve_device, resolve_precision, synchronize
 from saccade.events import Event, Progress, listening
 from saccade.files import read_json
 from saccade.ledger import Ledger
@@ -262,6 +262,7 @@ def main() -> None:
         return
     file = RESULTS / "training.json"
     known = read_json(file) if file.exists() else {}
+    known = known if known.get("machine") == machine() else {}
     found: dict[str, Any] = {"overhead": known.get("overhead", []), "rows": known.get("rows", [])}
     if given.overhead:
         row = overhead(given.source, given.steps)

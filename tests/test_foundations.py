@@ -201,6 +201,7 @@ def test_the_machine_in_words() -> None:
     described = machine()
     assert described["torch"] == torch.__version__.split("+")[0]
     assert described["cores"] == cores() >= 1
+    assert described["instructions"].startswith(torch.backends.cpu.get_cpu_capability())
     json.dumps(described)
 
 

@@ -146,8 +146,12 @@ def machine() -> dict[str, Any]:
     """Return a short description of this machine and of the libraries that decide a result."""
     from importlib.metadata import version
 
+    import torch
+
+    native = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
     return {
         "system": f"{platform.system()} {platform.machine()}",
+        "instructions": torch.backends.cpu.get_cpu_capability() + (" with bfloat16" if native else ""),
         "python": platform.python_version(),
         "cores": cores(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),

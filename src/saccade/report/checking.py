@@ -7,9 +7,10 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from saccade import words
 from saccade.files import write_atomic
 from saccade.palette import LIGHT, PALETTE
-from saccade.report import charts, pictures, words
+from saccade.report import charts, pictures
 from saccade.report.page import environment
 from saccade.report.svg import to_svg
 from saccade.run import Run

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from saccade import words
 from saccade.files import write_atomic
 from saccade.palette import PALETTE
-from saccade.report import charts, curves, words
+from saccade.report import charts, curves
 from saccade.report.page import environment
 
 COLOURS = ("right", "wrong", "green", "amber", "ink", "quiet")

@@ -6,9 +6,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from saccade import words
 from saccade.files import write_atomic
 from saccade.palette import PALETTE
-from saccade.report import charts, words
+from saccade.report import charts
 from saccade.report.sections import SECTIONS, WORKINGS, Material, Section, top
 from saccade.run import Run
 
