@@ -122,7 +122,6 @@ def test_a_selection_answers_for_its_own_images_alone(tmp_path: Path) -> None:
     assert np.array_equal(chosen.pixels.squares(chosen.keys, 8), images.pixels.squares(images.keys, 8)[[4, 1]])
     for ask in (
         chosen.pixels.read,
-        chosen.pixels.hash,
         chosen.pixels.facts,
         lambda key: chosen.pixels.thumbnail(key, 8),
     ):

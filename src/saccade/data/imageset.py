@@ -67,7 +67,7 @@ class ImageSet:
 
     def hashes(self) -> tuple[str, ...]:
         """Return each image's content hash (`Pixels.hash`): equal where the decoded pixels are."""
-        return tuple(map(self.pixels.hash, self.keys))
+        return tuple(self.pixels.facts(key).hash for key in self.keys)
 
     def sketches(self) -> NDArray[np.uint8]:
         """Return each image's sketch (`data.sketch`), (N, 32, 32) uint8 grey."""

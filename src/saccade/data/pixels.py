@@ -40,7 +40,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is remembered of every image, kept or not; `size` is the file's upright `(width, height)`."""
+    """What is remembered of every image, kept or not; `size` is the file's upright `(width, height)`.
+
+    `hash` is of the shape and pixels as they are kept, whatever file they came from.
+    """
 
     hash: str
     size: tuple[int, int]
@@ -238,11 +241,6 @@ class Pixels:
                 self._store.reasons[key] = value
             else:
                 self._store.facts[key] = value
-
-    def hash(self, key: str) -> str:
-        """Return the hash of an image's shape and pixels as they are kept, whatever file they came from."""
-        self._refuse_others((key,))
-        return self._store.known(key).hash
 
     def sizes(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Return width and height of each image's file, upright, as (N, 2)."""

@@ -93,7 +93,8 @@ def _recorded_parts(images: ImageSet, run: Run) -> Parts:
     """Return the parts that a run recorded; raises RunError where images are missing or changed."""
     recorded = {row["image"]: row for row in run.read_split()}
     place_of = dict(zip(images.keys, range(len(images)), strict=True))
-    changed = [key for key, row in recorded.items() if key not in place_of or images.pixels.hash(key) != row["hash"]]
+    facts = images.pixels.facts
+    changed = [key for key, row in recorded.items() if key not in place_of or facts(key).hash != row["hash"]]
     if changed:
         raise RunError(
             f"{len(changed)} of the {len(recorded)} images of {run.path} are missing or changed in {images.source} "

@@ -158,7 +158,7 @@ def _own_test(run: Run, model: Model) -> ImageSet:
     unreadable = images.pixels.check(images.keys)
     changed = [key for key in recorded if key not in images.pixels.keys or key in unreadable]
     changed += [
-        key for key in images.keys if key not in unreadable and images.pixels.hash(key) != recorded[key]["hash"]
+        key for key in images.keys if key not in unreadable and images.pixels.facts(key).hash != recorded[key]["hash"]
     ]
     if changed:
         raise RunError(

@@ -90,7 +90,7 @@ def thumbnails(images: ImageSet, keys: Sequence[str], cache: Cache | None) -> di
     """Return small JPEG pictures of images by name; those of known content come from the cache."""
     drawn, new = {}, {}
     for key in keys:
-        name = f"thumbnail {images.pixels.hash(key)}"
+        name = f"thumbnail {images.pixels.facts(key).hash}"
         if (data := cache.get(name) if cache else None) is None:
             buffer = BytesIO()
             Image.fromarray(images.pixels.thumbnail(key, SMALL)).save(buffer, "JPEG", quality=80)
