@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
+from sklearn.metrics import f1_score
 
 from saccade import data, recipe
 from saccade.cli.audit import audit_text
@@ -19,6 +21,7 @@ from saccade.data import Cache
 from saccade.data.trees import Folder
 from saccade.errors import SourceError
 from saccade.events import Progress, listening
+from saccade.files import original
 from saccade.recipe import audit as auditing
 from saccade.recipe.audit import audit
 from saccade.recipe.comparison import Recorded
@@ -249,11 +252,16 @@ def test_metrics_equal_a_hand_count_whatever_the_class_folders_are(tmp_path: Pat
     truth = [row["image"].split("/")[1] for row in rows]
     right = [row["predicted"] == folder.get(name, name) for row, name in zip(rows, truth, strict=True)]
     assert figures["accuracy"] == pytest.approx(sum(right) / 40)
-    by_class = {row["class"]: row["recall"] for row in figures["per_class"]}
-    for name in ("=cmd()", "caf\u00e9", "square", "zebra"):
-        mine = [good for good, own in zip(right, truth, strict=True) if own == name]
-        assert by_class[folder.get(name, name)] == pytest.approx(sum(mine) / 10)
-    assert by_class["=cmd()"] == 0
+    classes, asked = trained.summary["classes"], [folder.get(name, name) for name in truth]
+    pairs = Counter(zip(asked, [original(row["predicted"]) for row in rows], strict=True))
+    assert figures["confusion"] == [[pairs[own, taken] for taken in classes] for own in classes]
+    for row in figures["per_class"]:
+        name, named = row["class"], sum(pairs[own, row["class"]] for own in classes)
+        assert row["recall"] == pytest.approx(pairs[name, name] / 10)
+        assert row["precision"] == pytest.approx(pairs[name, name] / named if named else 0)
+    assert pairs["=cmd()", "=cmd()"] == 0
+    expected = f1_score(asked, [original(row["predicted"]) for row in rows], average="macro")
+    assert figures["macro_f1"] == pytest.approx(expected)
 
 
 def test_labels_are_doubted_anew_by_other_weights_of_the_same_network(tmp_path: Path) -> None:

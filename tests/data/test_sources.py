@@ -4,6 +4,7 @@ import gzip
 import os
 import socket
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,25 @@ def test_parts_are_known_in_any_case_and_classes_matched_by_name(tmp_path: Path)
         "TEST/a/4.png": ("a", "test"),
         "TEST/b/5.png": ("b", "test"),
     }
+
+
+def test_names_of_classes_are_one_text_whatever_their_unicode_form(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    photo_folder(tmp_path / "folders", {composed: 2, "disc": 2, apart: 3})
+    images = data.open(tmp_path / "folders")
+    assert (images.classes, images.class_counts().tolist()) == ((composed, "disc"), [5, 2])
+    table = tmp_path / "table.csv"
+    rows = [f"folders/disc/000{i}.jpg,{name}" for i, name in enumerate([composed, apart])]
+    table.write_text("\n".join(["path,label", *rows, f"folders/{composed}/0000.jpg,disc"]), encoding="utf-8")
+    images = data.open(table)
+    assert (images.classes, images.class_counts().tolist()) == ((composed, "disc"), [2, 1])
+
+
+def test_classes_side_by_side_that_differ_in_letter_case_alone_are_two_and_told(tmp_path: Path) -> None:
+    images = data.open(photo_folder(tmp_path, {"cat": 2, "Cat": 3, "dog": 2}))
+    assert images.classes == ("Cat", "cat", "dog")
+    (finding,) = findings_of(images)
+    assert (finding.kind, finding.severity, finding.paths) == ("class-name", "warning", ("Cat", "cat"))
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

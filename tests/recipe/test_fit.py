@@ -89,6 +89,23 @@ def test_a_class_the_model_does_not_know_is_refused(run: Path, tmp_path: Path) -
         recipe.evaluate(run, new)
 
 
+def test_new_classes_are_matched_in_other_case_but_not_two_of_them_to_one(run: Path, tmp_path: Path) -> None:
+    new = photo_folder(tmp_path / "new", {"Square": 5, "DISC": 4}, seed=9)
+    told: list[Finding] = []
+    with listening(lambda event: told.append(event) if isinstance(event, Finding) else None):
+        figures = recipe.evaluate(run, new)
+    assert [(row["class"], row["images"]) for row in figures["per_class"]] == [
+        ("disc", 4), ("square", 5), ("stripes", 0)
+    ]  # fmt: skip
+    assert [(finding.detail, finding.paths) for finding in told if finding.kind == "class-name"] == [
+        ('taken for the class "disc", as the model spells it', ("DISC",)),
+        ('taken for the class "square", as the model spells it', ("Square",)),
+    ]
+    photo_folder(new, {"square": 2}, seed=10)
+    with pytest.raises(SourceError, match=r'class "Square", which the model does not know'):
+        recipe.evaluate(run, new)
+
+
 def test_labels_are_those_recorded_even_where_a_class_was_unreadable(tmp_path: Path, ledger_folder: Path) -> None:
     photos = photo_folder(tmp_path / "photos", {"bee": 12, "cat": 12})
     (photos / "ant").mkdir()

@@ -69,8 +69,12 @@ def natural(name: str) -> tuple[object, ...]:
     >>> sorted(["class 10", "class 9", "Class 1"], key=natural)
     ['Class 1', 'class 9', 'class 10']
     """
-    pieces = re.split(r"([0-9]+)", unicodedata.normalize("NFC", name).casefold())
+    pieces = re.split(r"([0-9]+)", _folded(name))
     return (*((int(p), "") if p.isdecimal() else (-1, p) for p in pieces), name)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def printable(name: str) -> str:
@@ -103,7 +107,7 @@ def arrange(tree: Tree, source: str) -> tuple[list[Labelled], list[Finding]]:
         if len(names) < place + 2 or (split and part is None):
             stray.append(names)
         else:
-            labelled.append(Labelled("/".join(names), _class_name(names[place]), part))
+            labelled.append(Labelled("/".join(names), printable(names[place]), part))
     if not labelled:
         raise SourceError(
             f"{source} holds {len(images)} images but no class folders: put the images of each class into a folder "
@@ -172,34 +176,46 @@ def _is_split(images: list[Names], depth: int) -> bool:
     return bool(parts) and (len(parts) >= 2 or all(part_named(top) for top in tops))
 
 
-def _class_name(folder: str) -> str:
-    return unicodedata.normalize("NFC", printable(folder))
-
-
 def one_spelling(labels: Sequence[str], parts: Sequence[str | None]) -> tuple[list[str], list[Finding]]:
-    """Return the labels with one spelling for classes whose names differ in letter case alone, and what was done.
+    """Return the labels with one spelling for each class, and what was found about their names.
 
-    Where one part has both spellings they are two classes, as "a" and "A" are among letters; else the one
-    with more images is kept.
+    Unicode's forms of one text are one name. Names that differ in letter case alone are one class too, that with
+    more images; but where one part has both, they are two classes, as "a" and "A" are among letters.
 
     >>> one_spelling(["Cat", "Cat", "cat"], ["train", "train", "test"])[0]
     ['Cat', 'Cat', 'Cat']
     >>> one_spelling(["a", "A"], ["train", "train"])[0]
     ['a', 'A']
     """
+    composed = {label: unicodedata.normalize("NFC", label) for label in set(labels)}
+    labels = [composed[label] for label in labels]
     counts = Counter(labels)
-    within = Counter((part, label.casefold()) for part, label in set(zip(parts, labels, strict=True)))
+    within = Counter((part, _folded(label)) for part, label in set(zip(parts, labels, strict=True)))
     two = {folded for (_, folded), spellings in within.items() if spellings > 1}
     kept: dict[str, str] = {}
     for label in sorted(counts, key=lambda label: (-counts[label], label)):
-        kept.setdefault(label.casefold(), label)
-    changed = {label: kept[label.casefold()] for label in counts if label.casefold() not in two}
+        kept.setdefault(_folded(label), label)
+    changed = {label: kept[_folded(label)] for label in counts if _folded(label) not in two}
     changed = {label: name for label, name in changed.items() if label != name}
     findings = [
         Finding(kind="class-name", detail=f'taken for the class "{name}", which another part spells so', paths=(label,))
         for label, name in sorted(changed.items())
     ]
+    if two:
+        detail = "differ in letter case alone and lie side by side, so that they are different classes"
+        apart = tuple(sorted((label for label in counts if _folded(label) in two), key=natural))
+        findings.append(Finding(kind="class-name", detail=detail, paths=apart, severity="warning"))
     return [changed.get(label, label) for label in labels], findings
+
+
+def class_meant(name: str, classes: Sequence[str]) -> str | None:
+    """Return which of the classes a name stands for: itself, or the only one that differs in letter case alone.
+
+    >>> class_meant("CAT", ["cat", "dog"]), class_meant("B", ["b", "B"]), class_meant("cow", ["cat", "dog"])
+    ('cat', 'B', None)
+    """
+    alike = [each for each in classes if _folded(each) == _folded(name)]
+    return name if name in alike else alike[0] if len(alike) == 1 else None
 
 
 def _stray(stray: list[Names], split: bool) -> list[Finding]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from saccade import data, metrics, study
 from saccade.classifiers import Model
 from saccade.data import ImageSet, Part, SealedPart
+from saccade.data.layout import class_meant
 from saccade.errors import RunError, SourceError
 from saccade.events import Finding, emit, stage
 from saccade.files import append_lines, write_csv
@@ -189,14 +190,19 @@ def _new(source: str | Path, run: Run, model: Model) -> ImageSet:
 
 
 def _labelled(images: ImageSet, names: Sequence[str], model: Model) -> ImageSet:
-    """Return the images with labels by name that index the model's classes."""
-    if unknown := sorted(set(names) - set(model.classes)):
+    """Return the images with labels by name that index the model's classes, whichever letter case they are in."""
+    meant = {name: class_meant(name, model.classes) for name in sorted(set(names))}
+    if unknown := [name for name, taken in meant.items() if taken is None or (taken != name and taken in meant)]:
         raise SourceError(
             f'{images.source} has images of the class "{unknown[0]}", which the model does not know; '
             f"it knows {', '.join(model.classes[:10])}{', …' if len(model.classes) > 10 else ''}."
         )
-    places = {name: k for k, name in enumerate(model.classes)}
-    return replace(images, classes=model.classes, labels_N=np.array([places[name] for name in names], np.int64))
+    for name, taken in meant.items():
+        if taken != name:
+            detail = f'taken for the class "{taken}", as the model spells it'
+            emit(Finding(kind="class-name", detail=detail, paths=(name,)))
+    place = {name: model.classes.index(taken) for name, taken in meant.items() if taken}
+    return replace(images, classes=model.classes, labels_N=np.array([place[name] for name in names], np.int64))
 
 
 def settings_of(run: Run) -> DataSettings:

@@ -10,7 +10,7 @@ KINDS: dict[str, tuple[str, str]] = {
         "Classes missing from a part",
         "What is not in a part cannot be learned, chosen by or tested there.",
     ),
-    "class-name": ("Classes spelt in two ways", "Names that differ in letter case alone were taken for one class."),
+    "class-name": ("Classes spelt in two ways", "One class should have one name; of two that differ, rename one."),
     "small-class": ("Very small classes", "Too few images to learn from, choose by and test."),
     "small-part": ("Few images to judge by", "Figures of a small part say little; more labelled photos tell more."),
     "imbalance": ("Unbalanced classes", "Some classes have many more images than others."),
