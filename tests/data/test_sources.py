@@ -296,6 +296,17 @@ def test_damage_within_a_zip_is_told_file_by_file(tmp_path: Path) -> None:
     assert told["it is packed by method 12; only stored and deflated files are read: left out"] == ("disc/odd.jpg",)
 
 
+def test_a_zip_written_on_windows_with_backslashes_is_a_tree(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("cat\\1.png", "dog\\2.png", "dog\\", "..\\3.png"):
+            entry = zipfile.ZipInfo(name)
+            entry.create_system = 0
+            archive.writestr(entry, encoded(photo(0), "PNG") if name.endswith("png") else b"")
+    images = data.open(tmp_path / "x.zip")
+    assert images.keys == ("cat/1.png", "dog/2.png")
+    assert [finding.paths for finding in findings_of(images)] == [("../3.png",)]
+
+
 def test_an_encrypted_entry_is_named(tmp_path: Path) -> None:
     path = zipped(photo_folder(tmp_path / "photos", 2), tmp_path / "a.zip")
     content = bytearray(path.read_bytes())

@@ -202,7 +202,7 @@ def one_spelling(labels: Sequence[str], parts: Sequence[str | None]) -> tuple[li
         for label, name in sorted(changed.items())
     ]
     if two:
-        detail = "differ in letter case alone and lie side by side, so that they are different classes"
+        detail = "differ in letter case alone and lie side by side: taken for different classes"
         apart = tuple(sorted((label for label in counts if _folded(label) in two), key=natural))
         findings.append(Finding(kind="class-name", detail=detail, paths=apart, severity="warning"))
     return [changed.get(label, label) for label in labels], findings

@@ -136,7 +136,8 @@ class Zip(Archive):
         for entry in entries:
             mode = entry.external_attr >> 16
             regular = stat.S_IFMT(mode) in (0, stat.S_IFREG)
-            self._add(entry.filename, entry, folder=entry.is_dir(), regular=regular)
+            name = entry.filename if entry.create_system else entry.filename.replace("\\", "/")  # 0: MS-DOS, Windows
+            self._add(name, entry, folder=name.endswith("/"), regular=regular)
 
     def read(self, file: str) -> bytes:
         """Return an entry's content; raises DecodeError with a reason."""
