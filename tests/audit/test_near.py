@@ -13,7 +13,7 @@ from saccade import audit, data
 from saccade.audit import near
 from saccade.data.arrays import stacked
 from saccade.data.splits import fold_numbers
-from saccade.events import Finding, listening
+from saccade.events import Finding, Progress, listening
 from saccade.settings import DataSettings
 from tests.photos import photo
 
@@ -83,18 +83,31 @@ def test_whitened_vectors_compare_mirrored_ones_by_the_sign_of_odd_frequencies()
     np.testing.assert_allclose(np.linalg.norm(v_ND, axis=1), 1, atol=1e-4)
 
 
-def test_blocks_find_the_pairs_that_all_products_find(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("few", [1, 10**9])
+def test_blocks_find_the_pairs_that_all_products_find(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near, "BLOCK", 7)
+    monkeypatch.setattr(near, "FEW", few)
     monkeypatch.setattr(near, "CANDIDATE", 0.3)
     grey_NHW = textured(200)[..., 0]
     whitening = near.Whitening.of(grey_NHW, 8)
     v_ND = whitening(grey_NHW)
-    found = near._candidates(v_ND, v_ND, whitening.odd_D, np.inf)
+    found = near._candidates(v_ND, v_ND, whitening.odd_D, np.inf, near._Teller(1))
     as_it_is, mirrored = v_ND @ v_ND.T, (v_ND * np.where(whitening.odd_D, -1, 1)) @ v_ND.T
-    expected = np.argwhere(np.triu(np.maximum(as_it_is, mirrored) > 0.3, 1))
+    larger = np.maximum(as_it_is, mirrored)
+    expected = np.argwhere(np.triu(larger > 0.3, 1))
     assert sorted(map(tuple, found.pairs_P2.tolist())) == sorted(map(tuple, expected.tolist()))
+    np.testing.assert_allclose(found.cosines_P, larger[tuple(found.pairs_P2.T)], atol=1e-5)
     assert len(expected) > 5
     assert found.compared == 1.0
+
+
+def test_progress_covers_the_windows_too_and_ends_where_it_said() -> None:
+    heard: list[Progress] = []
+    with listening(lambda event: heard.append(event) if isinstance(event, Progress) else None):
+        near.find(textured(60)[..., 0], work=3 * 60**2)
+    assert {event.total for event in heard} == {2.5 * 60**2}  # each pair once, and two windows of each with each
+    assert [event.done for event in heard] == sorted(event.done for event in heard)
+    assert heard[-1].done == heard[-1].total
 
 
 def test_work_bounds_the_search_and_says_so() -> None:

@@ -27,6 +27,8 @@ SAMPLE, FEWEST_PAIRS = 1_000, 5_000
 NOISE = 300.0
 """Variance below which a frequency counts for less: that of a strong JPEG's error, in squared grey levels."""
 BLOCK = 768
+FEW = 100
+"""One in so many pairs whose cosines are worth computing: fewer are computed one by one, more by the block."""
 MOST = 4_000_000
 """Candidates kept; where there are more, only those beyond ALIKE."""
 A_SECOND = 200_000_000
@@ -113,16 +115,18 @@ def find(grey_NHW: NDArray[np.uint8], work: float, later: int = 0) -> Pairs:
     """
     coarse, fine = Whitening.of(grey_NHW, COARSE), Whitening.of(grey_NHW, FINE)
     v_ND = coarse(grey_NHW)
-    found = _candidates(v_ND, v_ND, coarse.odd_D, work, told=True)
-    left = work - found.compared * len(v_ND) ** 2 / 2
+    whole, left = len(v_ND) ** 2 / 2, work - len(v_ND) ** 2 / 2
     sides = [(slice(None), slice(None))]
     if later and len(CROPS) * len(v_ND) ** 2 > left:
         sides = [(slice(0, later), slice(None)), (slice(later, None), slice(0, later))]
-    for frame in CROPS:
-        left -= sum(len(v_ND[cropped]) * len(v_ND[whole]) for cropped, whole in sides)
-        for cropped, whole in sides if left > 0 else ():
-            seen_ND = coarse(grey_NHW[cropped], frame)
-            found = found.with_(_candidates(seen_ND, v_ND[whole], coarse.odd_D, work, offset=cropped.start or 0))
+    a_frame = sum(len(v_ND[cropped]) * len(v_ND[others]) for cropped, others in sides)
+    frames = [frame for number, frame in enumerate(CROPS, 1) if number * a_frame < left]
+    tell = _Teller(whole + len(frames) * a_frame)
+    found = _candidates(v_ND, v_ND, coarse.odd_D, work, tell)
+    for frame in frames:
+        for cropped, others in sides:
+            seen_ND, first = coarse(grey_NHW[cropped], frame), cropped.start or 0
+            found = found.with_(_candidates(seen_ND, v_ND[others], coarse.odd_D, work, tell, offset=first))
     pairs_P2, v_ND = found.pairs_P2, fine(grey_NHW)
     level = usual_likeness(v_ND, fine.odd_D)
     alike_P = _alike_whole(v_ND, fine.odd_D, pairs_P2, level)
@@ -176,6 +180,18 @@ def _cosines(count: int, size: Places, shift: Places) -> Floats:
     return np.asarray(cosines @ sampled, np.float32)
 
 
+@dataclass
+class _Teller:
+    """How many of all pairs were compared so far, told as Progress."""
+
+    total: float
+    done: float = 0
+
+    def __call__(self, pairs: float) -> None:
+        self.done = min(self.done + pairs, self.total)
+        emit(Progress(task="near-duplicates", done=self.done, total=self.total, unit="pairs"))
+
+
 @dataclass(frozen=True)
 class _Candidates:
     """Pairs (P, 2) that may be alike with their cosines, each pair once, and the share of all pairs compared."""
@@ -195,35 +211,51 @@ class _Candidates:
 
 
 def _candidates(
-    queries_ND: Floats, v_ND: Floats, odd_D: NDArray[np.bool_], work: float, *, offset: int = 0, told: bool = False
+    queries_ND: Floats, v_ND: Floats, odd_D: NDArray[np.bool_], work: float, tell: _Teller, *, offset: int = 0
 ) -> _Candidates:
     """Return pairs whose cosine, as they are or mirrored, is beyond CANDIDATE; the first query is image `offset`."""
     same, queries, images, level = queries_ND is v_ND, len(queries_ND), len(v_ND), CANDIDATE
-    q_even, q_odd = (np.ascontiguousarray(queries_ND[:, part]) for part in (~odd_D, odd_D))
-    even, odd = (np.ascontiguousarray(v_ND[:, part]) for part in (~odd_D, odd_D))
+    q_bound, q_odd, q_lengths = _bounding(queries_ND, odd_D)
+    bound, odd, lengths = _bounding(v_ND, odd_D)
     pairs, cosines = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
     done, total = 0, images * (images + 1) // 2 if same else queries * images
     for start in range(0, queries, BLOCK):
+        before = done
         for other in range(start if same else 0, images, BLOCK):
             rows, columns = slice(start, start + BLOCK), slice(other, other + BLOCK)
-            block = q_odd[rows] @ odd[columns].T
-            np.abs(block, out=block)
-            block += q_even[rows] @ even[columns].T  # the larger of the two cosines
+            block = q_bound[rows] @ bound[columns].T  # no cosine is larger
             places = np.flatnonzero(block.ravel() > level)
-            found_P2 = np.stack([places // block.shape[1] + start + offset, places % block.shape[1] + other], 1)
-            real_P = found_P2[:, 0] < found_P2[:, 1] if same else found_P2[:, 0] != found_P2[:, 1]
-            pairs.append(found_P2[real_P])
-            cosines.append(block.ravel()[places[real_P]])
+            one_P, other_P = places // block.shape[1] + start, places % block.shape[1] + other
+            if len(places) < block.size // FEW:
+                odd_P = np.einsum("pd,pd->p", q_odd[one_P], odd[other_P])
+            else:
+                odd_P = (q_odd[rows] @ odd[columns].T).ravel()[places]
+            most_P = np.einsum("pd,pd->p", q_lengths[one_P], lengths[other_P])
+            cosines_P = block.ravel()[places] - most_P + np.abs(odd_P)
+            one_P += offset
+            real_P = (one_P < other_P if same else one_P != other_P) & (cosines_P > level)
+            pairs.append(np.stack([one_P[real_P], other_P[real_P]], 1))
+            cosines.append(cosines_P[real_P])
             done += block.size
         if sum(map(len, cosines)) > MOST:
             level = ALIKE
             pairs = [found[values > level] for found, values in zip(pairs, cosines, strict=True)]
             cosines = [values[values > level] for values in cosines]
-        if told:
-            emit(Progress(task="near-duplicates", done=min(done, total), total=total, unit="pairs"))
+        tell(done - before)
         if (sum(map(len, cosines)) > MOST or done > work) and start + BLOCK < queries:
             return _Candidates(np.concatenate(pairs), np.concatenate(cosines), min(done / total, 0.999))
     return _Candidates(np.concatenate(pairs), np.concatenate(cosines), 1.0)
+
+
+def _bounding(v_ND: Floats, odd_D: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """Return the even frequencies with the lengths of the odd ones row by row, the odd ones, and the lengths.
+
+    A product of the first bounds both cosines, as an image is and mirrored, from above: the sum over odd ones is at
+    most that of the products of lengths (Cauchy and Schwarz). It costs half of the two, and leaves few pairs.
+    """
+    odd_ND = np.ascontiguousarray(v_ND[:, odd_D])
+    lengths_NR = np.linalg.norm(odd_ND.reshape(len(odd_ND), COARSE, -1), axis=2)
+    return np.column_stack([v_ND[:, ~odd_D], lengths_NR]), odd_ND, lengths_NR
 
 
 def _alike_whole(v_ND: Floats, odd_D: NDArray[np.bool_], pairs_P2: Indices, level: float) -> NDArray[np.bool_]:
