@@ -27,7 +27,7 @@ def test_a_messy_folder_is_read_and_every_fault_named(tmp_path: Path) -> None:
     assert len(opened) == 300
     images, findings, progress = found(opened)
     named = {path: (finding.kind, finding.detail) for finding in findings for path in finding.paths}
-    copies = ("duplicate", "2 images are copies of 1 different ones: copies are kept on one side of the split")
+    copies = ("duplicate", "2 images are copies of 1 different ones: kept on one side of the split")
     assert named == {
         planted["truncated"]: ("unreadable", "the file is cut short: left out"),
         planted["empty"]: ("unreadable", "the file is empty (0 bytes): left out"),

@@ -41,7 +41,7 @@ def _tell(images: ImageSet, copies_N: NDArray[np.int64], groups_N: NDArray[np.in
         return
     named = np.array(images.keys, dtype=object)
     pictures = len(np.unique(groups_N[copies_N]))
-    detail = f"{copies_N.size} images are copies of {pictures} different ones: copies are kept on one side of the split"
+    detail = f"{copies_N.size:,} images are copies of {pictures:,} different ones: kept on one side of the split"
     emit(Finding(kind="duplicate", detail=detail, paths=tuple(named[copies_N])))
 
     differing_N = groups_N[crossing(images.labels_N, groups_N)]
@@ -135,8 +135,8 @@ def _tell_alike(
     alike = order_N[np.isin(alike_N, numbers[counts > 1])[order_N]]
     part = "" if compared == 1 else f" (of {compared:.0%} of all pairs, as many as there is time for)"
     if alike.size:
-        groups = int((counts > 1).sum())
-        detail = f"{alike.size} images are near-duplicates, of {groups} pictures{part}: kept on one side of the split"
+        groups = f"{int((counts > 1).sum()):,}"
+        detail = f"{alike.size:,} images are near-duplicates, of {groups} pictures{part}: kept on one side of the split"
         emit(Finding(kind="near-duplicate", detail=detail, paths=tuple(named[alike])))
     elif part:
         emit(Finding(kind="near-duplicate", detail=f"none found{part}"))

@@ -45,7 +45,7 @@ def _without_empty_classes(images: ImageSet, reasons: dict[str, str]) -> ImageSe
     filled = np.flatnonzero(images.class_counts())
     if len(filled) < 2:
         first = next(iter(reasons.items()), None)
-        why = f' The first of {len(reasons)} unreadable ones is "{first[0]}": {first[1]}.' if first else ""
+        why = f' The first of {len(reasons):,} unreadable ones is "{first[0]}": {first[1]}.' if first else ""
         raise SourceError(
             f"{images.source} has readable images of {len(filled)} {'class' if len(filled) == 1 else 'classes'}; a "
             f"classifier needs at least two.{why}"
