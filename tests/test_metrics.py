@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 from scipy.stats import binomtest
 from sklearn import metrics as theirs
 
@@ -69,3 +71,16 @@ def test_wrong_use_is_told() -> None:
         metrics.accuracy(np.array([0, 1]), np.array([0, 1, 1]))
     with pytest.raises(InputError, match="5 successes of 3 are no proportion; give a whole number from 0 to n"):
         metrics.wilson_interval(5, 3)
+
+
+def test_the_best_temperature_is_that_of_a_search_over_smoothed_log_loss() -> None:
+    scores = 5 * np.log(P_NK + 1e-3) - 1e4  # far too sure, and far from zero
+    smoothed = np.full(scores.shape, 1 / 402 / 4)
+    smoothed[np.arange(400), LABELS] = 1 - 1 / 402
+
+    def loss(log_temperature: float) -> float:
+        return -float((smoothed * log_softmax(scores / np.exp(log_temperature), axis=1)).sum(1).mean())
+
+    start = min(np.linspace(np.log(0.05), np.log(20), 30), key=loss)
+    expected = minimize(lambda point: loss(point[0]), start, method="Nelder-Mead", options={"xatol": 1e-7})
+    assert metrics.best_temperature(scores, LABELS) == pytest.approx(min(np.exp(expected.x[0]), 20), rel=1e-3)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from saccade.errors import InputError
 
@@ -142,10 +141,12 @@ def best_temperature(scores_NK: Array, labels_N: Array) -> float:
     images, classes = scores_NK.shape
     target_NK = np.full(scores_NK.shape, 1 / (images + 2) / max(1, classes - 1))
     target_NK[np.arange(images), labels_N] = 1 - 1 / (images + 2)
+    below_NK = np.subtract(scores_NK, scores_NK.max(1, keepdims=True), dtype=np.float64)
+    aimed = float((target_NK * below_NK).sum(1).mean())
 
     def loss(log_temperature: float) -> float:
-        scaled_NK = scores_NK / np.exp(log_temperature)
-        return float((logsumexp(scaled_NK, axis=1) - (target_NK * scaled_NK).sum(1)).mean())
+        temperature = np.exp(log_temperature)
+        return float(np.log(np.exp(below_NK / temperature).sum(1)).mean() - aimed / temperature)
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 
