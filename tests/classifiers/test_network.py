@@ -123,3 +123,8 @@ def test_state_makes_the_same_classifier(model: str, views: bool) -> None:
 def test_what_validation_images_judge_is_refused(chosen: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="There are no validation images here to judge patience and snapshots by"):
         fitted(**chosen)
+
+
+def test_random_crops_are_refused() -> None:
+    with pytest.raises(SettingError, match="random_crops cuts image files as they are read, and these are arrays"):
+        fitted(random_crops=0.3)

@@ -9,7 +9,9 @@ import pytest
 
 from saccade import recipe
 from saccade.errors import ModelError, SettingError, TrainingError
+from saccade.run import Run
 from saccade.settings import TrainSettings
+from tests.conftest import Saccade
 from tests.photos import photo_folder
 
 
@@ -30,6 +32,19 @@ def test_weights_are_the_same_to_the_bit_with_any_number_of_workers(photos: Path
     streamed = {weights(photos, tmp_path / f"streamed-{workers}", workers=workers, memory=0.0) for workers in (0, 2)}
     assert len(held | streamed) == 1
     assert weights(photos, tmp_path / "seed", seed=4) not in held
+
+
+def test_random_crops_are_the_same_by_the_command_and_with_any_number_of_workers(
+    saccade: Saccade, photos: Path, tmp_path: Path
+) -> None:
+    given = "--epochs 2 --size 32 --seed 3 --random-crops 0.3 --workers 2".split()
+    done = saccade("train", photos, *given, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert Run.open(tmp_path / "run").read_settings()["random_crops"] == 0.3
+    saved = hashlib.sha256((tmp_path / "run" / "model" / "model.safetensors").read_bytes()).hexdigest()
+    assert saved == weights(photos, tmp_path / "same", random_crops=0.3, workers=0, memory=0.0)
+    assert saved != weights(photos, tmp_path / "smaller", random_crops=0.1)
+    assert saved != weights(photos, tmp_path / "whole")
 
 
 @pytest.mark.parametrize("model", ["linear", "mlp", "torchvision/squeezenet1_1"])

@@ -40,8 +40,8 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, x: NDArray[np.uint8], y: NDArray[Any]) -> Self:
         """Train on all the images given.
 
-        Raises SettingError when they are not square uint8 RGB, or the settings ask for validation images; ValueError
-        when there is not a label for each.
+        Raises SettingError when they are not square uint8 RGB, or the settings ask for validation images or for
+        random crops; ValueError when there is not a label for each.
         """
         if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] != 3 or x.dtype != np.uint8:
             raise SettingError(f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8.")
@@ -52,6 +52,11 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if settings.patience is not None or settings.snapshots > 1:
             raise SettingError(
                 "There are no validation images here to judge patience and snapshots by: leave them out, or train with "
+                "saccade.recipe.train."
+            )
+        if settings.random_crops:
+            raise SettingError(
+                "random_crops cuts image files as they are read, and these are arrays: leave it out, or train with "
                 "saccade.recipe.train."
             )
         x_NHWC = _tensor(x)
