@@ -36,6 +36,13 @@ def test_each_kind_is_read_right(kind: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
+def test_a_plateau_is_not_told_of_a_curve_too_noisy_to_show_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    falling = 2.1 + 0.2 * np.exp(-20 * STEPS) + 0.03 * (1 - STEPS)
+    assert [each.kind for each in read_curve(noisy(falling, rng, 0.025).tolist())] == []
+
+
+@pytest.mark.parametrize("seed", range(10))
 def test_overfitting_is_told_by_the_validation_loss(seed: int) -> None:
     rng = np.random.default_rng(seed)
     epochs = np.arange(30) / 30

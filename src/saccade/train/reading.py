@@ -16,6 +16,8 @@ NOISY = 0.25
 """Standard deviation of the steps around the curve, as a share of the loss, from which on it is noisy."""
 STILL = 0.5
 """Share of its fall that a loss makes in its last third where the learning rate is too low to be done."""
+STAYS = 0.1
+"""Share of its fall that a loss on a plateau may still move in its last third, chance included."""
 GAP = 1.1
 """Times its lowest value that the validation loss has risen to where the network overfits."""
 
@@ -84,7 +86,8 @@ def _of_training(losses_S: NDArray[np.float64]) -> Reading | None:
             f"The loss still falls as steadily at the end ({end:.3g}) as before: the learning rate is low for the "
             "time there was; try three times as much, or train longer.",
         )
-    if fallen < 0.3 * abs(start) and abs(late) < 0.05 * fallen:
+    error = 1.25 * spread(losses_S[len(losses_S) // 3 :]) * math.sqrt(6 / len(losses_S))  # of two medians' difference
+    if fallen < 0.3 * abs(start) and abs(late) + 2 * error < STAYS * fallen:
         return Reading(
             "plateau",
             f"The loss fell from {start:.3g} to {end:.3g} and stays there: lower the learning rate now, or take a "
