@@ -9,6 +9,8 @@ import pytest
 
 from saccade import recipe
 from saccade.errors import ModelError, SettingError, TrainingError
+from saccade.files import read_json
+from saccade.recipe import contest
 from saccade.run import Run
 from saccade.settings import TrainSettings
 from tests.conftest import Saccade
@@ -73,6 +75,15 @@ def test_an_unknown_network_or_device_writes_nothing(photos: Path, tmp_path: Pat
 def test_a_network_that_cannot_take_the_size_says_so(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot take images of 16 x 16 pixels .* give another size"):
         recipe.train(photos, TrainSettings(model="torchvision/alexnet", epochs=1, size=16), out=tmp_path / "run")
+
+
+def test_a_slow_machine_is_given_smaller_images(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = contest.speed
+    monkeypatch.setattr(contest, "speed", lambda *given: (measured(*given)[0], 100.0))
+    assert recipe.train(photos, TrainSettings(budget=8), out=tmp_path / "timed").summary["network"]["size"] == 16
+    plan = read_json(tmp_path / "timed" / "plan.json")
+    assert "megapixels a second" in [each["what"] for each in plan["decisions"]]
+    assert recipe.train(photos, TrainSettings(epochs=1), out=tmp_path / "counted").summary["network"]["size"] == 40
 
 
 def test_a_budgeted_run_equals_a_replay_of_its_recorded_plan(photos: Path, tmp_path: Path) -> None:

@@ -162,15 +162,19 @@ def test_timing_leaves_the_session_as_it_was() -> None:
     assert all(torch.equal(value, expected[name]) for name, value in trained(start, 3).items())
 
 
-@pytest.mark.parametrize(("tick", "images"), [(0.001, 32), (1.0, timing.FEW)], ids=["fast", "slow"])
-def test_timing_takes_many_images_where_few_were_fast(
-    tick: float, images: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("tick", "trained", "predicted"),
+    [(0.001, 32, 32), (0.2, 15, 20), (1.0, timing.FEW, timing.FEW)],
+    ids=["fast", "slower", "slow"],
+)
+def test_timing_takes_as_many_images_as_can_be_had_in_time(
+    tick: float, trained: int, predicted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a clock that goes on by a tick a look."""
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=partial(next, count(0.0, tick))))
     start = session(settings("mlp"))
-    assert timing.image_seconds(start, 16, images=32) == pytest.approx(tick / images)
-    assert timing.prediction_seconds(start, images=32) == pytest.approx(tick / images)
+    assert timing.image_seconds(start, 16, images=32) == pytest.approx(tick / trained)
+    assert timing.prediction_seconds(start, images=32) == pytest.approx(tick / predicted)
 
 
 class OwnNetwork(nn.Module):

@@ -150,19 +150,31 @@ def _transfer_if_fit(contest: Contest, weights: Pretrained, share: float) -> tup
 
 def plan_own(contest: Contest, share: float) -> Entry:
     """Return saccade's own network from scratch, at a size that its share of the time left affords."""
-    parts, plan = contest.parts, contest.plan
-    open_settings = _open(contest)
-    side = min(planning.full_side(planning.native_side(parts.train)), MEASURED_SIDE)
-    session = _measured(parts, open_settings, side)
-    pixels = side**2 / timing.image_seconds(session, side)
-    plan.decide("megapixels a second", round(pixels / 1e6, 3), f"{open_settings.model}, measured at {side} px")
-    growth = timing.mean_pixels(session) / side**2
-    affordable = pixels * planning.TRAINING_SHARE * share * plan.left() / growth
-    resolved = planning.resolve(open_settings, parts, plan, affordable=affordable)
+    parts, open_settings = contest.parts, _open(contest)
+    session, pixels = speed(parts, open_settings, contest.plan)
+    resolved = resolved_by(session, pixels, parts, open_settings, contest.plan, share)
     assert resolved.size is not None
     image_seconds = timing.mean_pixels(session, resolved.size) / pixels
     small, smallest = session.side_at(0.0, resolved.size), max(planning.SIDES[0], resolved.size // 2)
     return Entry(resolved.model, resolved, image_seconds, session.rule, small, smallest)
+
+
+def speed(parts: Parts, settings: TrainSettings, plan: Plan) -> tuple[Session, float]:
+    """Return a session on a few images, and how many pixels a second it trains on."""
+    side = min(planning.full_side(planning.native_side(parts.train)), MEASURED_SIDE)
+    session = _measured(parts, settings, side)
+    pixels = side**2 / timing.image_seconds(session, side)
+    plan.decide("megapixels a second", round(pixels / 1e6, 3), f"{settings.model}, measured at {side} px")
+    return session, pixels
+
+
+def resolved_by(
+    session: Session, pixels: float, parts: Parts, settings: TrainSettings, plan: Plan, share: float = 1.0
+) -> TrainSettings:
+    """Return the settings with nothing left open, as so many pixels a second and a share of the time left allow."""
+    growth = timing.mean_pixels(session) / session.forward.side**2
+    affordable = pixels * planning.TRAINING_SHARE * share * plan.left() / growth
+    return planning.resolve(settings, parts, plan, affordable=affordable)
 
 
 def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[Entry, Features] | None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from saccade.classifiers import Model
+from saccade.data import Parts
 from saccade.device import Usage, resolve_device
 from saccade.errors import ModelError, RunError
 from saccade.events import Finding, emit, listening, stage
@@ -14,6 +15,7 @@ from saccade.files import write_atomic
 from saccade.ledger import Ledger
 from saccade.nn import pretrained, zoo
 from saccade.nn.published import Pretrained
+from saccade.recipe import contest as contests
 from saccade.recipe import plan as planning
 from saccade.recipe.candidates import Candidates, Judge
 from saccade.recipe.conclusion import REPORT_SECONDS, Outcome, Result, conclude
@@ -126,7 +128,7 @@ def train(
         tell_licence(weights)
         with discarded_on_refusal(material):
             with stage("plan"):
-                settings = planning.resolve(settings, material.parts, plan)
+                settings = _resolved(settings, material.parts, plan)
                 write_atomic(material.run.settings, settings.to_yaml())
             trained = train_network(material.parts, settings, plan)
         trained = replace(trained, model=marked(trained.model, weights))
@@ -134,6 +136,14 @@ def train(
         judge = Judge(material.parts.validation.labels_N)
         outcome = Outcome("train", trained, [trained], judge, more=_told(weights))
         return conclude(outcome, material, plan, diary)
+
+
+def _resolved(settings: TrainSettings, parts: Parts, plan: Plan) -> TrainSettings:
+    """Return the settings with nothing left open; one of saccade's own networks gets a side that the time allows."""
+    timed = settings.epochs is None and settings.replay is None
+    if timed and settings.size is None and settings.pretrained is None and settings.model in zoo.OWN:
+        return contests.resolved_by(*contests.speed(parts, settings, plan), parts, settings, plan)
+    return planning.resolve(settings, parts, plan)
 
 
 def _told(weights: Pretrained | None) -> dict[str, Any]:

@@ -21,10 +21,16 @@ FEW, LONG = 8, 1.5
 def image_seconds(session: Session, side: int, *, images: int = 128, steps: int = 4) -> float:
     """Return the seconds that training on one image of this side takes: the shortest of a few steps, on a copy.
 
-    Measured at `images` a step, or, where that would take long, at FEW.
+    Measured at `images` a step, or, where that would take long, at as many as can be had in time.
     """
     roughly = _step_seconds(session, side, FEW, 1)
-    return roughly if roughly * images * steps > LONG else _step_seconds(session, side, images, steps)
+    together = _in_time(images, roughly * steps)
+    return roughly if together <= FEW else _step_seconds(session, side, together, steps)
+
+
+def _in_time(images: int, each: float) -> int:
+    """Return how many images to measure, if each takes so many seconds: few take longer each than many do."""
+    return min(images, int(LONG / each))
 
 
 def _step_seconds(session: Session, side: int, images: int, steps: int) -> float:
@@ -44,7 +50,7 @@ def _step_seconds(session: Session, side: int, images: int, steps: int) -> float
 def prediction_seconds(session: Session, *, images: int = 256, times: int = 3) -> float:
     """Return the seconds that predicting one image takes, over its views, measured on blank images.
 
-    Measured on `images`, or, where that would take long, on FEW.
+    Measured on `images`, or, where that would take long, on as many as can be had in time.
     """
     side = session.forward.side
 
@@ -56,7 +62,8 @@ def prediction_seconds(session: Session, *, images: int = 256, times: int = 3) -
 
     seconds(FEW)  # the first time is not like the others
     roughly = seconds(FEW)
-    return roughly if roughly * images * times > LONG else min(seconds(images) for _ in range(times))
+    together = _in_time(images, roughly * times)
+    return roughly if together <= FEW else min(seconds(together) for _ in range(times))
 
 
 def sides(session: Session, full: int | None = None) -> Counter[int]:
