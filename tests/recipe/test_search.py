@@ -206,6 +206,30 @@ def test_a_storage_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
         assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgres://me:secret@host/x", r'"postgres://me:\*\*\*@host/x" .*\. Did you mean "postgresql"\?'),
+        ("postgresql+psycpg://host/x", r'Did you mean "postgresql\+psycopg"\?'),
+        (
+            "postgresql://me:sec@ret@host:port/x",
+            r":\*\*\*@host:port/x\" .* give a URL such as .* or postgresql://host/name\.$",
+        ),
+        ("trials.db", r"give a URL such as sqlite:///trials.db or postgresql://host/name\.$"),
+        ("sqlite://trials.db", r"a file has three slashes before it"),
+    ],
+)
+def test_a_url_that_is_none_is_told_in_plain_words(
+    url: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match=told) as caught:
+        board.Board.open(url, "s", SPACE, {}, [])
+    assert "SQLAlchemy" not in str(caught.value)
+    assert "ret@" not in str(caught.value)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_driver_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(SettingError, match=r':\*\*\*@host/x" cannot be opened: .* pip install "saccade\[postgres\]"'):

@@ -160,6 +160,9 @@ def test_what_is_no_source_is_refused(photos: Path, weights: Path, tmp_path: Pat
     assert "is damaged: its checksum does not fit model.json" in message(f"run/{other.run.path}")
     (other.run.model / "model.json").write_text("{")
     assert "is damaged (JSONDecodeError)" in message(f"run/{other.run.path}")
+    swapped = TrainSettings(model="timm/test_resnet", activation="gelu", epochs=1, size=64, batch_size=16)
+    fourth = recipe.train(photos, swapped, out=tmp_path / "swapped")
+    assert "is timm/test_resnet with modules of other kinds than the library's" in message(f"run/{fourth.run.path}")
     assert "There are no weights to transfer from on this machine" in message("none")
     stages = TrainSettings(pretrained=str(weights), stages=("layer11",), epochs=1, size=64)
     with pytest.raises(ModelError, match=r'has no stage "layer11". Did you mean "layer1"'):

@@ -1,6 +1,7 @@
 """The board on which several processes share the trials of a search: Optuna's storage, a row a trial."""
 
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +17,10 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from saccade.errors import SettingError, StorageError
+from saccade.errors import SettingError, StorageError, did_you_mean
 from saccade.events import Finding, emit
 from saccade.files import lock
 from saccade.study.space import Choice, Range, Space
@@ -36,6 +37,9 @@ BEGINNING = 10.0
 """Seconds that the first worker has to pin up all trials."""
 LOST = "workers died at it"
 
+_PASSWORD = re.compile(r"(://[^/@:]*:).*@")
+_DATABASES = ("sqlite", "postgresql", "postgresql+psycopg", "mysql", "mariadb", "oracle", "mssql")
+"""What the URL of a database may begin with: SQLAlchemy's names."""
 _DRIVERS = {"psycopg": '"saccade[postgres]"'}
 """What to install for a module that SQLAlchemy asks for, where it is called something else."""
 
@@ -97,6 +101,7 @@ class Board:
 
         Raises SettingError where the database cannot be opened, or the study there has another plan.
         """
+        _check_url(url)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             with _alone(url):  # to make the tables, too
@@ -309,12 +314,26 @@ def _alone(url: str) -> AbstractContextManager[None]:
     return _held(Path(file)) if file and file != ":memory:" else nullcontext()
 
 
-def _shown(url: str) -> str:
-    """Return a URL without its password."""
+def _check_url(url: str) -> None:
+    """Raise SettingError, with what may have been meant, where a text is no URL of a database that is known here."""
+    known = "give a URL such as sqlite:///trials.db or postgresql://host/name"
     try:
-        return make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return url
+        parsed = make_url(url)
+        parsed.get_dialect()
+    except (ArgumentError, ValueError) as error:
+        kind, separator, _ = url.partition("://")
+        hint = did_you_mean(kind, _DATABASES) if separator and kind not in _DATABASES else ""
+        raise SettingError(f'The storage "{_shown(url)}" cannot be opened: {known}.{hint}') from error
+    if parsed.drivername == "sqlite" and parsed.host:
+        raise SettingError(
+            f'The storage "{url}" cannot be opened: a file has three slashes before it, as in sqlite:///trials.db, '
+            "or four where its path begins with one."
+        )
+
+
+def _shown(url: str) -> str:
+    """Return a URL, or what was given for one, without its password."""
+    return _PASSWORD.sub(r"\1***@", url)
 
 
 def _reason(error: BaseException) -> str:
