@@ -1,6 +1,6 @@
 """The four cells of the transfer table on real photos: each run with few images and with many, beside the advice.
 
-    python benchmarks/transfer.py SOURCE WEIGHTS [--images 10 50 0] [--seeds 2] [--size 96]
+    python benchmarks/transfer.py SOURCE WEIGHTS [--images 10 50 0] [--seeds 2] [--size 96] [--classes 5]
 
 SOURCE is a folder or archive of photos, WEIGHTS what `saccade transfer --from` takes; --images are training images
 a class, 0 all of them. Accuracies are on the source's validation images; the test part stays sealed. Epochs are
@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 from _common import RESULTS, write
 
 from saccade import audit, data, study
-from saccade.data import Parts
+from saccade.data import Part, Parts
 from saccade.nn import pretrained
 from saccade.recipe import cells
 from saccade.settings import DataSettings, TransferSettings
@@ -27,13 +28,13 @@ from saccade.study.adviser import CELLS
 from saccade.study.compare import compare
 
 
-def fewer(parts: Parts, a_class: int, seed: int) -> Parts:
-    """Return the parts with so many training images a class, drawn by a seed; 0 for all."""
-    if not a_class:
-        return parts
-    draw, labels_N = np.random.default_rng(seed), parts.train.labels_N
-    chosen = [draw.permutation(np.flatnonzero(labels_N == k))[:a_class] for k in range(len(parts.classes))]
-    return Parts(parts.train.select(np.sort(np.concatenate(chosen))), parts.validation, parts.test)
+def fewer(part: Part, classes: int | None, a_class: int | None, seed: int) -> Part:
+    """Return a part with so many images of each of its first classes, drawn by a seed; all where that is None."""
+    draw = np.random.default_rng(seed)
+    chosen = [
+        draw.permutation(np.flatnonzero(part.labels_N == k))[:a_class] for k in range(len(part.classes))[:classes]
+    ]
+    return part.select(np.sort(np.concatenate(chosen)))
 
 
 def begun(name: str, told: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -60,6 +61,8 @@ def main() -> None:
     parser.add_argument("source")
     parser.add_argument("weights")
     parser.add_argument("--images", type=int, nargs="+", default=[10, 50, 0])
+    parser.add_argument("--classes", type=int, help="of the source, the first by name; all without it")
+    parser.add_argument("--held", type=int, help="validation images a class at the most")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--cells", nargs="+", default=list(CELLS))
@@ -69,23 +72,30 @@ def main() -> None:
     assert weights is not None
     found = data.integrity(data.open(given.source, DataSettings()))
     whole = data.split(found, audit.duplicates(found), DataSettings())
+    held = fewer(whole.validation, given.classes, given.held, 0)
     flip = study.mirror_symmetric(whole).symmetric
-    told = {"source": Path(given.source).name, "size": given.size, "flip": flip, "validation": len(whole.validation)}
+    told = {"source": Path(given.source).name, "size": given.size, "flip": flip, "validation": len(held)}
+    told |= {"classes": given.classes or len(whole.classes)}
     rows = begun(given.name, told)
     for a_class in given.images:
         for seed in range(given.seeds if a_class else 1):
             row = next((row for row in rows if (row["a_class"], row["seed"]) == (a_class, seed)), None)
             if row is not None and not set(given.cells) - set(row["right"]):
                 continue
-            parts = fewer(whole, a_class, seed)
+            parts = Parts(fewer(whole.train, given.classes, a_class or None, seed), held, whole.test)
             settings = TransferSettings(pretrained=given.weights, size=given.size, seed=seed)
             ground = cells.prepared(parts, weights, settings, flip=flip)
             if row is None:
-                advice = {"advised": ground.advice.cell, "why": ground.advice.why}
-                row = {"images": len(parts.train), "a_class": a_class, "seed": seed, **advice, "right": {}}
+                advice = ground.advice.plain()
+                probes = {each["name"]: each["accuracy"] for each in advice["stages"]}
+                row = {"images": len(parts.train), "a_class": a_class, "seed": seed, "advised": advice["cell"]}
+                row |= {name: advice[name] for name in ("why", "together", "gain", "gain_error")}
+                row |= {"probes": probes, "seconds": {}, "right": {}}
                 rows.append(row)
-            for cell in set(given.cells) - set(row["right"]):
+            for cell in [cell for cell in given.cells if cell not in row["right"]]:
+                begun_at = perf_counter()
                 _, said_NK = cells.plainly(ground, cell)
+                row["seconds"][cell] = round(perf_counter() - begun_at, 1)
                 right_N = said_NK.argmax(1) == parts.validation.labels_N
                 row["right"][cell] = "".join(str(int(right)) for right in right_N)
                 row |= judged(row)

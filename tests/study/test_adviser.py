@@ -34,20 +34,33 @@ def advice(early: float, late: float, a_class: int, drift: float | None = None) 
     ("early", "late", "a_class", "drift", "cell"),
     [
         (0.0, 3.0, 10, None, "top"),
-        (1.0, 0.4, 10, None, "stages"),
+        (0.3, 0.8, 10, None, "stages"),
+        (1.0, 0.4, 10, None, "more"),
         (0.0, 3.0, 500, None, "few"),
         (1.0, 0.4, 500, None, "more"),
         (0.0, 3.0, 500, 0.9, "more"),
         (0.0, 3.0, 500, 0.1, "few"),
     ],
 )
-def test_the_table_is_the_lectures(early: float, late: float, a_class: int, drift: float | None, cell: str) -> None:
+def test_the_table_is_the_lectures_but_for_few_images_that_are_very_different(
+    early: float, late: float, a_class: int, drift: float | None, cell: str
+) -> None:
     found = advice(early, late, a_class, drift)
     assert found.cell == cell
     assert f"{a_class} images in the median class" in found.why
     assert ("similar to" if found.similar else "different from") in found.why
     assert found.why.count(". ") == 1
     assert Advice.of(json.loads(json.dumps(found.plain()))) == found
+
+
+def test_where_earlier_stages_avoid_a_third_of_the_mistakes_the_upper_layers_are_wrong() -> None:
+    for early, late in ((0.3, 0.8), (0.4, 1.0), (0.5, 1.5), (1.0, 0.4)):
+        found = advice(early, late, 10)
+        avoided = found.gain / (1 - found.stages[-1].accuracy)
+        assert found.gain > 2 * found.gain_error or avoided < 1 / 3
+        assert (found.cell == "more") == (avoided > 1 / 3)
+        assert ("very different from" in found.why) == ("wrong for them" in found.why) == (avoided > 1 / 3)
+    assert "wrong for them" not in advice(1.0, 0.4, 500).why
 
 
 def test_probes_are_as_good_as_scikit_learns() -> None:

@@ -108,7 +108,7 @@ def networks(contest: Contest, weights: Pretrained | None, simple: Candidate) ->
             record.outcome = f"{candidate.name} at {size} px: {record.validation_accuracy:.1%}"
         probed = [candidate]
         advice = contests.advice(contest, field.features, probe)
-        if advice is not None and advice.cell == "stages":
+        if advice is not None and not advice.many and not advice.similar:
             probed.append(contests.probe_stages(contest, field.features, probe))
         tuned = replace(field.tuned, begin=probe.forward.network)
         better = max(map(contest.judge, probed)) >= contest.judge(simple)

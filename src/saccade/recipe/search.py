@@ -66,7 +66,7 @@ def search(
     bench = Bench.open(source, base)
     space = default_space(bench.first.rule, base) if space is None else space
     folder = _folder(out, source)
-    url = settings.storage or f"sqlite:///{(folder / 'trials.db').resolve()}"
+    url = f"sqlite:///{(folder / 'trials.db').resolve()}" if settings.storage is None else settings.storage
     try:
         board = Board.open(url, settings.study, space, _plan(source, settings, space), jobs(settings, space))
     except InputError:

@@ -1,7 +1,8 @@
 """Advice on transfer (lecture 7): how much data there is, how like what the network knows, hence what to train.
 
 The lecture's table has four cells: few images, similar: a linear classifier on top; few, different: linear on
-earlier stages too; many, similar: fine-tune a few layers; many, different: fine-tune more.
+earlier stages too; many, similar: fine-tune a few layers; many, different: fine-tune more. Of few images it leaves
+open what is very different; there fine-tuning more is advised too. docs/transfer.md has the figures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ MANY = 30
 """Images of the median class from which on fine-tuning gains more by them than it loses by overfitting."""
 FAR = 0.5
 """Standard deviations between the statistics of features and the network's own, from which images are different."""
+WRONG = 1 / 3
+"""Share of the last stage's mistakes that all stages together avoid, from which images are very different."""
 FOLDS, PENALTIES = 5, (0.1, 0.03, 0.01)
 MOST = 2_000
 """Images that linear probes are cross-validated on: the error of an accuracy is then a point at the most."""
@@ -131,7 +134,8 @@ def _placed(
     helped = gain > error
     far = drift is not None and drift > FAR
     many, similar = a_class >= MANY, not (helped or far)
-    cell = TABLE[many, similar]
+    wrong = gain > max(2 * error, WRONG * (1 - stages[-1].accuracy))
+    cell = "more" if wrong else TABLE[many, similar]
     size = f"{a_class:,} images in the median class, which is {'enough to fine-tune' if many else 'few'}"
     end = stages[-1].accuracy
     seen = (
@@ -139,10 +143,11 @@ def _placed(
         f"{100 * together:.1f} % on those of all stages"
     )
     shifted = "" if drift is None else f", and their statistics lie {drift:.2f} sd from the network's own"
-    kind = "similar to" if similar else "different from"
+    kind = "similar to" if similar else f"{'very ' if wrong else ''}different from"
+    known = ", which pays with few images too where the upper layers are wrong for them" if wrong and not many else ""
     why = (
         f"There are {size}, and they are {kind} what the network knows: {seen}{shifted}. "
-        f"Hence {CELLS[cell]}; always naming the commonest class would be right for {100 * chance:.1f} %."
+        f"Hence {CELLS[cell]}{known}; always naming the commonest class would be right for {100 * chance:.1f} %."
     )
     return Advice(cell, why, images, a_class, chance, tuple(stages), *measured, many, similar)
 
