@@ -58,7 +58,8 @@ def test_each_cell_runs_and_says_so(photos: Path, weights: Path, tmp_path: Path)
     names = [row["name"] for row in moved["stages"].summary["candidates"]]
     assert names == ["linear on test_resnet, all stages"]
     names = [row["name"] for row in moved["few"].summary["candidates"]]
-    assert names == ["linear on test_resnet", "timm/test_resnet"]
+    assert not moved["few"].summary["transfer"]["similar"]
+    assert sorted(names) == ["linear on test_resnet", "linear on test_resnet, all stages", "timm/test_resnet"]
     assert moved["few"].summary["network"]["settings"]["frozen"] == cells.LAYERS["few"]
     loaded = Model.load(moved["stages"].run.model)
     classifier = loaded.members[0].classifier

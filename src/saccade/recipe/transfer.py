@@ -24,6 +24,7 @@ from saccade.recipe.stages import finished
 from saccade.recipe.summary import Diary
 from saccade.settings import TransferSettings
 from saccade.study.adviser import CELLS
+from saccade.study.transfer import Probe
 from saccade.train.budget import Clock
 
 
@@ -37,8 +38,9 @@ def transfer(
 ) -> Result:
     """Transfer from a pretrained network as the advised cell of the lecture's table says; the test part stays sealed.
 
-    The linear classifier that every cell begins with stays a candidate: what is better on validation is the run's
-    model. With `resume` the run in `out` goes on where it was interrupted; one that is finished is returned as it is.
+    The linear classifier that every cell begins with stays a candidate, and, where images are different, one on all
+    stages: what is best on validation is the run's model. With `resume` the run in `out` goes on where it was
+    interrupted; one that is finished is returned as it is.
     Raises InputError, before anything is written, where source, settings, weights or `out` cannot be used;
     TrainingError where the loss stops being a number.
     """
@@ -95,19 +97,29 @@ def _ground(material: Material, weights: Pretrained, settings: TransferSettings,
 
 
 def _run_cell(ground: Ground, cell: str, plan: Plan) -> list[Candidate]:
-    """Return the linear classifier of a cell, and, where the cell fine-tunes, the network trained on from it."""
-    with stage("linear") as record:
-        probe = cells.linear(ground, cell)
-        settings = ground.settings.model_copy(update={"stages": tuple(ground.widths) if cell == "stages" else ()})
-        classes = ground.parts.classes
-        classifier = NetworkClassifier.of(probe.forward, settings, len(classes))
-        member = Member.of(f"{probe.name}, all stages" if cell == "stages" else probe.name, classifier)
-        validation_NK = np.exp(study.log_probabilities(probe.forward, probe.held_VND))
-        model = Model((member,), classes, settings.fit_to_square)
-        simple = Candidate(model, validation_NK, {"penalty": probe.penalty, "size": settings.size})
-        accuracy = float((validation_NK.argmax(1) == ground.parts.validation.labels_N).mean())
-        record.validation_accuracy, record.outcome = accuracy, f"{member.name}: {accuracy:.1%}"
+    """Return a cell's linear classifier, and, where the cell fine-tunes, the network trained on from it.
+
+    With it comes the linear classifier on all stages, where these tell classes better than the last.
+    """
+    simple, probe = _linear(ground, cell)
     if cell not in LAYERS:
         return [simple]
-    tuned = cells.tuning(ground, cell)
-    return [simple, train_network(ground.parts, tuned, plan, begin=probe.forward.network)]
+    others = [] if ground.advice.similar else [_linear(ground, "stages")[0]]
+    return [simple, *others, train_network(ground.parts, cells.tuning(ground, cell), plan, begin=probe.forward.network)]
+
+
+def _linear(ground: Ground, cell: str) -> tuple[Candidate, Probe]:
+    """Return the linear classifier of a cell, on all stages or on top, as a candidate and with its features."""
+    on_all = cell == "stages"
+    with stage("linear on all stages" if on_all else "linear") as record:
+        probe = cells.linear(ground, cell)
+        settings = ground.settings.model_copy(update={"stages": tuple(ground.widths) if on_all else ()})
+        classes = ground.parts.classes
+        classifier = NetworkClassifier.of(probe.forward, settings, len(classes))
+        member = Member.of(f"{probe.name}, all stages" if on_all else probe.name, classifier)
+        validation_NK = np.exp(study.log_probabilities(probe.forward, probe.held_VND))
+        model = Model((member,), classes, settings.fit_to_square)
+        candidate = Candidate(model, validation_NK, {"penalty": probe.penalty, "size": settings.size})
+        accuracy = float((validation_NK.argmax(1) == ground.parts.validation.labels_N).mean())
+        record.validation_accuracy, record.outcome = accuracy, f"{member.name}: {accuracy:.1%}"
+    return candidate, probe
