@@ -1,4 +1,4 @@
-"""What stopping trials early saves, by the wall clock: whole searches run with each rule, of the same seeds.
+"""What stopping trials early saves, in seconds: whole searches run with each rule, of the same seeds.
 
     python benchmarks/stopping.py [SOURCE] [--model convnet] [--images 1000] [--trials 24] [--seeds 0 1 2 3 4]
 
