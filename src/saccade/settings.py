@@ -317,7 +317,7 @@ class AuditSettings(DataSettings):
 
     budget: Seconds = 120.0
     """Time to look for near-duplicates and wrong labels in, about; reading the images comes on top."""
-    memory: float = Field(default=1.0, ge=0)
+    memory: float = Field(default=0.25, ge=0)
     """Gigabytes (2^30 bytes) of decoded images to keep at the most; the rest is read again when needed."""
     pretrained: str = "auto"
     """Weights whose features tell wrong labels: NAME of a network, FILE, NAME=FILE, auto (on this machine) or none."""
