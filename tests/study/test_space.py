@@ -78,6 +78,7 @@ def test_the_default_space_holds_the_defaults_of_the_rule() -> None:
         ("cutout=nan:1", "is empty"),
         ("cutout=0:1:log", "cannot be logarithmic"),
         ("cutout=a:b", "is not understood"),
+        ("learning_rate=1..2", "is not understood: expected name=low:high"),
         ("cutout=0:1:lg", "is not understood"),
         ("cutout=0:2", "The setting cutout cannot be"),
         ("depth=1:2.5", "The setting depth is a whole number"),

@@ -90,10 +90,13 @@ def _choice(name: str, text: str) -> Choice:
     if not all(parts):
         raise SettingError(f"The choice {name}={text} is empty, or has an empty value: {_FORM}.")
     try:
-        values = [_checked(name, _number(yaml.safe_load(part))) for part in parts]
+        values = [_number(yaml.safe_load(part)) for part in parts]
     except yaml.YAMLError:
-        raise SettingError(f"The choice {name}={text} is not understood: {_FORM}.") from None
-    return Choice(tuple(dict.fromkeys(values)))
+        values = []
+    numbers = bool(_kinds(name) & {int, float})
+    if not values or (numbers and any(isinstance(value, str) for value in values)):
+        raise SettingError(f"The choice {name}={text} is not understood: {_FORM}.")
+    return Choice(tuple(dict.fromkeys(_checked(name, value) for value in values)))
 
 
 def _number(value: Any) -> Any:
