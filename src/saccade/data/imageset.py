@@ -66,7 +66,7 @@ class ImageSet:
         return np.bincount(self.labels_N, minlength=len(self.classes)).astype(np.int64)
 
     def hashes(self) -> tuple[str, ...]:
-        """Return each image's content hash (`Pixels.hash`): equal where the decoded pixels are."""
+        """Return each image's content hash (`Facts.hash`): equal where the decoded pixels are."""
         return tuple(self.pixels.facts(key).hash for key in self.keys)
 
     def sketches(self) -> NDArray[np.uint8]:
