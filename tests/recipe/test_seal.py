@@ -30,7 +30,7 @@ class Spy:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.stage = ""
         self.read: dict[str, set[str]] = defaultdict(set)
-        for name in ("squares", "thumbnail", "read", "check", "hash", "sizes"):
+        for name in ("squares", "thumbnail", "read", "check", "facts", "sizes"):
             self._watch(name, monkeypatch)
 
     def __call__(self, event: Event) -> None:
