@@ -18,7 +18,7 @@ check: lint ## style, types and the floors
 	$(BIN)/pytest -q tests/test_floors.py
 
 test: lint ## all of it, and every test
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 bench: .venv/.bench ## what a budget buys, on digits; the scripts in benchmarks/ say what else they measure
 	$(BIN)/python benchmarks/budgets.py digits --budgets 10s 30s
