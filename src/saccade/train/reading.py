@@ -16,7 +16,7 @@ NOISY = 0.25
 """Standard deviation of the steps around the curve, as a share of the loss, from which on it is noisy."""
 STILL = 0.5
 """Share of its fall that a loss makes in its last third where the learning rate is too low to be done."""
-STAYS = 0.1
+STAYS = 0.05
 """Share of its fall that a loss on a plateau may still move in its last third, chance included."""
 GAP = 1.1
 """Times its lowest value that the validation loss has risen to where the network overfits."""
