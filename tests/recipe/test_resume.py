@@ -21,6 +21,7 @@ from saccade.cli.options import resolve
 from saccade.data.batches import Order
 from saccade.errors import ModelError, RunError, SaccadeError, SettingError
 from saccade.events import Event, Finding, Progress, listening
+from saccade.recipe.material import in_force
 from saccade.run import Run
 from saccade.settings import FitSettings, TrainSettings
 from saccade.train import Clock, checkpoint
@@ -352,6 +353,15 @@ def test_where_nothing_was_begun_the_command_begins(photos: Path, tmp_path: Path
     result = recipe.train(photos, TrainSettings(model="linear", epochs=1, size=16), out=out, resume=True)
     assert result.run.finished
     assert [file for file in out.rglob(".*") if file.is_file()] == []
+
+
+def test_what_a_file_of_settings_leaves_open_is_not_held_against_the_run(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", "x")
+    run.settings.write_text(TrainSettings(width=1.5, size=20).to_yaml())
+    (tmp_path / "some.yaml").write_text("width: null\nsize: 20\n")
+    assert in_force(resolve(TrainSettings(), tmp_path / "some.yaml", []), run.path).width == 1.5
+    with pytest.raises(RunError, match=r"was begun with width=1\.5, and width=2\.0 was given"):
+        in_force(TrainSettings(width=2.0), run.path)
 
 
 def test_a_resumed_run_that_turns_out_not_to_fit_stays(begun: tuple[Path, Path]) -> None:

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from saccade import audit, augment, data, study
+from saccade import augment, study
 from saccade.data import Part, Parts
 from saccade.device import derived_seed, generator
 from saccade.events import stage
 from saccade.files import write_atomic, write_json
+from saccade.recipe.material import parts_of
 from saccade.recipe.pictures import sheet
 from saccade.recipe.plan import native_side
 from saccade.report import Picture, picture, render_augmentations
@@ -35,17 +36,16 @@ def preview_augmentations(source: str | Path, settings: DataSettings, *, out: Pa
     """
     refuse_place(source, out)
     with stage("open") as record:
-        found = data.integrity(data.open(source, settings))
-        parts = data.split(found, audit.duplicates(found), settings)
+        parts = parts_of(source, settings)
         record.outcome = f"{len(parts.train):,} training images, {len(parts.classes)} classes"
     with stage("probe") as record:
         kept = study.invariances(parts, settings.seed)
         record.outcome = f"{sum(each.verdict == 'yes' for each in kept)} of {len(kept)} augmentations keep the class"
-    folder = make_folder(out, f"{found.name}-augment")
+    folder = make_folder(out, f"{parts.train.images.name}-augment")
     with stage("draw"):
         strips = _strips(parts, settings.seed)
         told = {
-            "source": found.source,
+            "source": parts.train.images.source,
             "classes": list(parts.classes),
             "augmentations": [_told(each) for each in kept],
             "settings": assignment(kept),

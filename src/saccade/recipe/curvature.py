@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from saccade import audit, data
 from saccade.data import Part
 from saccade.data.batches import ArrayImages
 from saccade.device import resolve_device
 from saccade.errors import SettingError
 from saccade.events import Progress, emit, stage
 from saccade.files import write_atomic, write_json
+from saccade.recipe.material import parts_of
 from saccade.recipe.network import start
 from saccade.recipe.plan import batch_for, full_side, native_side
 from saccade.recipe.stages import with_weights
@@ -43,13 +43,12 @@ def measure_curvature(
         raise SettingError("The curvature is measured at new weights, or after --epochs; leave budget and replay out.")
     device = resolve_device(settings.device)
     with stage("open") as opening:
-        found = data.integrity(data.open(source, settings))
-        part = data.split(found, audit.duplicates(found), settings).train
+        part = parts_of(source, settings).train
         opening.outcome = f"{len(part):,} training images, {len(part.classes)} classes"
     with stage("train") as training:
         session = start(part, _resolved(settings, part))
         training.outcome = f"{_train(session)} steps"
-    folder = make_folder(out, f"{found.name}-curvature")
+    folder = make_folder(out, f"{part.images.name}-curvature")
     with stage("curvature") as record:
         few = part.select(np.linspace(0, len(part) - 1, min(images, len(part))).astype(np.int64))
         x_NHWC, y_N = session.forward.images(few), torch.from_numpy(few.labels_N)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saccade import audit, data
-from saccade.audit import near
-from saccade.data import Parts
+from saccade.audit import Alike, near
+from saccade.data import ImageSet, Parts
 from saccade.data.splits import united
 from saccade.errors import InputError, RunError, SettingError
 from saccade.events import Finding, emit, stage
@@ -49,19 +50,21 @@ class Material:
 
 @contextmanager
 def discarded_on_refusal(material: Material) -> Iterator[None]:
-    """Remove a new run's folder where what the user gave turns out, only now, not to fit."""
+    """Remove a new run's folder where what the user gave turns out, only now, not to fit; never what was saved."""
     try:
         yield
     except InputError:
-        if not material.resumed:
-            shutil.rmtree(material.run.path)
+        run = material.run
+        saved = [each for each in (run.checkpoints, run.model, run.models) if each.is_dir() and any(each.iterdir())]
+        if not material.resumed and not saved:
+            shutil.rmtree(run.path)
         raise
 
 
 def in_force(given: AnySettings, out: Path | None) -> AnySettings:
     """Return the settings the run in `out` was begun with, so that it is resumed; those given where none was begun.
 
-    Raises RunError where one that was given explicitly is not what the run was begun with, or where
+    Raises RunError where one that was given explicitly, and not left open, is not what the run was begun with, or where
     the run is another command's; SettingError where no folder is named.
     """
     run = Run.resume(out)
@@ -70,7 +73,7 @@ def in_force(given: AnySettings, out: Path | None) -> AnySettings:
     saved = _saved(type(given), run)
     for name in type(given).model_fields:
         was, now = getattr(saved, name), getattr(given, name)
-        if name in given.model_fields_set and was != now:
+        if name in given.model_fields_set and now not in (was, None):
             raise RunError(
                 f"The run in {run.path} was begun with {name}={was}, and {name}={now} was given; "
                 "leave it out to resume the run, or give another --out to begin one."
@@ -110,21 +113,13 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             found, images = len(images), data.integrity(images)
             record.outcome = f"{found - len(images):,} unreadable"
         with stage("duplicates") as record:
-            groups_N = audit.duplicates(images)
-            budget = settings.budget if isinstance(settings, FitSettings | TrainSettings) else None
-            alike = audit.near_duplicates(images, groups_N, work=search_work(len(images), budget))
+            groups_N, alike = _copies(images, settings)
             audit.quality(images)
             audit.balance(images)
             copied = len(images) - len(set(images.hashes()))
             record.outcome = f"{copied:,} copies"
         with stage("split") as record:
-            parts = data.split(images, groups_N, settings, alike.groups_N)
-            together_N = united(alike.groups_N, images.groups)
-            number_of = dict(zip(images.keys, together_N.tolist(), strict=True))
-            groups = {key: number_of[key] for key in parts.known.images.keys}
-            if isinstance(settings, TrainSettings) and settings.fold is not None:
-                seed = settings.seed if settings.split_seed is None else settings.split_seed
-                parts = data.hold_out(parts, np.array(list(groups.values())), settings.fold, seed)
+            parts, groups = _split(images, groups_N, alike, settings)
             if begun is None:
                 run = Run.create(out, images.name, resume=resume)
                 kept.enter_context(run.written_alone())
@@ -137,6 +132,37 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             record.outcome = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
             tell_small(parts)
         yield Material(parts, run, origin(source), found, copied, alike.leaked, begun is not None, groups)
+
+
+def parts_of(source: str | Path, settings: DataSettings) -> Parts:
+    """Return a source's parts, for work that keeps no run: the same as those of a run with these settings.
+
+    Raises SourceError.
+    """
+    images = data.integrity(data.open(source, settings))
+    groups_N, alike = _copies(images, settings)
+    return _split(images, groups_N, alike, settings)[0]
+
+
+def _copies(images: ImageSet, settings: DataSettings) -> tuple[NDArray[np.int64], Alike]:
+    """Return which images are equal, and which show the same picture."""
+    groups_N = audit.duplicates(images)
+    budget = settings.budget if isinstance(settings, FitSettings | TrainSettings) else None
+    return groups_N, audit.near_duplicates(images, groups_N, work=search_work(len(images), budget))
+
+
+def _split(
+    images: ImageSet, groups_N: NDArray[np.int64], alike: Alike, settings: DataSettings
+) -> tuple[Parts, dict[str, int]]:
+    """Return the parts, and a number for each training and validation image: equal where they must stay together."""
+    parts = data.split(images, groups_N, settings, alike.groups_N)
+    together_N = united(alike.groups_N, images.groups)
+    number_of = dict(zip(images.keys, together_N.tolist(), strict=True))
+    groups = {key: number_of[key] for key in parts.known.images.keys}
+    if isinstance(settings, TrainSettings) and settings.fold is not None:
+        seed = settings.seed if settings.split_seed is None else settings.split_seed
+        parts = data.hold_out(parts, np.array(list(groups.values())), settings.fold, seed)
+    return parts, groups
 
 
 def origin(source: str | Path) -> str:

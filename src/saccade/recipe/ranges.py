@@ -14,7 +14,9 @@ from saccade.study.space import Choice, Range, Space
 
 WIDER = 4.0
 """How much further a search goes than the few short trials of `saccade fit`, up and down, on its logarithmic ranges."""
-_FIXED = {*DataSettings.model_fields, "pretrained", "interpolation", "epochs", "budget", "device", "threads", "replay"}
+_REFUSED = {"budget", "replay", "patience", "snapshots"}
+_FIXED = {*DataSettings.model_fields, "pretrained", "interpolation", "epochs", "fold", "device", "threads",
+          "views", "test_views", *_REFUSED}  # fmt: skip
 _QUANTITIES = [name for name in TrainSettings.model_fields if name not in _FIXED]
 _FORM = "expected name=low:high, name=low:high:log or name=a,b,c"
 
@@ -58,6 +60,8 @@ def parse_space(texts: Iterable[str]) -> Space:
 
 
 def _refusal(name: str) -> str:
+    if name in _REFUSED:
+        return f"The search cannot be over {name}: it has no meaning for trials."
     if name in _FIXED:
         return f"The search cannot be over {name}: it holds for all trials alike; give --{name.replace('_', '-')}."
     hint = did_you_mean(name, _QUANTITIES) or f" Known are: {', '.join(_QUANTITIES)}."

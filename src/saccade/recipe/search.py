@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from saccade import audit, data
+from saccade import data
 from saccade.data.batches import ArrayImages
 from saccade.device import resolve_device
 from saccade.errors import InputError, RunError, StorageError, TrainingError
@@ -17,7 +17,7 @@ from saccade.events import Progress, emit, stage
 from saccade.files import is_temporary, lock, write_atomic, write_json, write_lines
 from saccade.nn import zoo
 from saccade.recipe.finalists import RUNNERS, conclude, finalists, ranked
-from saccade.recipe.material import origin
+from saccade.recipe.material import origin, parts_of
 from saccade.recipe.network import SAMPLE, Glance, start
 from saccade.recipe.plan import batch_for, full_side, native_side
 from saccade.recipe.ranges import default_space
@@ -107,12 +107,17 @@ class Bench:
     def open(cls, source: str | Path, base: TrainSettings) -> "Bench":
         """Read and split a source; raises InputError where it or the settings cannot be used."""
         with stage("open") as record:
-            found = data.integrity(data.open(source, base))
-            parts = data.split(found, audit.duplicates(found), base)
+            parts = parts_of(source, base)
             record.outcome = f"{len(parts.train):,} training, {len(parts.validation):,} validation images"
         side = base.size or min(SIDE, full_side(native_side(parts.train)))
         batch = base.batch_size or batch_for(len(parts.train))
-        chosen = {"size": side, "batch_size": batch, "flip": bool(base.flip), "views": False}
+        chosen = {
+            "size": side,
+            "batch_size": batch,
+            "flip": bool(base.flip),
+            "views": False,
+            "width": base.width or 1.0,
+        }
         base = base.model_copy(update=chosen)
         return cls(parts, base, start(parts.train, base), {})
 
