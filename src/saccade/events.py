@@ -40,13 +40,15 @@ class Finding:
     """Something noticed about the data or the training, and what was done about it.
 
     `kind` is a short fixed word such as "unreadable" or "duplicate"; `paths` are image names
-    within the source; `severity` is "note", "warning" or "error".
+    within the source; `severity` is "note", "warning" or "error". Where the paths are of images that belong
+    together, such as copies, `groups` says how many each group has, one group after the other.
     """
 
     kind: str
     detail: str
     paths: tuple[str, ...] = ()
     severity: str = "note"
+    groups: tuple[int, ...] = ()
 
 
 Event = StageStarted | StageEnded | Progress | Finding

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,21 @@ def test_a_fixed_manifest_leaves_the_bad_ones_out_and_touches_nothing(
     assert names.isdisjoint(planted[fault] for fault in ("truncated", "empty", "text"))
     assert len(names & {planted["copy"], planted["original"]}) == 1
     assert images.classes == ("disc", "square", "stripes")
+
+
+def test_where_a_group_of_copies_begins_is_told_and_drawn(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    photo_folder(root, 12, suffix=".png")
+    for name, copies in (("disc/0001", 2), ("square/0002", 1)):
+        for number in range(copies):
+            shutil.copy(root / f"{name}.png", root / f"{name}-{number}.png")
+    [found] = [finding for finding in run(root, tmp_path)["findings"] if finding["kind"] == "duplicate"]
+    first, second = found["paths"][:3], found["paths"][3:]
+    assert [len(first), len(second)] == list(found["groups"]) == [3, 2]
+    assert {path.split("/")[0] for path in first} == {"disc"}
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('class="starts"') == 1
+    assert second[0] in page[page.index('class="starts"') :].split("</li>")[0]
 
 
 def test_near_duplicates_share_a_group_and_given_parts_stay(tmp_path: Path) -> None:
@@ -183,7 +199,7 @@ def test_a_damaged_cache_is_begun_anew(tmp_path: Path, damage: bytes) -> None:
     assert run(root, tmp_path)["images"] == 12
     assert run(root, tmp_path)["images"] == 12
     images = data.open(root)
-    assert cache.recall(images) == 12
+    assert cache.recall(images, cache.stamps(images)) == 12
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:
@@ -207,6 +223,36 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Pat
         with pytest.raises(SourceError) as caught:
             run(source, tmp_path, fix)
         assert str(caught.value) == sentence
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", 4)
+    images, cache = data.open(root), Cache.of(root)
+    stamps = cache.stamps(images)
+    reasons = images.pixels.check(images.keys)
+    (root / "disc" / "0001.jpg").write_bytes(b"another, and of another size")
+    cache.keep(images, reasons, stamps)
+    again = data.open(root)
+    assert cache.recall(again, cache.stamps(again)) == 11
+
+
+def test_the_page_is_neither_the_source_nor_the_manifest(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", 4)
+    fix = tmp_path / "good.csv"
+    run(root, tmp_path, fix)
+    before = fix.read_bytes()
+    for source, other in ((fix, None), (root, tmp_path / "new.csv")):
+        with pytest.raises(SourceError, match="give --page another name"):
+            audit(source, SETTINGS, fix=other, page=other or fix)
+    assert fix.read_bytes() == before
+
+
+def test_doubts_of_images_made_square_otherwise_are_others(tmp_path: Path) -> None:
+    images = data.open(photo_folder(tmp_path / "photos", 4))
+    names = {
+        auditing._name(images, None, SETTINGS.model_copy(update={"fit_to_square": how})) for how in ("stretch", "crop")
+    }
+    assert len(names) == 2
 
 
 def test_too_few_images_to_split_are_a_finding(tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def test_near_duplicates_in_different_classes_are_a_conflict() -> None:
         audit.near_duplicates(images, np.arange(100))
     [conflict] = [event for event in heard if isinstance(event, Finding) and event.kind == "label-conflict"]
     assert conflict.paths == (images.keys[0], images.keys[50])
+    assert conflict.groups == (2,)
     assert conflict.detail == "near-duplicates in different classes: look which label is right"
 
 

@@ -1,6 +1,7 @@
 """Every kind of source gives the same images; every wrong one gives a clear sentence."""
 
 import gzip
+import io
 import os
 import socket
 import tarfile
@@ -219,6 +220,26 @@ def test_links_sockets_and_loops_are_skipped_or_followed(tmp_path: Path) -> None
     }
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_several_files_of_one_name_in_an_archive_the_last_is_read_and_it_is_told(tmp_path: Path) -> None:
+    older, newer = encoded(photo(0)), encoded(photo(1))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, picture in (("cat/1.jpg", older), ("dog/2.jpg", older), ("cat/1.jpg", newer)):
+            archive.writestr(name, picture)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, picture in (("cat/1.jpg", older), ("dog/2.jpg", older), ("./cat/1.jpg", newer)):
+            member = tarfile.TarInfo(name)
+            member.size = len(picture)
+            tar.addfile(member, io.BytesIO(picture))
+    for path in (tmp_path / "a.zip", tmp_path / "a.tar"):
+        images = data.open(path)
+        assert images.keys == ("cat/1.jpg", "dog/2.jpg")
+        [found] = findings_of(images)
+        assert "of which the last is read" in found.detail
+        assert found.paths in (("cat/1.jpg",), ("./cat/1.jpg",))
+    assert Zip(tmp_path / "a.zip").read("cat/1.jpg") == newer == Tar(tmp_path / "a.tar").read("cat/1.jpg")
+
+
 def test_dangerous_entries_of_archives_are_never_followed(tmp_path: Path) -> None:
     picture = encoded(photo(0))
     (tmp_path / "secret.jpg").write_bytes(picture)
@@ -433,3 +454,32 @@ def test_files_that_cannot_be_read_have_a_reason(tmp_path: Path, monkeypatch: py
     (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:600])
     with pytest.raises(DecodeError, match=r"^it is cut short in the archive$"):
         tar.read("square/0001.jpg")
+
+
+def test_an_archive_of_the_folder_itself_has_no_class_without_a_name(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", 2)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(root, ".")
+    assert [finding for finding in findings_of(data.open(tmp_path / "a.tar")) if finding.kind == "empty-class"] == []
+
+
+def test_a_name_that_begins_like_a_users_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo_folder(tmp_path / "~photos", 2)
+    assert len(data.open("~photos")) == 6
+    with pytest.raises(SourceError):
+        data.open("~nothing-of-this-name")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+def test_an_archive_that_must_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"something")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(SourceError, match=r"cannot be read \(Permission denied\); give one that can"):
+        data.open(tmp_path / name)

@@ -45,6 +45,8 @@ def test_interrupted_at_every_stage_it_ends_and_looks_once(
     torch.manual_seed(0)
     save_file(timm.create_model("test_resnet", num_classes=10).state_dict(), tmp_path / "w.safetensors")
     photos, out = photo_folder(tmp_path / "photos", 24), tmp_path / "run"
+    one = min((photos / "disc").iterdir())
+    shutil.copy(one, one.with_stem("copy"))
     settings = FitSettings(budget=60, pretrained=f"timm/test_resnet={tmp_path / 'w.safetensors'}")
     for stage in STAGES:
         ended_at(stage, photos, settings, out)
@@ -58,6 +60,9 @@ def test_interrupted_at_every_stage_it_ends_and_looks_once(
     assert (out / "model" / "model.safetensors").read_bytes() == chosen, "what was looked at stays chosen"
     assert {"baselines", "features", "train", "evaluate"} <= {each["name"] for each in result.summary["stages"]}
     assert result.summary["next"]["learning_curve"] is not None
+    findings = [json.dumps(each) for each in Run(out).read("findings")]
+    assert any('"duplicate"' in each for each in findings)
+    assert len(findings) == len(set(findings)), "nothing is told twice"
     assert result.summary["test"]["looks"] == 1
     assert len((ledger_folder / "ledger.jsonl").read_text().splitlines()) == 1
     assert {"linear on test_resnet", "timm/test_resnet"} <= {row["name"] for row in result.summary["candidates"]}

@@ -40,20 +40,30 @@ def _tell(images: ImageSet, copies_N: NDArray[np.int64], groups_N: NDArray[np.in
     if not copies_N.size:
         return
     named = np.array(images.keys, dtype=object)
-    pictures = len(np.unique(groups_N[copies_N]))
-    detail = f"{copies_N.size:,} images are copies of {pictures:,} different ones: kept on one side of the split"
-    emit(Finding(kind="duplicate", detail=detail, paths=tuple(named[copies_N])))
+    sizes = _sizes(groups_N[copies_N])
+    detail = f"{copies_N.size:,} images are copies of {len(sizes):,} different ones: kept on one side of the split"
+    emit(Finding(kind="duplicate", detail=detail, paths=tuple(named[copies_N]), groups=sizes))
 
     differing_N = groups_N[crossing(images.labels_N, groups_N)]
     conflicting_N = copies_N[np.isin(groups_N[copies_N], differing_N)]
     if conflicting_N.size:
         detail = "copies of one image in different classes, so that at most one label is right: kept as they are"
-        emit(Finding(kind="label-conflict", detail=detail, paths=tuple(named[conflicting_N]), severity="warning"))
+        _tell_conflict(detail, named[conflicting_N], groups_N[conflicting_N])
 
     leaking_N = copies_N[crossing(given_numbers(images), groups_N)[copies_N]]
     if leaking_N.size:
         detail = "images with a copy in a later given part: left out of their own, so that the later part stays whole"
         emit(Finding(kind="leak", detail=detail, paths=tuple(named[leaking_N]), severity="warning"))
+
+
+def _tell_conflict(detail: str, paths: NDArray[np.object_], groups_N: NDArray[np.int64]) -> None:
+    groups = _sizes(groups_N)
+    emit(Finding(kind="label-conflict", detail=detail, paths=tuple(paths), severity="warning", groups=groups))
+
+
+def _sizes(groups_N: NDArray[np.int64]) -> tuple[int, ...]:
+    """Return how many images each group has, of images sorted by group."""
+    return tuple(np.unique(groups_N, return_counts=True)[1].tolist())
 
 
 @dataclass(frozen=True)
@@ -137,14 +147,14 @@ def _tell_alike(
     if alike.size:
         groups = f"{int((counts > 1).sum()):,}"
         detail = f"{alike.size:,} images are near-duplicates, of {groups} pictures{part}: kept on one side of the split"
-        emit(Finding(kind="near-duplicate", detail=detail, paths=tuple(named[alike])))
+        emit(Finding(kind="near-duplicate", detail=detail, paths=tuple(named[alike]), groups=_sizes(alike_N[alike])))
     elif part:
         emit(Finding(kind="near-duplicate", detail=f"none found{part}"))
     differing = alike_N[crossing(images.labels_N, alike_N)]
     conflicting = alike[np.isin(alike_N[alike], differing)]
     if conflicting.size:
         detail = "near-duplicates in different classes: look which label is right"
-        emit(Finding(kind="label-conflict", detail=detail, paths=tuple(named[conflicting]), severity="warning"))
+        _tell_conflict(detail, named[conflicting], alike_N[conflicting])
     if leaked_N.any():
         detail = (
             "near-duplicates of images in an earlier given part: left where they are, and measured without them too"

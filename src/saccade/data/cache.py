@@ -13,7 +13,7 @@ from saccade.data.imageset import ImageSet
 from saccade.data.named import cache_folder
 from saccade.data.pixels import Facts, Stamp
 from saccade.data.sketch import Sketch
-from saccade.files import content_hash
+from saccade.files import content_hash, expanded
 
 VERSION = f"2, Pillow {PIL.__version__}"
 """Of the rules by which files become facts; what other versions kept is thrown away."""
@@ -35,12 +35,15 @@ class Cache:
     @classmethod
     def of(cls, source: str | Path) -> "Cache":
         """Return the cache of a source by its whole path: in `$SACCADE_CACHE/audits`, or the system's place."""
-        name = content_hash(str(Path(source).expanduser().resolve()).encode("utf-8", "surrogateescape"))
+        name = content_hash(str(expanded(source).resolve()).encode("utf-8", "surrogateescape"))
         return cls(cache_folder().with_name("audits") / f"{name}.sqlite")
 
-    def recall(self, images: ImageSet) -> int:
-        """Hand what is known of unchanged files to `images`; return for how many."""
-        stamps = images.pixels.stamps(images.keys)
+    def stamps(self, images: ImageSet) -> dict[str, Stamp]:
+        """Return each file's size and time, taken before it is read: one that changes meanwhile is read again."""
+        return images.pixels.stamps(images.keys)
+
+    def recall(self, images: ImageSet, stamps: Mapping[str, Stamp]) -> int:
+        """Hand what is known of files of these stamps to `images`; return for how many."""
         if not stamps or not self.path.exists():
             return 0
         known: dict[str, Facts | str] = {}
@@ -51,15 +54,12 @@ class Cache:
         images.pixels.remember(known)
         return len(known)
 
-    def keep(self, images: ImageSet, reasons: Mapping[str, str]) -> None:
+    def keep(self, images: ImageSet, reasons: Mapping[str, str], stamps: Mapping[str, Stamp]) -> None:
         """Keep what is known of `images`, of which those in `reasons` cannot be read, and nothing else."""
-        stamps = images.pixels.stamps(images.keys)
-        passing = [key for key, reason in reasons.items() if reason.startswith(_PASSING)]
-        for key in passing:
-            stamps.pop(key, None)
-        if not stamps:
+        lasting = {key: stamp for key, stamp in stamps.items() if not reasons.get(key, "").startswith(_PASSING)}
+        if not lasting:
             return
-        rows = (_row(key, stamp, reasons.get(key) or images.pixels.facts(key)) for key, stamp in stamps.items())
+        rows = (_row(key, stamp, reasons.get(key) or images.pixels.facts(key)) for key, stamp in lasting.items())
         with suppress(sqlite3.Error, OSError), self._open() as base:
             base.execute("DELETE FROM files")
             base.executemany(f"INSERT INTO files ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)

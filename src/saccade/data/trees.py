@@ -1,6 +1,7 @@
 """Folders, .zip and .tar files as trees of files, read in place and from many threads at once."""
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -105,11 +106,13 @@ class Archive:
         if name.startswith("/") or ".." in names or name[1:2] == ":":
             self._skip("names that lead out of the archive", name)
         elif folder:
-            self.folders.append("/".join(names))
+            self.folders += ["/".join(names)] if names else []
         elif not regular:
             self._skip("links and devices in the archive, which are never followed", name)
         else:
-            self._entries["/".join(names)] = entry
+            if (file := "/".join(names)) in self._entries:
+                self._skip("earlier ones of several files of one name in the archive, of which the last is read", name)
+            self._entries[file] = entry
 
     def _skip(self, why: str, name: str) -> None:
         self._skipped.setdefault(why, []).append(printable(name))
@@ -126,7 +129,7 @@ class Zip(Archive):
     """A .zip file; stored and deflated entries are read, each checked against its checksum."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path.open("rb"))
+        super().__init__(_opened(path))
         try:
             with zipfile.ZipFile(self._file) as archive:
                 entries = archive.infolist()
@@ -242,9 +245,16 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "other"
 
 
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror}); give one that can.") from error
+
+
 def _inflated(path: Path) -> IO[bytes]:
     """Return an open tar file, inflated where its first bytes say that it is compressed."""
-    file = path.open("rb")
+    file = _opened(path)
     openers: dict[bytes, Callable[[IO[bytes]], BufferedIOBase]] = {
         b"\x1f\x8b": lambda packed: gzip.GzipFile(fileobj=packed),
         b"BZh": bz2.BZ2File,
@@ -264,6 +274,8 @@ def _inflated(path: Path) -> IO[bytes]:
                 plain.write(block)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         plain.close()
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         raise _damaged_tar(path, error) from error
     except SourceError:
         plain.close()

@@ -21,7 +21,7 @@ from saccade.device import derived_seed, resolve_device
 from saccade.errors import ModelError, SourceError
 from saccade.events import Finding, emit, listening, stage
 from saccade.features import HOG
-from saccade.files import content_hash, slug, write_csv
+from saccade.files import content_hash, expanded, slug, write_csv
 from saccade.nn import pretrained, zoo
 from saccade.nn.published import Pretrained
 from saccade.recipe.material import search_work
@@ -75,13 +75,14 @@ def audit(
             opened = data.open(source, settings)
             if fix is not None:
                 remedy.refuse_unfixable(opened)
-            known = cache.recall(opened) if cache else 0
+            stamps = cache.stamps(opened) if cache else {}
+            known = cache.recall(opened, stamps) if cache else 0
             record.outcome = f"{len(opened):,} images, {known:,} of them known"
         with stage("integrity") as record:
             images = data.integrity(opened)
             record.outcome = f"{len(opened) - len(images):,} unreadable"
             if cache and known < len(opened):
-                cache.keep(opened, opened.pixels.check(opened.keys))
+                cache.keep(opened, opened.pixels.check(opened.keys), stamps)
             auditing.quality(images)
             auditing.balance(images)
         groups = _duplicates(images, settings)
@@ -107,7 +108,9 @@ def audit(
 
 def _refuse_places(source: str | Path, fix: Path | None, page: Path) -> None:
     """Raise SourceError where what is to be written would lie inside the source, or already exists."""
-    folder = Path(source).expanduser().resolve()
+    folder = expanded(source).resolve()
+    if page.resolve() in (folder, fix and fix.resolve()):
+        raise SourceError(f"{page} is the source or what --fix writes; give --page another name.")
     for option, place in (("--fix", fix), ("--page", page)):
         if place is not None and str(source) and folder.is_dir() and place.resolve().is_relative_to(folder):
             raise SourceError(f"{place} would lie inside the source; give {option} a file elsewhere.")
@@ -163,11 +166,16 @@ def _labels(
         name = _name(pool, weights, settings)
         kept = cache.get(name) if cache else None
         if kept is None:
-            found = _suspects(Part("audited", pool), united(groups.alike_N[used], pool.groups), weights, settings)
+            together_N = united(groups.alike_N[used], pool.groups)
+            seen, found = _suspects(Part("audited", pool), together_N, weights, settings)
             if cache:
-                cache.put({name: json.dumps([asdict(each) for each in found]).encode()})
+                cache.put({name: json.dumps({"seen": seen, "found": [asdict(each) for each in found]}).encode()})
         else:
-            found = [Suspect(**each) for each in json.loads(kept)]
+            known = json.loads(kept)
+            seen, found = known["seen"], [Suspect(**each) for each in known["found"]]
+        if seen < len(pool):
+            detail = f"labels of {seen:,} of {len(pool):,} images were looked at, as many as there was time for"
+            emit(Finding(kind="label", detail=detail))
         labels.tell(found, f"linear classifiers on {by}")
         record.outcome = f"{len(found):,} doubtful"
     return found
@@ -178,31 +186,32 @@ def _name(pool: ImageSet, weights: Pretrained | None, settings: AuditSettings) -
     rows = (f"{key}\0{digest}\0{pool.classes[k]}\0{group or ''}" for key, digest, k, group in
             zip(pool.keys, pool.hashes(), pool.labels_N.tolist(), pool.groups, strict=True))  # fmt: skip
     network = [weights.model, content_hash(weights.file.read_bytes())] if weights and weights.file else []
-    known = "\n".join([*network, str(settings.budget), str(settings.seed), *rows]).encode("utf-8", "surrogateescape")
+    given = [str(settings.budget), str(settings.seed), settings.fit_to_square]
+    known = "\n".join([*network, *given, *rows]).encode("utf-8", "surrogateescape")
     return f"doubts {content_hash(known)}"
 
 
 def _suspects(
     part: Part, groups_N: NDArray[np.int64], weights: Pretrained | None, settings: AuditSettings
-) -> list[Suspect]:
-    """Compute features of as many images as there is time for, in a random order, and doubt labels by them."""
+) -> tuple[int, list[Suspect]]:
+    """Compute features of as many images as there is time for, in a random order, and doubt labels by them.
+
+    Returns of how many, and the doubts.
+    """
     begun = perf_counter()
     order = np.random.default_rng(derived_seed(settings.seed, "labels")).permutation(len(part))
     kinds = label_features(part, order, weights, settings, begun + FEATURE_SHARE * settings.budget)
     seen = order[: len(kinds[0])]
-    if len(seen) < len(part):
-        detail = f"labels of {len(seen):,} of {len(part):,} images were looked at, as many as there was time for"
-        emit(Finding(kind="label", detail=detail))
     present, numbered_N = np.unique(part.labels_N[seen], return_inverse=True)
     if len(present) < 2:
-        return []
+        return len(seen), []
     scores, end = [], begun + LABEL_SHARE * settings.budget
     for left in range(len(kinds), 0, -1):
         until = perf_counter() + (end - perf_counter()) / left
         scores.append(labels.out_of_fold(kinds.pop(), numbered_N, groups_N[seen], until))
     noisy = labels.Noisy.of(np.mean(scores, axis=0), numbered_N)
     keys = [part.images.keys[i] for i in seen]
-    return labels.describe(noisy, numbered_N, keys, [part.classes[k] for k in present])
+    return len(seen), labels.describe(noisy, numbered_N, keys, [part.classes[k] for k in present])
 
 
 def label_features(

@@ -45,7 +45,8 @@ class Diary:
         if place.exists():
             earlier = read_json(place)
             self.stages = [*earlier["stages"], *self.stages]
-            told = [Finding(**{**each, "paths": tuple(each["paths"])}) for each in earlier["findings"]]
+            told = [Finding(**{**each, "paths": (*each["paths"],), "groups": (*each["groups"],)})
+                    for each in earlier["findings"]]  # fmt: skip
             self.findings = [*told, *(finding for finding in self.findings if finding not in told)]
         place.parent.mkdir(exist_ok=True)
         self.place = place
@@ -134,7 +135,13 @@ def _accuracy_then(line: Mapping[str, Any]) -> str:
 def told_findings(diary: Diary) -> list[dict[str, Any]]:
     """Return the findings for summary.json: each with how many it names, and the first of their names."""
     return [
-        {**asdict(finding), "count": len(finding.paths), "paths": list(finding.paths[:MOST_NAMED])}
+        {
+            "kind": finding.kind,
+            "detail": finding.detail,
+            "paths": list(finding.paths[:MOST_NAMED]),
+            "severity": finding.severity,
+            "count": len(finding.paths),
+        }
         for finding in diary.findings
     ]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,13 @@ def render(value: Mapping[str, Any], thumbnails: Mapping[str, bytes], most: int)
     doubts = {suspect["key"]: suspect for suspect in value["suspects"]}
     kinds: dict[str, list[dict[str, Any]]] = {}
     for finding in value["findings"]:
+        starts = set(accumulate(finding["groups"][:-1]))  # where a group begins that has another before it
         kinds.setdefault(finding["kind"], []).append({
             **clean(finding),
             "paths": [clean(path) for path in finding["paths"][:LISTED]],
             "count": len(finding["paths"]),
-            "shown": [_shown(path, pictures[path], doubts.get(path)) for path in finding["paths"][:most]
-                      if path in pictures],
+            "shown": [_shown(path, pictures[path], doubts.get(path), place in starts)
+                      for place, path in enumerate(finding["paths"][:most]) if path in pictures],
         })  # fmt: skip
     sections = [
         {
@@ -52,8 +54,8 @@ def render(value: Mapping[str, Any], thumbnails: Mapping[str, bytes], most: int)
     return environment().get_template("audit.html.jinja").render(context)
 
 
-def _shown(path: str, picture: Picture, doubt: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"path": clean(path), "picture": picture, "doubt": clean(doubt) if doubt else None}
+def _shown(path: str, picture: Picture, doubt: Mapping[str, Any] | None, starts: bool) -> dict[str, Any]:
+    return {"path": clean(path), "picture": picture, "doubt": clean(doubt) if doubt else None, "starts": starts}
 
 
 def _picture(data: bytes) -> Picture:
