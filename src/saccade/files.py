@@ -48,6 +48,15 @@ def is_temporary(path: Path) -> bool:
     return re.fullmatch(rf"{re.escape(_TEMPORARY)}.*\.[0-9a-f]{{8}}", path.name) is not None
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with a user's name at its start made that user's folder, where there is such a user.
+
+    >>> expanded("~nobody-of-this-name/x").as_posix()
+    '~nobody-of-this-name/x'
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (a Path's own raises RuntimeError where there is none)
+
+
 def slug(name: str) -> str:
     """Return a name as part of a file's name.
 

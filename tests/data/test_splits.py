@@ -42,6 +42,16 @@ def split(
     return parts, [event for event in heard if isinstance(event, Finding)]
 
 
+@pytest.mark.parametrize(("images", "count"), [(17, 20), (25, 10), (14, 10), (6, 3)])
+def test_folds_are_as_even_as_can_be(images: int, count: int) -> None:
+    labels_N = np.repeat([0, 1], images)
+    fold_N = data.folds(image_set(labels_N.tolist()), np.arange(2 * images), count, seed=3)
+    for held_N in (fold_N, fold_N[labels_N == 0], fold_N[labels_N == 1]):
+        sizes = np.bincount(held_N, minlength=count)
+        assert sizes.max() - sizes.min() <= 1
+    assert np.bincount(fold_N, minlength=count).min() >= 1
+
+
 def part_of(parts: data.Parts) -> dict[str, str]:
     return {key: part for key, _, _, part in parts.rows()}
 

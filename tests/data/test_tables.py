@@ -44,7 +44,7 @@ def write_csv(path: Path, rows: Sequence[tuple[str, ...]], header: str = "path,l
 
 def refusal(source: str | Path) -> str:
     with pytest.raises(SourceError) as caught:
-        data.open(source)
+        data.integrity(data.open(source))
     return str(caught.value)
 
 
@@ -320,3 +320,26 @@ def test_memory_is_bounded_and_changes_no_pixel() -> None:
     assert roomy.hashes() == tight.hashes() == none.hashes()
     for images in (roomy, tight, none):
         assert np.array_equal(images.pixels.squares(images.keys, 32), x_NHWC)
+
+
+def test_a_repeated_row_keeps_its_group_and_one_without_a_label_counts_for_nothing(folder: Path) -> None:
+    rows = [
+        ("photos/disc/0000.jpg", "", "", ""),
+        ("photos/disc/0000.jpg", "disc", "", ""),
+        ("photos/disc/0000.jpg", "disc", "", "p7"),
+        ("photos/square/0000.jpg", "square", "", ""),
+    ]
+    images = data.open(write_csv(folder / "some.csv", rows))
+    assert dict(zip(images.keys, images.groups, strict=True))["photos/disc/0000.jpg"] == "p7"
+    assert images.classes == ("disc", "square")
+    other = write_csv(folder / "other.csv", [*rows, ("photos/disc/0000.jpg", "disc", "", "p8")])
+    assert 'puts "photos/disc/0000.jpg" into two groups' in refusal(other)
+
+
+def test_text_that_a_table_keeps_as_bytes_is_text(folder: Path) -> None:
+    columns = {"path": [row[0].encode() for row in ROWS[:4]], "label": [row[1].encode() for row in ROWS[:4]]}
+    pq.write_table(
+        pa.table({name: pa.array(each, pa.binary()) for name, each in columns.items()}), folder / "b.parquet"
+    )
+    images = data.integrity(data.open(folder / "b.parquet"))
+    assert (len(images), images.classes) == (4, ("disc", "square"))

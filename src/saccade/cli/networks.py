@@ -16,6 +16,7 @@ from saccade.data.scale import Fit, square
 from saccade.data.trees import read_file
 from saccade.device import generator
 from saccade.errors import DecodeError, InputError, ModelError
+from saccade.files import expanded
 from saccade.graph import Graph, trace
 from saccade.graph.code import imported, running
 from saccade.nn import pretrained, trunks, weights, zoo
@@ -88,7 +89,7 @@ def _subject(name: str, size: int | None, classes: int, batch_size: int) -> Subj
     if ".py" in name:
         return Subject(_from_code(name), _imagenet(), size or 32)
     if family == "run":
-        return _from_run(Path(rest).expanduser(), size)
+        return _from_run(expanded(rest), size)
     if family == "file":
         return _from_weights(rest, size, classes)
     side = size or (224 if "/" in name else 32)
@@ -113,7 +114,7 @@ def _from_run(folder: Path, size: int | None) -> Subject:
 
 def _from_weights(text: str, size: int | None, classes: int) -> Subject:
     """Return the network whose weights are in FILE, or NAME=FILE; its last layer is new where the file has none."""
-    known = pretrained.find(text if "=" in text else str(Path(text).expanduser().absolute()))
+    known = pretrained.find(text if "=" in text else str(expanded(text).absolute()))
     assert known is not None
     assert known.file is not None
     tensors = weights.read(known.file)

@@ -7,6 +7,7 @@ from saccade.data.decode import Decoded as Decoded
 from saccade.data.decode import decode as decode
 from saccade.data.imageset import ImageSet as ImageSet
 from saccade.data.integrity import integrity as integrity
+from saccade.data.integrity import readable as readable
 from saccade.data.named import known_datasets as known_datasets
 from saccade.data.parts import Part as Part
 from saccade.data.parts import Parts as Parts

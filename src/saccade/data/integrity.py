@@ -1,6 +1,6 @@
 """The integrity check: every image is decoded once, and what cannot be read is named and left out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,20 +17,47 @@ KIND_OF = {SEVERAL_FRAMES: "animated", TRANSPARENT: "transparent"}
 def integrity(images: ImageSet) -> ImageSet:
     """Return the readable images, their classes renumbered where one has none left.
 
+    Emits what `readable` does, and an "empty-class" Finding for classes without a readable image. Raises SourceError
+    where fewer than two classes have readable images.
+    """
+    if len(images.classes) < 2:
+        raise SourceError(
+            f'{images.source} has one class only, "{images.classes[0]}"; a classifier needs images of at least two '
+            "classes."
+        )
+    found, reasons = _readable(images)
+    return _without_empty_classes(found, reasons)
+
+
+def readable(images: ImageSet) -> ImageSet:
+    """Return the readable images.
+
     Emits Progress, and Findings of the kinds "ignored" and "empty-class" (what else lay in the
     source), "unreadable" (by reason), and "animated", "transparent" or "converted" (by what was done).
-    Raises SourceError where fewer than two classes have readable images.
+    Raises SourceError where none can be read.
     """
+    found, reasons = _readable(images)
+    if not len(found):
+        raise SourceError(f"{images.source} has no image that can be read.{_first(reasons)}")
+    return found
+
+
+def _readable(images: ImageSet) -> tuple[ImageSet, dict[str, str]]:
+    """Return the readable images, and why the others are not."""
     for finding in images.ignored:
         emit(finding)
     reasons = images.pixels.check(images.keys)
     for reason, keys in _by_text((key, reason) for key, reason in reasons.items()):
         emit(Finding(kind="unreadable", detail=f"{reason}: left out", paths=keys, severity="warning"))
-    readable = images.select([i for i, key in enumerate(images.keys) if key not in reasons])
-    pixels = readable.pixels
-    for note, keys in _by_text((key, note) for key in readable.keys for note in pixels.facts(key).notes):
+    found = images.select([i for i, key in enumerate(images.keys) if key not in reasons])
+    for note, keys in _by_text((key, note) for key in found.keys for note in found.pixels.facts(key).notes):
         emit(Finding(kind=KIND_OF.get(note, "converted"), detail=note, paths=keys))
-    return _without_empty_classes(replace(readable, ignored=()), reasons)
+    return replace(found, ignored=()), reasons
+
+
+def _first(reasons: Mapping[str, str]) -> str:
+    first = next(iter(reasons.items()), None)
+    return f' The first of {len(reasons):,} unreadable ones is "{first[0]}": {first[1]}.' if first else ""
 
 
 def _by_text(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
@@ -44,11 +71,9 @@ def _by_text(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, tuple[str, ...
 def _without_empty_classes(images: ImageSet, reasons: dict[str, str]) -> ImageSet:
     filled = np.flatnonzero(images.class_counts())
     if len(filled) < 2:
-        first = next(iter(reasons.items()), None)
-        why = f' The first of {len(reasons):,} unreadable ones is "{first[0]}": {first[1]}.' if first else ""
         raise SourceError(
             f"{images.source} has readable images of {len(filled)} {'class' if len(filled) == 1 else 'classes'}; a "
-            f"classifier needs at least two.{why}"
+            f"classifier needs at least two.{_first(reasons)}"
         )
     lost = tuple(name for index, name in enumerate(images.classes) if index not in set(filled.tolist()))
     if not lost:

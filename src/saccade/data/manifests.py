@@ -3,7 +3,7 @@
 import csv
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def read_manifest(path: Path) -> tuple[list[Row], list[Finding]]:
     """Return a table's rows, sorted by path, and what was found beside them.
 
     Rows without a label are left out. Raises SourceError where columns are missing, a split is
-    unknown, the table is damaged, or an image is given twice with two labels or splits.
+    unknown, the table is damaged, or an image is given twice with two labels, splits or groups.
     """
     table = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
     rows: dict[str, Row] = {}
@@ -39,11 +39,14 @@ def read_manifest(path: Path) -> tuple[list[Row], list[Finding]]:
         if not cells["path"]:
             raise SourceError(f'{path} has a row without a path (its label is "{cells["label"]}").')
         row = _row(cells, path)
-        known = rows.setdefault(row.path, row)
+        known = rows.get(row.path)
         if not row.label:
             unlabelled.append(row.path)
-        elif known is not row:
+        elif known is None:
+            rows[row.path] = row
+        else:
             _refuse_conflict(known, row, path)
+            rows[row.path] = replace(known, group=known.group or row.group)
             repeated.append(row.path)
     findings = [
         Finding(kind="ignored", detail=detail, paths=tuple(paths), severity="warning")
@@ -53,7 +56,7 @@ def read_manifest(path: Path) -> tuple[list[Row], list[Finding]]:
         )
         if paths
     ]
-    return sorted((row for row in rows.values() if row.label), key=lambda row: row.path), findings
+    return sorted(rows.values(), key=lambda row: row.path), findings
 
 
 def _row(cells: Mapping[str, str], manifest: Path) -> Row:
@@ -72,6 +75,8 @@ def _refuse_conflict(one: Row, other: Row, manifest: Path) -> None:
         )
     if one.part != other.part:
         raise SourceError(f'{manifest} puts "{one.path}" into two splits; keep one row for each image.')
+    if one.group and other.group and one.group != other.group:
+        raise SourceError(f'{manifest} puts "{one.path}" into two groups; keep one row for each image.')
 
 
 def _csv(path: Path) -> Iterable[dict[str, str]]:
@@ -104,6 +109,8 @@ def _parquet(path: Path) -> Iterable[dict[str, str]]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bytes):  # text that nobody marked as such
+        value = value.decode("utf-8", "surrogateescape")
     return "" if value is None else str(value).strip()
 
 

@@ -17,6 +17,7 @@ from saccade.data.pixels import Origin, Pixels
 from saccade.data.trees import Folder, Tar, Zip, read_file, stamp_of
 from saccade.errors import SourceError, did_you_mean
 from saccade.events import Finding
+from saccade.files import expanded
 from saccade.settings import DataSettings
 
 Opener = Callable[[Path, DataSettings], ImageSet]
@@ -30,21 +31,17 @@ def open(source: str | Path, settings: DataSettings = DataSettings()) -> ImageSe
     (`images`, `labels`, optional `classes`), or one of `known_datasets()`. Classes are matched by
     name and sorted in natural order; images are sorted by name, whatever the file system's order.
     Where `settings` has a group pattern, images are grouped by it. Raises SourceError where there is no such
-    source, or it has no images or fewer than two classes; SettingError where the pattern finds nothing.
+    source, or it has no images; SettingError where the pattern finds nothing.
     """
     if not str(source):
         raise SourceError("The source is an empty text; give a folder, a file, or a data set's name.")
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.exists():
         images = _opener(path)(path, settings)
     elif str(source).casefold() in known_datasets():
         images = open_named(str(source).casefold(), settings)
     else:
         raise SourceError(_absent(str(source), path))
-    if len(images.classes) < 2:
-        raise SourceError(
-            f'{source} has one class only, "{images.classes[0]}"; a classifier needs images of at least two classes.'
-        )
     images = replace(images, source=printable(str(source)))
     return images if settings.group_pattern is None else by_pattern(images, settings.group_pattern)
 

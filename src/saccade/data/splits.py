@@ -103,10 +103,20 @@ def folds(images: ImageSet, groups_N: NDArray[np.int64], count: int, seed: int) 
 def fold_numbers(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     """Return each image's fold, 0 to `count` - 1: stratified as far as groups allow, no group in two folds.
 
+    Large groups first, each to the fold with the fewest of its classes, of these to the one with the fewest images:
+    no fold stays empty where there are groups enough.
+
     >>> fold_numbers(np.array([0, 0, 0, 0]), np.array([5, 5, 6, 7]), 2, seed=0).tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
     True
     """
-    return _assign(labels_N, groups_N, dict.fromkeys(range(1, count), 1 / count), seed)
+    held: list[Counter[int]] = [Counter() for _ in range(count)]
+    fold_N = np.zeros(len(labels_N), np.int64)
+    for group in _shuffled(_groups(labels_N, groups_N), seed):
+        alike = [sum(n * fold[label] for label, n in group.counts.items()) for fold in held]
+        fold = min(range(count), key=lambda number: (alike[number], held[number].total()))
+        held[fold].update(group.counts)
+        fold_N[group.members] = fold
+    return fold_N
 
 
 def given_numbers(images: ImageSet) -> NDArray[np.int64]:
@@ -176,8 +186,7 @@ def _assign(
 ) -> NDArray[np.int64]:
     """Return each image's part: large groups first, each to the part that lacks most of its classes."""
     groups = _groups(labels_N, groups_N)
-    order = np.random.default_rng(derived_seed(seed, "split")).permutation(len(groups))
-    shuffled = sorted((groups[i] for i in order), key=lambda group: -len(group.members))
+    shuffled = _shuffled(groups, seed)
     lack = _targets(labels_N, groups, wanted)
     for group in shuffled:
         group.part = max(lack, key=lambda part: sum(n * lack[part][label] for label, n in group.counts.items()))
@@ -188,6 +197,12 @@ def _assign(
     for group in groups:
         part_N[group.members] = group.part
     return part_N
+
+
+def _shuffled(groups: list[_Group], seed: int) -> list[_Group]:
+    """Return groups in a random order, the large ones first."""
+    order = np.random.default_rng(derived_seed(seed, "split")).permutation(len(groups))
+    return sorted((groups[i] for i in order), key=lambda group: -len(group.members))
 
 
 def _groups(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64]) -> list[_Group]:

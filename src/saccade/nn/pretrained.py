@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from saccade.errors import ModelError, did_you_mean
 from saccade.events import Finding, emit
+from saccade.files import expanded
 from saccade.nn import runs, zoo
 from saccade.nn.published import Pretrained, Published, anything_cached, downloaded, published, tags
 from saccade.nn.trunks import converted, fill, misfit, trunk
@@ -51,10 +52,10 @@ def find(text: str) -> Pretrained | None:
     if (run := runs.folder(text)) is not None:
         return runs.of(run)
     text = text.removeprefix("file/")
-    path = Path(text).expanduser()
+    path = expanded(text)
     name, equals, file = text.partition("=")
     if equals and not path.is_file():
-        return _from_named_file(name, Path(file.removeprefix("file/")).expanduser())
+        return _from_named_file(name, expanded(file.removeprefix("file/")))
     if path.is_file() or path.is_absolute() or text.endswith(SUFFIXES):
         return _from_file(path)
     return _by_name(text)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from saccade.downloads import impatient, unreachable
 from saccade.errors import ModelError
 from saccade.events import Progress, emit
+from saccade.files import expanded
 from saccade.settings import Interpolation
 
 RGB = tuple[float, float, float]
@@ -145,9 +146,9 @@ def checkpoints() -> Path:
 def hub_folder() -> Path:
     """Return the Hugging Face hub's cache, from its environment variables as they are now."""
     if folder := os.environ.get("HF_HUB_CACHE"):
-        return Path(folder).expanduser()
+        return expanded(folder)
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
+    return expanded(home) / "hub"
 
 
 def downloaded(weights: Published) -> Path:

@@ -129,8 +129,8 @@ def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
         figures = {**keep(seen, run, model), **without(seen, _leaked(run))} if source is None else seen.figures
     if others := [*_others(run, sealed, ledger)]:
         figures = {**figures, "name": model.name, "others": others}
-    figures = {**figures, "run": str(run.path), "source": images.source}
-    append_lines(run.path / "evaluations.jsonl", [figures])
+    figures = {**figures, "run": str(run.path), "source": images.source, "own": source is None}
+    append_lines(run.evaluations, [figures])
     return figures
 
 
@@ -175,10 +175,7 @@ def _new(source: str | Path, run: Run, model: Model) -> ImageSet:
     images = data.open(source, settings_of(run).model_copy(update={"group_pattern": None}))
     if "test" in images.given_parts:
         images = images.select([i for i, part in enumerate(images.given_parts) if part == "test"])
-    unreadable = images.pixels.check(images.keys)
-    if unreadable:
-        emit(Finding(kind="unreadable", detail="left out", paths=tuple(unreadable), severity="warning"))
-    images = images.select([i for i, key in enumerate(images.keys) if key not in unreadable])
+    images = data.readable(images)
     part_of = {row["hash"]: row["part"] for row in run.read_split()}
     used = sum(part_of.get(digest) in ("train", "validation") for digest in images.hashes())
     if used:
