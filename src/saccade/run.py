@@ -15,6 +15,7 @@ from filelock import Timeout
 from saccade.errors import RunError, SettingError
 from saccade.files import (
     append_lines,
+    expanded,
     is_temporary,
     lock,
     read_csv,
@@ -42,7 +43,7 @@ def refuse_place(source: str | Path, out: Path | None, *, resume: bool = False) 
     It must not exist with content, must be writable, and must not lie inside the source, where the
     run's pictures would be among the next run's images.
     """
-    place, folder = (out or RUNS).resolve(), Path(source).expanduser().resolve()
+    place, folder = (out or RUNS).resolve(), expanded(source).resolve()
     if str(source) and folder.is_dir() and place.is_relative_to(folder):
         raise RunError(f"The output folder {place} would lie inside the source; give --out a folder elsewhere.")
     if out is not None:
@@ -130,6 +131,11 @@ class Places:
     def checkpoints(self) -> Path:
         """Folder of the trainings' checkpoints, each network's in one of its own."""
         return self.path / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        """The figures of every `saccade evaluate` of the run, a line each."""
+        return self.path / "evaluations.jsonl"
 
     def network(self, name: str) -> Path:
         """The settings a network was trained with, resolved, for `saccade train --config`."""
@@ -222,6 +228,10 @@ class Run(Places):
         if not isinstance(summary, dict) or not summary.keys() >= _KEYS:
             raise RunError(f"{self.path / 'summary.json'} is missing or damaged; the run's files were changed.")
         return summary
+
+    def own_looks(self) -> list[dict[str, Any]]:
+        """Return the figures of each later look at the run's own test part, the latest last."""
+        return [line for line in read_lines(self.evaluations) if line.get("own")]
 
     def read_settings(self) -> dict[str, Any]:
         """Return settings.yaml's content; raises RunError where it is missing or damaged."""

@@ -100,6 +100,17 @@ def test_predict_folders_and_archives(digits_run: Digits, saccade: Saccade, digi
     assert all(found[name]["label"] is None and found[name]["error"] for name in unreadable)
 
 
+def test_a_table_is_never_written_over_a_picture(
+    digits_run: Digits, saccade: Saccade, digit: Path, tmp_path: Path
+) -> None:
+    for table in (digit, tmp_path / "other.jpg"):
+        done = saccade("predict", digits_run[0], digit, "--csv", table)
+        assert done.returncode == 2
+        assert "is what images come from, not a table to write" in done.stderr
+    assert digit.read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "other.jpg").exists()
+
+
 def test_nothing_readable_is_a_failure_with_its_rows(digits_run: Digits, saccade: Saccade, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"")
     done = saccade("predict", digits_run[0], tmp_path / "bad.png", "--json")

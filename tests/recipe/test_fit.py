@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saccade import data, recipe
+from saccade import data, recipe, report
 from saccade.classifiers import Model
-from saccade.errors import InputError, RunError, SourceError
+from saccade.errors import DecodeError, InputError, RunError, SourceError
 from saccade.events import Finding, listening
-from saccade.recipe.material import tell_small
+from saccade.recipe.material import Material, discarded_on_refusal, tell_small
 from saccade.run import Run
 from saccade.settings import DataSettings, FitSettings, TrainSettings
 from tests.photos import messy_folder, photo_folder
@@ -157,3 +157,46 @@ def test_small_parts_are_told() -> None:
     asked = "part has 30 images: where 80 % of them are named correctly, anything from 63 to 90 % may be true"
     assert told(200) == [f"the validation {asked}", f"the test {asked}"]
     assert told(800) == []
+
+
+def test_new_images_may_be_of_one_class_and_what_cannot_be_read_is_told(run: Path, tmp_path: Path) -> None:
+    new = photo_folder(tmp_path / "new", {"square": 5}, seed=9)
+    (new / "square" / "bad.jpg").write_bytes(b"")
+    told: list[Finding] = []
+    with listening(lambda event: told.append(event) if isinstance(event, Finding) else None):
+        assert recipe.evaluate(run, new)["images"] == 5
+    [unreadable] = [finding for finding in told if finding.kind == "unreadable"]
+    assert unreadable.detail.endswith(": left out")
+    assert unreadable.paths == ("square/bad.jpg",)
+    (tmp_path / "gone.csv").write_text("path,label\nno/1.jpg,square\nno/2.jpg,disc\n")
+    with pytest.raises(
+        SourceError, match=r'has no image that can be read\. The first of 2 unreadable ones is "no/1.jpg"'
+    ):
+        recipe.evaluate(run, tmp_path / "gone.csv")
+
+
+def test_the_report_tells_of_the_looks_since(run: Path) -> None:
+    assert "still sealed" in report.write(Run(run)).read_text()
+    recipe.evaluate(run)
+    told = report.write(Run(run)).read_text()
+    assert "still sealed" not in told
+    assert "This was the first look" in told
+    recipe.evaluate(run)
+    assert "have been looked at 2 times" in report.write(Run(run)).read_text()
+
+
+def test_what_was_saved_stays_where_a_file_can_no_longer_be_read(tmp_path: Path) -> None:
+    def refused(name: str, *, saved: bool) -> Run:
+        begun = Run.create(tmp_path / name, "x")
+        begun.checkpoints.mkdir()
+        if saved:
+            (begun.checkpoints / "some").write_text("")
+        images = data.from_arrays(np.arange(96, dtype=np.uint8).reshape(6, 4, 4), [0, 1] * 3)
+        part = data.Part("train", images)
+        material = Material(data.Parts(part, part, data.SealedPart(part)), begun, "x", 6, 0)
+        with pytest.raises(DecodeError), discarded_on_refusal(material):
+            raise DecodeError("it is gone")
+        return begun
+
+    assert not refused("new", saved=False).path.exists()
+    assert (refused("old", saved=True).checkpoints / "some").exists()

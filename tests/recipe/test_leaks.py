@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from saccade import data, recipe
 from saccade.cli.summary import evaluation_text
 from saccade.data import Part
+from saccade.recipe.combining import combine
 from saccade.recipe.evaluation import Look, without
 from saccade.report.verdict import verdict
 from saccade.settings import TrainSettings
@@ -62,3 +63,16 @@ def test_the_terminal_tells_both_accuracies() -> None:
     assert told == (
         "Without   near-duplicates of other parts: accuracy 85.0 % (95 % interval 77.0 to 91.0 %, 97 images)"
     )
+
+
+def test_an_ensemble_tells_the_accuracy_without_leaks_as_its_members_do(tmp_path: Path, ledger_folder: Path) -> None:
+    root = tmp_path / "photos"
+    for part in ("train", "test"):
+        photo_folder(root / part, 12, seed=int(part == "test"), suffix=".png")
+    Image.open(root / "train" / "disc" / "0003.png").save(root / "test" / "disc" / "again.jpg", quality=92)
+    settings = TrainSettings(epochs=1, size=16, model="mlp", split_seed=0)
+    runs = [recipe.train(root, settings.model_copy(update={"seed": seed}), out=tmp_path / str(seed)).run.path
+            for seed in (1, 2)]  # fmt: skip
+    together = combine(runs, out=tmp_path / "both")
+    figures = recipe.evaluate(together.run.path)
+    assert figures["without_leaks"]["images"] == figures["images"] - 1

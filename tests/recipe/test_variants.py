@@ -121,3 +121,20 @@ def test_the_command_trains_each_and_says_where_the_curves_are(saccade: Saccade,
         refused = saccade(*arguments)
         assert refused.returncode == 2
         assert sentence in refused.stderr
+
+
+def test_settings_whose_names_look_the_same_as_folders_are_trained_in_two(photos: Path, tmp_path: Path) -> None:
+    told = recipe.train_each(photos, SETTINGS.variants(["l2=.5,5"]), out=tmp_path / "each")
+    assert [row["error"] for row in told["runs"]] == [None, None]
+    assert len({row["run"] for row in told["runs"]}) == 2
+
+
+def test_one_that_cannot_be_trained_leaves_the_others(photos: Path, tmp_path: Path) -> None:
+    told = recipe.train_each(photos, SETTINGS.variants(["optimizer=adam,muon"]), out=tmp_path / "each")
+    first, second = told["runs"]
+    assert first["error"] is None
+    assert "muon" in second["error"]
+    assert (tmp_path / "each" / "comparison.html").exists()
+    with pytest.raises(SettingError, match="muon"):
+        recipe.train_each(photos, SETTINGS.variants(["optimizer=muon,adam"]), out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()

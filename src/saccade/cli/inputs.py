@@ -49,6 +49,11 @@ def _in(path: Path) -> Iterator[Input]:
         yield from (Input(str(path / name), partial(tree.read, name)) for name in sorted(tree.files) if _is_image(name))
 
 
+def is_source(path: Path) -> bool:
+    """Return whether a path is, by its name, an image or an archive."""
+    return path.name.lower().endswith((*IMAGE_SUFFIXES, ".zip", *TAR_SUFFIXES))
+
+
 def _tree(path: Path) -> Folder | Zip | Tar | None:
     if path.is_dir():
         return Folder(path)

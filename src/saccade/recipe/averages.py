@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from saccade import study
 from saccade.classifiers import Member
 from saccade.recipe.candidates import Candidate
+from saccade.recipe.licences import together
 from saccade.study.ensemble import Ensemble
 
 
@@ -60,7 +61,8 @@ def averaged(candidates: Sequence[Candidate], labels_N: NDArray[np.int64], names
     members = tuple(
         member for place in chosen for member in _members(candidates[place], names[place], found.weights[place])
     )
-    model = replace(candidates[chosen[0]].model, members=members)
+    weights = together([candidates[place].model.weights for place in chosen])
+    model = replace(candidates[chosen[0]].model, members=members, weights=weights)
     validation_NK = np.sum([found.weights[place] * candidates[place].validation_NK for place in chosen], axis=0)
     facts = {"members": [names[place] for place in chosen], "weights": [found.weights[place] for place in chosen]}
     return Averaged(Candidate(model, validation_NK, facts), found, tuple(names))

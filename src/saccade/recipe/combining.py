@@ -9,7 +9,7 @@ from saccade import data
 from saccade.classifiers import Model
 from saccade.data import ImageSet, Part, Parts, SealedPart
 from saccade.errors import RunError
-from saccade.events import listening, stage
+from saccade.events import Finding, emit, listening, stage
 from saccade.files import write_atomic
 from saccade.recipe.averages import averaged
 from saccade.recipe.candidates import Candidate, Judge
@@ -39,8 +39,12 @@ def combine(paths: Sequence[Path], *, out: Path | None = None, clock: Clock | No
     settings = settings_of(first)
     with listening(diary := Diary()):
         with stage("open"):
-            images = data.integrity(data.open(source, settings))
+            opened = data.open(source, settings)
+            images = data.integrity(opened)
             parts = _recorded_parts(images, first)
+            for finding in first.read("findings"):
+                if finding["kind"] == "leak":  # of the same split; evaluation needs to know
+                    emit(Finding(**{**finding, "paths": (*finding["paths"],), "groups": (*finding["groups"],)}))
         with stage("predict"):
             candidates = [_candidate(run, parts.validation) for run in runs]
         with stage("ensemble") as record:
@@ -55,7 +59,7 @@ def combine(paths: Sequence[Path], *, out: Path | None = None, clock: Clock | No
             write_atomic(run.settings, settings.to_yaml())
             chosen.model.save(run.model)
             copies = len(images) - len(set(images.hashes()))
-            material = Material(parts, run, source, len(images), copies)
+            material = Material(parts, run, source, len(opened), copies)
             plan = Plan(run, clock or Clock(), settings.seed)
             plan.decide("ensemble", found.weights() if accepted else False, found.ensemble.why)
             outcome = Outcome("ensemble", chosen, candidates, judge, averaged=found)

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import InputError, RunError
-from saccade.files import read_csv, read_lines
-from saccade.ledger import part_hash
+from saccade.files import read_csv
 from saccade.run import PREDICTIONS, Run
 from saccade.study.compare import compare as compare_answers
 from saccade.study.compare import holm
@@ -77,12 +76,7 @@ class Recorded:
     @cached_property
     def test(self) -> dict[str, Any] | None:
         """The figures of the latest recorded look at the run's own test part, or None where it is sealed."""
-        own = part_hash(picture for picture, _ in self.tested.values())
-        looks = [
-            line
-            for line in read_lines(self.run.path / "evaluations.jsonl")
-            if line["images"] == len(self.tested) and line["looked"][-1]["test"] == own
-        ]
+        looks = self.run.own_looks()
         return looks[-1] if looks else self.summary.get("test")
 
 

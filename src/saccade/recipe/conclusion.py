@@ -95,7 +95,7 @@ def conclude(outcome: Outcome, material: Material, plan: Plan, diary: Diary) -> 
 
 def _history(run: Run, network: Candidate | None) -> list[dict[str, Any]]:
     """Return the history's lines of one network."""
-    return [line for line in run.history() if network and line["network"] == network.name]
+    return [line for line in run.history() if network and line["network"] == network.facts["name"]]
 
 
 def _beside_simple(outcome: Outcome) -> dict[str, Any] | None:
@@ -147,5 +147,5 @@ def _fractions(outcome: Outcome, network: Candidate | None) -> list[dict[str, fl
     return [
         {"share": trial["steps"] / network.facts["steps"], "accuracy": trial["accuracy"]}
         for trial in outcome.found.trials
-        if network and trial["network"] == network.name and not trial["settings"] and not trial["stopped"]
+        if network and trial["network"] == network.facts["name"] and not trial["settings"] and not trial["stopped"]
     ]

@@ -1,6 +1,8 @@
 """Whose weights a run began with, and what their licence allows: told, and kept with the model."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from saccade.classifiers import Model, NetworkClassifier
 from saccade.events import Finding, emit
@@ -26,3 +28,16 @@ def marked(model: Model, weights: Pretrained | None) -> Model:
     if weights is None or not begun:
         return model
     return replace(model, weights={"source": weights.source or weights.model, "licence": weights.licence})
+
+
+def together(weights: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the sources and the licences of the weights that several models began with, those of none left out.
+
+    >>> together([{}, {"source": "a", "licence": None}, {"source": "b", "licence": "CC0"}])
+    {'source': 'a and b', 'licence': 'unknown and CC0'}
+    """
+    began = [dict(each) for each in weights if each]
+    if not began or all(each == began[0] for each in began):
+        return began[0] if began else {}
+    told = {name: dict.fromkeys(each[name] or "unknown" for each in began) for name in ("source", "licence")}
+    return {name: " and ".join(texts) for name, texts in told.items()}

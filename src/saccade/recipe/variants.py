@@ -1,14 +1,14 @@
 """One network trained with each of several settings, on the same images for the same time; their curves together."""
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from saccade import report
-from saccade.errors import InputError, TrainingError
+from saccade.data.layout import unique_keys
+from saccade.errors import InputError, ModelError, SettingError, TrainingError
 from saccade.events import Finding, emit, stage
 from saccade.files import slug, write_json
 from saccade.nn import zoo
@@ -26,7 +26,7 @@ def train_each(
     """Train one network with each of `variants`, settings by name; return what they came to, as plain values.
 
     Each is a run of its own in a folder of `out`, on the same split and with the whole budget or number of
-    epochs. One whose loss stops being a number is recorded with its error, the others go on; of folds of the same
+    epochs. One that cannot be trained to its end is recorded with its error, the others go on; of folds of the same
     settings the mean and the standard deviation are told. `comparison.json` and `comparison.html` lie beside them.
     With `resume` those that are finished stay as they are. Raises InputError, before anything is written, where
     source, settings or `out` cannot be used; TrainingError where none of the trainings came to an end.
@@ -36,13 +36,14 @@ def train_each(
         zoo.check_choices(settings)
     if resume and out is None:
         Run.resume(out)  # says that the folder is to be named
-    if not (resume and _begun(out, variants)):
+    places = unique_keys(variants, slug)
+    if not (resume and _begun(out, places)):
         refuse_place(source, out)
     folder = out or RUNS / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{slug(Path(source).name)[:50]}-each"
     rows = []
-    for place, (name, settings) in enumerate(variants.items()):
-        with stage(f"{place + 1} of {len(variants)}: {name}") as record:
-            row = _row(name, source, settings, folder / slug(name), resume=resume, first=place == 0)
+    for number, (place, name) in enumerate(places.items()):
+        with stage(f"{number + 1} of {len(variants)}: {name}") as record:
+            row = _row(name, source, variants[name], folder / place, resume=resume, first=number == 0)
             failed = row["error"] is not None
             record.outcome = "failed" if failed else f"validation accuracy {row['validation_accuracy']:.1%}"
             rows.append(row)
@@ -61,14 +62,23 @@ def _row(
     told: dict[str, Any] = {"name": name, "run": str(out), "error": None}
     try:
         result = train(source, settings, out=out, resume=resume)
-    except TrainingError as error:
+    except (TrainingError, SettingError, ModelError) as error:
+        if first and not isinstance(error, TrainingError):
+            _discard_empty(out.parent)
+            raise
         emit(Finding(kind="training", severity="warning", detail=f"{name}: {error}"))
         return {**told, "error": str(error), "history": _history(Run(out))}
     except InputError:
-        if first and out.parent.is_dir() and not any(out.parent.iterdir()):
-            shutil.rmtree(out.parent)  # nothing was trained, so nothing is left
+        if first:
+            _discard_empty(out.parent)
         raise
     return {**told, **_figures(result)}
+
+
+def _discard_empty(folder: Path) -> None:
+    """Remove a folder where nothing was trained, so that nothing is left."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _figures(result: Result) -> dict[str, Any]:
@@ -104,7 +114,7 @@ def _history(run: Run) -> list[dict[str, Any]]:
     return [{name: line.get(name) for name in HISTORY} for line in run.history()]
 
 
-def _begun(out: Path | None, variants: Mapping[str, TrainSettings]) -> bool:
-    """Return whether a folder holds nothing but what training each of these variants leaves."""
-    names = {*map(slug, variants), "comparison.json", "comparison.html"}
+def _begun(out: Path | None, places: Iterable[str]) -> bool:
+    """Return whether a folder holds nothing but what trainings into these folders of it leave."""
+    names = {*places, "comparison.json", "comparison.html"}
     return out is not None and out.is_dir() and all(path.name in names for path in out.iterdir())

@@ -31,7 +31,7 @@ def render(run: Run) -> str:
     settings = run.settings.read_text(encoding="utf-8") if run.settings.exists() else ""
     material = Material(
         folder=run.path,
-        summary=words.clean(run.read_summary()),
+        summary=words.clean(_up_to_date(run)),
         history=words.clean(run.history()),
         plan=words.clean(_optional(run, "plan", {})),
         findings=words.clean(_optional(run, "findings", None)),
@@ -40,6 +40,12 @@ def render(run: Run) -> str:
     groups = {"sections": _built(SECTIONS, material), "workings": _built(WORKINGS, material)}
     context = {"summary": material.summary, "palette": PALETTE, **groups, **top(material)}
     return environment().get_template("page.html.jinja").render(context)
+
+
+def _up_to_date(run: Run) -> dict[str, Any]:
+    """Return the summary, with the figures of the latest look at the run's own test part."""
+    summary, looks = run.read_summary(), run.own_looks()
+    return {**summary, "test": looks[-1]} if looks else summary
 
 
 def _built(sections: Sequence[Section], material: Material) -> list[dict[str, Any]]:
