@@ -136,8 +136,8 @@ class TrainSettings(DataSettings):
     """Side in pixels of the square images the network sees; the default follows the images and the time."""
     interpolation: Interpolation = "bilinear"
     """How images are resized to it, antialiased; where it is not given, pretrained weights get what they expect."""
-    width: float = Field(default=1.0, gt=0, le=16)
-    """Factor on the number of channels of saccade's own networks."""
+    width: float | None = Field(default=None, gt=0, le=16)
+    """Factor on the number of channels of saccade's own networks; by default 1, and up to 2 for a long budget."""
     depth: int | None = Field(default=None, ge=1, le=200)
     """Hidden layers of mlp (2 by default) or stages of convnet (3)."""
     activation: Literal["sigmoid", "tanh", "relu", "leaky_relu", "prelu", "elu", "maxout", "gelu", "silu"] | None = None
@@ -161,13 +161,13 @@ class TrainSettings(DataSettings):
     accumulate: int = Field(default=1, ge=1)
     """Parts a batch is run through in, one after another: as many times less memory; batch norm sees each alone."""
     optimizer: OptimizerName | None = None
-    """Update rule; the default is muon for convnet, adamw for pretrained networks, adam for others.
+    """Update rule; the default is muon for convnet (adam with init or norm=none), adamw for pretrained ones, else adam.
 
     lbfgs takes all images at every step, with every source of noise off, for small sources and networks."""
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Highest learning rate; the default is the optimizer's own."""
     weight_decay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Weight decay of kernels and matrices, never of biases and norm scales; the default is the optimizer's own."""
+    """Weight decay of kernels and matrices, save muon's kernels, biases and norm scales; by default the optimizer's."""
     lowest_rate: float = Field(default=1.0, gt=0, le=1)
     """Learning rate of a pretrained network's lowest layer, as a share of the last one's."""
     schedule: ScheduleName = "linear"
@@ -316,7 +316,7 @@ class AuditSettings(DataSettings):
     """Everything `saccade audit` can be told."""
 
     budget: Seconds = 120.0
-    """Time to look for near-duplicates and wrong labels in, about; reading the images comes on top."""
+    """Time for the search for wrong labels, about half of it used; reading and comparing images come on top."""
     memory: float = Field(default=0.25, ge=0)
     """Gigabytes (2^30 bytes) of decoded images to keep at the most; the rest is read again when needed."""
     pretrained: str = "auto"

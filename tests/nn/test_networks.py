@@ -184,6 +184,11 @@ def test_choices_that_have_no_meaning_are_refused_before_anything_is_built() -> 
         assert sentence in str(caught.value)
     for name in ("convnet", "mlp", "linear"):
         zoo.check_choices(TrainSettings(model=name, init="orthogonal"))
+    for chosen, said in (({"model": "linear", "width": 2}, 'width has no meaning for the network "linear"'),
+                         ({"model": "timm/resnet18", "width": 0.5}, "width has no meaning"),
+                         ({"lowest_rate": 0.1}, "lowest_rate is for pretrained networks alone")):  # fmt: skip
+        with pytest.raises(ModelError, match=said):
+            zoo.check_choices(TrainSettings.model_validate(chosen))
     zoo.check_choices(TrainSettings(model="mlp", activation="prelu", init="he"))
 
 

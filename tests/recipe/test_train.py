@@ -13,6 +13,7 @@ from saccade.files import read_json
 from saccade.recipe import contest
 from saccade.run import Run
 from saccade.settings import TrainSettings
+from saccade.train import Clock
 from tests.conftest import Saccade
 from tests.photos import photo_folder
 
@@ -84,6 +85,45 @@ def test_a_slow_machine_is_given_smaller_images(photos: Path, tmp_path: Path, mo
     plan = read_json(tmp_path / "timed" / "plan.json")
     assert "megapixels a second" in [each["what"] for each in plan["decisions"]]
     assert recipe.train(photos, TrainSettings(epochs=1), out=tmp_path / "counted").summary["network"]["size"] == 40
+
+
+def test_a_fast_machine_is_given_a_wider_network(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = contest.speed
+    monkeypatch.setattr(contest, "speed", lambda *given: (measured(*given)[0], 1e9))
+
+    def network(name: str, **settings: Any) -> dict[str, Any]:
+        told: dict[str, Any] = recipe.train(photos, TrainSettings(**settings), out=tmp_path / name).summary["network"]
+        return told
+
+    wide = network("timed", budget=30)
+    assert (wide["size"], wide["settings"]["width"]) == (40, 2.0)
+    decided = {each["what"]: each["why"] for each in read_json(tmp_path / "timed" / "plan.json")["decisions"]}
+    assert "images of 40 px could be trained on at a width of 1" in decided["width"]
+    counted, given = network("counted", epochs=1), network("given", budget=30, width=0.5)
+    assert counted["settings"]["width"] == 1.0
+    assert given["settings"]["width"] == 0.5
+    assert given["parameters"] < counted["parameters"] < wide["parameters"] / 3
+
+
+def test_what_is_given_is_not_measured_and_what_is_not_is_measured_at_it(photos: Path, tmp_path: Path) -> None:
+    def measured(name: str, **settings: Any) -> list[str]:
+        recipe.train(photos, TrainSettings(budget=20, size=16, **settings), out=tmp_path / name)
+        decided = read_json(tmp_path / name / "plan.json")["decisions"]
+        return [each["why"] for each in decided if each["what"] == "megapixels a second"]
+
+    assert measured("linear", model="linear") == []
+    assert measured("wide", width=1.0) == []
+    assert measured("open") == ["convnet, measured at 16 px"]
+
+
+def test_where_the_time_is_up_before_anything_is_planned_it_says_so(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="The budget left no time to train a network; give a longer one"):
+        recipe.train(photos, TrainSettings(budget=1), out=tmp_path / "run", clock=Clock(1, spent=30))
+
+
+def test_more_parts_than_images_have_pairs_are_as_many_as_they_have(photos: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(model="mlp", batch_size=16, accumulate=16, epochs=1, size=16)
+    assert recipe.train(photos, settings, out=tmp_path / "run").summary["network"]["steps"] > 1
 
 
 def test_a_budgeted_run_equals_a_replay_of_its_recorded_plan(photos: Path, tmp_path: Path) -> None:

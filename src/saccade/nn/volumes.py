@@ -72,7 +72,9 @@ class Volumes:
         return BYTES * self.parameters
 
 
-def named(name: str, side: int = 224, *, classes: int = 1000, width: float = 1.0, blocks: Blocks = Blocks()) -> Volumes:
+def named(
+    name: str, side: int = 224, *, classes: int = 1000, width: float | None = None, blocks: Blocks = Blocks()
+) -> Volumes:
     """Return the volumes of a network by name; no memory is taken for its weights, and none are loaded.
 
     Raises ModelError where the name is unknown, or the network takes no images of this side.

@@ -23,6 +23,8 @@ from saccade.settings import TrainSettings, own_name
 GROWTH = ((0.4, 5 / 7), (0.7, 6 / 7))
 """Until which progress a network is trained on which share of the full side."""
 SMALLEST = 16
+WHITENED = 2**26
+"""Numbers of the images that the whitening is fitted to, at the most: 5,000 images of 64 px."""
 ARCHITECTURE = ("width", "depth", "activation", "norm", "pool", "global_pool", "init", "zero_last")
 """Settings that say what one of saccade's own networks is made of."""
 
@@ -40,7 +42,7 @@ def build(
     *,
     classes: int,
     side: int,
-    width: float = 1.0,
+    width: float | None = None,
     blocks: Blocks = Blocks(),
     preprocess: str = "standardize",
 ) -> nn.Module:
@@ -62,10 +64,13 @@ def build(
     return network
 
 
-def new(name: str, *, classes: int, side: int, width: float = 1.0, blocks: Blocks = Blocks()) -> nn.Module:
-    """Return the network called `name` alone, of preprocessed images; raises ModelError as `build` does."""
+def new(name: str, *, classes: int, side: int, width: float | None = None, blocks: Blocks = Blocks()) -> nn.Module:
+    """Return the network called `name` alone, of preprocessed images; raises ModelError as `build` does.
+
+    `width`, a factor on the channels of saccade's own, is 1 where it is None.
+    """
     check_known(name)
-    name = own_name(name)
+    name, width = own_name(name), width or 1.0
     if name in OWN:
         return OWN[name](classes, side, width, blocks)
     if is_description(name):
@@ -162,7 +167,8 @@ def fit_to(network: nn.Module, x_NHWC: Tensor, every: Iterable[Tensor] | None = 
         preprocess.fit(x_NHWC.split(256) if every is None else every)
     if isinstance(own, ConvNet):
         device = next(preprocess.buffers()).device
-        own.whitening.fit(preprocess(x_NHWC[:5000].to(device).permute(0, 3, 1, 2).float()))
+        few = x_NHWC[: min(5000, max(1, WHITENED // x_NHWC[0].numel()))]
+        own.whitening.fit(preprocess(few.to(device).permute(0, 3, 1, 2).float()))
 
 
 def side_at(network: nn.Module, side: int, progress: float) -> int:
@@ -212,6 +218,8 @@ def check_choices(settings: TrainSettings) -> None:
         _refuse_parts_of_transfer(settings)
     elif runs_own(settings):
         return
+    if settings.width not in (None, 1.0) and (name == "linear" or not (name in OWN or is_description(name))):
+        raise ModelError(f'The setting width has no meaning for the network "{name}"; leave it out.')
     if settings.pretrained is not None:
         plain = settings.preprocess == TrainSettings.model_fields["preprocess"].default
         if others := [*blocks.chosen, *([] if plain else ["preprocess"])]:
@@ -233,6 +241,7 @@ def runs_own(settings: TrainSettings) -> bool:
 
 def _refuse_parts_of_transfer(settings: TrainSettings) -> None:
     given = [name for name in ("frozen", "thaw", "stages") if getattr(settings, name)]
+    given += ["lowest_rate"] if settings.lowest_rate != 1 else []
     if given:
         raise ModelError(
             f"The setting {given[0]} is for pretrained networks alone: give pretrained too, or leave it out."

@@ -127,7 +127,8 @@ def plan_field(contest: Contest, weights: Pretrained | None) -> Field:
         return Field.of(noted)
     contest = replace(contest, flip=planning.may_flip(contest.parts, contest.plan))
     budget, left = contest.settings.budget, contest.plan.left()
-    both = weights is not None and left > BOTH_SECONDS and 0.8 * left / 2 > WORTH_BEGINNING * budget
+    another = weights is not None and not weights.settings  # one of saccade's own would go by the same name
+    both = another and left > BOTH_SECONDS and 0.8 * left / 2 > WORTH_BEGINNING * budget
     share = 0.5 if both else 1.0
     transfer = None if weights is None else _transfer_if_fit(contest, weights, share)
     if transfer is None:
@@ -154,6 +155,8 @@ def plan_own(contest: Contest, share: float) -> Entry:
     session, pixels = speed(parts, open_settings, contest.plan)
     resolved = resolved_by(session, pixels, parts, open_settings, contest.plan, share)
     assert resolved.size is not None
+    if resolved.width != 1:
+        _, pixels = speed(parts, resolved, contest.plan)
     image_seconds = timing.mean_pixels(session, resolved.size) / pixels
     small, smallest = session.side_at(0.0, resolved.size), max(planning.SIDES[0], resolved.size // 2)
     return Entry(resolved.model, resolved, image_seconds, session.rule, small, smallest)
@@ -161,7 +164,7 @@ def plan_own(contest: Contest, share: float) -> Entry:
 
 def speed(parts: Parts, settings: TrainSettings, plan: Plan) -> tuple[Session, float]:
     """Return a session on a few images, and how many pixels a second it trains on."""
-    side = min(planning.full_side(planning.native_side(parts.train)), MEASURED_SIDE)
+    side = settings.size or min(planning.full_side(planning.native_side(parts.train)), MEASURED_SIDE)
     session = _measured(parts, settings, side)
     pixels = side**2 / timing.image_seconds(session, side)
     plan.decide("megapixels a second", round(pixels / 1e6, 3), f"{settings.model}, measured at {side} px")
@@ -185,7 +188,7 @@ def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[
     parts, plan = contest.parts, contest.plan
     asked = contest.settings.pretrained
     pretrained = weights.model if asked == "auto" else asked
-    given = {"model": weights.model, "pretrained": pretrained, "batch_size": TRANSFER_BATCH}
+    given = {**weights.settings, "model": weights.model, "pretrained": pretrained, "batch_size": TRANSFER_BATCH}
     given["interpolation"] = weights.interpolation
     open_settings = _open(contest).model_copy(update=given)
     sides = cells.sides(weights, planning.native_side(parts.train))

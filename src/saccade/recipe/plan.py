@@ -26,6 +26,8 @@ TRAINING_SHARE = 0.85
 """Of the time left, that a network is planned to be trained for; the rest is for what is around it."""
 ENOUGH = 450_000.0
 """Images after which a network gains little from smaller ones, were they as cheap as larger ones."""
+WIDEST = 2.0
+"""The largest factor on the ConvNet's channels."""
 
 
 class Plan:
@@ -131,6 +133,14 @@ def resolve(settings: TrainSettings, parts: Parts, plan: Plan, *, affordable: fl
         native = native_side(parts.train)
         chosen["size"] = side_for(native, images, affordable)
         plan.decide("size", chosen["size"], f"images of {native} px, {images:,} for training")
+    if settings.width is None:
+        chosen["width"] = 1.0
+        if affordable is not None and settings.model == "convnet":
+            side = settings.size or chosen["size"]
+            shown = max(0.0, affordable / side**2)
+            chosen["width"] = width_for(shown / enough(images))
+            why = f"{shown:,.0f} images of {side} px could be trained on at a width of 1"
+            plan.decide("width", chosen["width"], why)
     if settings.batch_size is None:
         chosen["batch_size"] = batch_for(images)
         plan.decide("batch_size", chosen["batch_size"], f"{images:,} training images")
@@ -169,15 +179,32 @@ def full_side(native: int) -> int:
 def side_for(native: int, images: int, affordable: float | None) -> int:
     """Return the largest side at which the pixels that can be afforded show the network enough images.
 
-    Enough for the full side is ENOUGH images or twenty epochs; for a smaller one it falls with the
-    fifth power of the side, as measured: larger images pay only once smaller ones have been learnt.
+    What is enough for a smaller side than the full one falls with the fifth power of the side, as
+    measured: larger images pay only once smaller ones have been learnt.
     """
     full = full_side(native)
     if affordable is None:
         return full
-    enough = min(ENOUGH, 20.0 * images)
-    fitting = [side for side in SIDES if side <= full and affordable / side**2 >= enough * (side / full) ** 5]
+    least = enough(images)
+    fitting = [side for side in SIDES if side <= full and affordable / side**2 >= least * (side / full) ** 5]
     return max(fitting, default=SIDES[0])
+
+
+def enough(images: int) -> float:
+    """Return how many images, seen again and again, are enough for the full side: ENOUGH, or twenty epochs."""
+    return min(ENOUGH, 20.0 * images)
+
+
+def width_for(times: float) -> float:
+    """Return the ConvNet's width where a width of 1 could be shown so many times the images that are enough.
+
+    Up to twice as many a wider one does no better (docs/convnet.md); of further time, half goes into width, which
+    costs its square, and half into images: in quarters, up to 2.
+
+    >>> width_for(0.5), width_for(2.0), width_for(8.0), width_for(100.0)
+    (1.0, 1.0, 1.5, 2.0)
+    """
+    return min(WIDEST, max(1.0, round(4 * math.sqrt(math.sqrt(times / 2))) / 4))
 
 
 def batch_for(images: int) -> int:

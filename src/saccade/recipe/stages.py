@@ -114,6 +114,7 @@ def train(
         settings = in_force(settings, out)
         if (result := finished(out, source)) is not None:
             return result
+        weights = weights_of(settings)
     if settings.epochs is None and settings.budget is None:
         settings = settings.model_copy(update={"budget": FitSettings().budget})
     clock = Clock(settings.budget) if clock is None else replace(clock, budget=settings.budget)
@@ -139,9 +140,10 @@ def train(
 
 
 def _resolved(settings: TrainSettings, parts: Parts, plan: Plan) -> TrainSettings:
-    """Return the settings with nothing left open; one of saccade's own networks gets a side that the time allows."""
-    timed = settings.epochs is None and settings.replay is None
-    if timed and settings.size is None and settings.pretrained is None and settings.model in zoo.OWN:
+    """Return the settings with nothing left open; saccade's own networks get the side and width that time allows."""
+    timed = settings.epochs is None and settings.replay is None and settings.pretrained is None
+    open_ = settings.size is None or (settings.width is None and settings.model == "convnet")
+    if timed and open_ and settings.model in zoo.OWN:
         return contests.resolved_by(*contests.speed(parts, settings, plan), parts, settings, plan)
     return planning.resolve(settings, parts, plan)
 
