@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 
 def resolve_device(name: str = "auto") -> "torch.device":
-    """Return the device called `name`; `auto` is the first CUDA GPU, then Apple's, then the CPU.
+    """Return the device called `name`; `auto` is the first CUDA GPU, else the CPU.
 
+    Apple's GPU, which has no float64, is to be asked for.
     Raises SettingError when the name is unknown or the machine has no such device.
     """
     import torch
 
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -49,7 +48,8 @@ def resolve_precision(name: str, device: "torch.device") -> "torch.dtype":
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        with torch.cuda.device(device):
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else torch.float32
 
@@ -84,7 +84,7 @@ def seeded(seed: int) -> Iterator[None]:
     np.random.seed(seed % 2**32)  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # and not the GPUs', which are not set back
             yield
     finally:
         random.setstate(python)

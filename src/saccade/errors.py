@@ -63,7 +63,10 @@ def out_of_memory(error: BaseException) -> bool:
     (True, False)
     """
     known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return known or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    return known or any(
+        words in said for words in ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
+    )
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

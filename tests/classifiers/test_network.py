@@ -89,10 +89,11 @@ def test_the_same_twice_and_whatever_memory_the_images_lie_in() -> None:
         np.zeros((4, 768), np.uint8),
     ],
 )
-def test_other_arrays_are_refused(x: NDArray[Any]) -> None:
-    with pytest.raises(SettingError) as caught:
-        NetworkClassifier().fit(x, [0, 1, 0, 1])  # type: ignore[arg-type]
-    assert str(caught.value) == (f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8.")
+def test_other_arrays_are_refused(classifier: NetworkClassifier, x: NDArray[Any]) -> None:
+    for wrong in (lambda: NetworkClassifier().fit(x, [0, 1, 0, 1]), lambda: classifier.predict(x)):  # type: ignore[arg-type]
+        with pytest.raises(SettingError) as caught:
+            wrong()
+        assert str(caught.value) == f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8."
 
 
 def test_wrong_models_settings_and_labels_are_refused() -> None:

@@ -4,8 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 from saccade.cli.app import main
+from saccade.errors import ModelError
+from saccade.recipe.checking import check
+from saccade.settings import TrainSettings
 from tests.conftest import Saccade
 
 RIGHT = """
@@ -110,3 +116,15 @@ def test_a_source_leaves_a_page(photos: Path, saccade: Saccade) -> None:
     assert "Training may start" in page
     assert "Images as the network sees them" in page
     assert told == json.loads((out / "checks.json").read_text())
+
+
+def test_a_pretrained_network_is_checked_as_it_would_be_trained(photos: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = tmp_path / "elsewhere.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=1000).state_dict(), weights)
+    told = check(photos, TrainSettings(pretrained=str(weights), budget=60, size=64, device="cpu"), out=tmp_path / "out")
+    assert told["model"] == "timm/test_resnet"
+    [gradients] = [row for row in told["checks"] if row["name"] == "gradients"]
+    assert gradients["passed"], gradients
+    with pytest.raises(ModelError, match="The setting frozen is for pretrained networks alone"):
+        check(photos, TrainSettings(frozen=0.5), out=tmp_path / "no")

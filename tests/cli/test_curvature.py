@@ -110,6 +110,16 @@ def test_a_convnet_is_sampled_after_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "size"), [("mlp", 8), pytest.param("timm/test_vit", 160, marks=pytest.mark.filterwarnings("ignore"))]
+)
+def test_few_images_batch_norm_and_fused_attention_are_measured_too(tmp_path: Path, model: str, size: int) -> None:
+    chosen = TrainSettings(model=model, size=size, width=0.1 if model == "mlp" else None)
+    told = measure_curvature("digits", chosen, images=12, products=4, out=tmp_path / "out")
+    assert told["images"] == 12
+    assert np.isfinite(told["largest"])
+
+
+@pytest.mark.parametrize(
     ("changed", "expected"),
     [
         ({"largest": -0.5}, "curves up nowhere"),

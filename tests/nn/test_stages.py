@@ -5,11 +5,15 @@ import pytest
 import torch
 from torch import nn
 
+from saccade.data.batches import ArrayImages
 from saccade.errors import ModelError
+from saccade.nn import zoo
 from saccade.nn.stages import END, averaged, drift, staged, stages
 from saccade.nn.transfer import Transfer
 from saccade.nn.trunks import trunk
 from saccade.optim.average import recompute_statistics
+from saccade.settings import TrainSettings
+from saccade.train import Forward, Session
 
 
 def resnet() -> nn.Module:
@@ -103,6 +107,24 @@ def test_layers_thaw_one_after_another_from_the_last() -> None:
     assert stills[4:] == [round(0.5 * layers)] * 7
 
 
+def test_a_rule_made_while_layers_are_still_knows_those_too() -> None:
+    """As a training that goes back to its beginning makes one."""
+    x_NHWC = torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8)
+    settings = TrainSettings(size=64, batch_size=4, frozen=0.2, thaw=0.5, device="cpu", optimizer="adamw")
+    network = zoo.with_body(zoo.build("linear", classes=3, side=64), Transfer(resnet(), 3, 64))
+    start = Session(Forward.of(network, settings), ArrayImages(x_NHWC, torch.arange(8) % 3), list("abcdefgh"), settings)
+
+    def known() -> list[int]:
+        groups = [group for rule in start.training().optimizer.rules for group in rule.param_groups]
+        return sorted(len(group["params"]) for group in groups)
+
+    before, body = known(), zoo.body(network)
+    assert isinstance(body, Transfer)
+    body.thaw(0.0, frozen=0.2, over=0.5)
+    assert known() == before
+    assert body.still == round(0.2 * len(body.layers()))
+
+
 def test_a_head_on_stages_sees_them_side_by_side() -> None:
     network = resnet().eval()
     body = Transfer(network, 3, 64, ("layer2", END)).eval()
@@ -110,3 +132,14 @@ def test_a_head_on_stages_sees_them_side_by_side() -> None:
     torch.testing.assert_close(body.features(x_NCHW), torch.cat(staged(network, x_NCHW, ["layer2", END]), 1))
     assert body.head.in_features == sum(body.widths(64))
     assert averaged(torch.arange(6.0).view(1, 3, 2)).tolist() == [[2.0, 3.0]]
+
+
+def test_maps_with_their_channels_last_are_averaged_over_the_image() -> None:
+    x_NHWC = torch.rand(2, 7, 7, 12)
+    torch.testing.assert_close(averaged(x_NHWC), x_NHWC.mean((1, 2)))
+    torch.testing.assert_close(averaged(x_NHWC.movedim(-1, 1)), x_NHWC.mean((1, 2)))
+    network = trunk("torchvision/swin_t").eval()
+    names = stages(network, 64)
+    widths = [row.shape[1] for row in staged(network, torch.zeros(1, 3, 64, 64), names)]
+    assert widths == sorted(widths)
+    assert set(widths) <= {96, 192, 384, 768}

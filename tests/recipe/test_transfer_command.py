@@ -16,7 +16,7 @@ from saccade.nn.convnets import ConvNet
 from saccade.nn.published import Pretrained
 from saccade.recipe import cells
 from saccade.recipe.licences import tell_licence
-from saccade.settings import TrainSettings, TransferSettings
+from saccade.settings import FitSettings, TrainSettings, TransferSettings
 from saccade.study import adviser
 from tests.conftest import Saccade
 
@@ -137,6 +137,39 @@ def test_a_run_is_a_source(photos: Path, tmp_path: Path) -> None:
     assert json.loads((third.run.model / "model.json").read_text())["weights"]["source"] == "run second, from run first"
     with pytest.raises(ModelError, match=r"The run's network has width=0.2, and width=1.5 was given; leave it out."):
         recipe.train(photos, TrainSettings(pretrained=f"run/{first.run.path}", width=1.5), out=tmp_path / "no")
+
+
+def test_a_training_that_goes_on_knows_where_its_weights_come_from(photos: Path, weights: Path, tmp_path: Path) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Progress) and event.task == "train" and event.done >= 2:
+            raise KeyboardInterrupt
+
+    settings = TrainSettings(pretrained=str(weights), epochs=1, size=64, batch_size=16, device="cpu")
+    with listening(interrupt), pytest.raises(KeyboardInterrupt):
+        recipe.train(photos, settings, out=tmp_path / "run")
+    again = recipe.train(photos, TrainSettings(), out=tmp_path / "run", resume=True)
+    whole = recipe.train(photos, settings, out=tmp_path / "whole")
+    told = [json.loads((result.run.model / "model.json").read_text())["weights"] for result in (again, whole)]
+    assert told[0] == told[1]
+    assert again.summary["weights"] == whole.summary["weights"]
+
+
+@pytest.mark.usefixtures("ledger_folder")
+def test_fit_transfers_from_a_run_of_a_network_of_ones_own(photos: Path, tmp_path: Path) -> None:
+    made = TrainSettings(epochs=2, size=32, width=0.3, depth=2, norm="group", batch_size=16)
+    first = recipe.train(photos, made, out=tmp_path / "first")
+    asked = f"run/{first.run.path}"
+    result = recipe.fit(photos, FitSettings(budget=60, pretrained=asked), out=tmp_path / "fit")
+    names = [row["name"] for row in result.summary["candidates"]]
+    assert {"linear on convnet", "convnet"} <= set(names)
+    assert len(names) == len(set(names))
+    tuned = TrainSettings.load(result.run.network("convnet"))
+    assert (tuned.width, tuned.depth, tuned.norm, tuned.pretrained) == (0.3, 2, "group", asked)
+    images = sorted(photos.rglob("*.jpg"))[:6]
+    again = Model.load(result.run.model)
+    assert [p.label for p in again.predict(images)] == [p.label for p in result.model.predict(images)]
+    with pytest.raises(ModelError, match=r"takes images of 32 px, and size=64 was given; leave it out"):
+        recipe.transfer(photos, TransferSettings(pretrained=asked, size=64), out=tmp_path / "no")
 
 
 def test_what_is_no_source_is_refused(photos: Path, weights: Path, tmp_path: Path) -> None:

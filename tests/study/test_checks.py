@@ -13,6 +13,7 @@ from saccade.data.batches import ArrayImages, Batch, Order
 from saccade.settings import TrainSettings
 from saccade.study.check import Check
 from saccade.study.checks import checks, initial_loss, overfit_handful
+from saccade.study.checks import verdict as full_verdict
 from saccade.train import Session
 from tests.photos import photo
 
@@ -93,6 +94,14 @@ def handful(start: Session, batch: Batch) -> Check:
 
 def test_a_rate_that_is_far_too_low_is_named() -> None:
     assert not handful(*session(model="mlp", optimizer="sgd", learning_rate=1e-7)).passed
+
+
+def test_a_rate_at_which_the_loss_is_no_number_ends_in_a_verdict() -> None:
+    start, _ = session(model="mlp", optimizer="sgd", learning_rate=1e30)
+    found = {check.name: check for check in full_verdict(start, CLASSES, lambda: 60.0).checks}
+    assert not found["learning rate"].passed
+    assert "too high" in found["learning rate"].advice
+    assert "cost of a step" not in found
 
 
 def test_labels_at_random_on_different_images_can_be_learnt_by_heart() -> None:

@@ -28,6 +28,10 @@ def test_a_loss_that_never_falls_gives_no_suggestion() -> None:
     assert limit == RATES[-1]
 
 
+def test_a_loss_that_is_no_number_at_the_lowest_rate_gives_no_suggestion() -> None:
+    assert read_rates(RATES, np.full(61, np.nan)) == (None, RATES[0])
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_alone_is_no_fall(seed: int) -> None:
     losses = 2.3 + 0.1 * np.random.default_rng(seed).standard_normal(61)

@@ -43,8 +43,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises SettingError when they are not square uint8 RGB, or the settings ask for validation images or for
         random crops; ValueError when there is not a label for each.
         """
-        if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] != 3 or x.dtype != np.uint8:
-            raise SettingError(f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8.")
+        _check_images(x)
         check_consistent_length(x, y)
         self.classes_, labels_N = np.unique(y, return_inverse=True)
         chosen = {"model": self.model, "size": x.shape[1], "flip": False, "batch_size": 64, **(self.settings or {})}
@@ -81,8 +80,12 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return classifier
 
     def predict_proba(self, x: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return probabilities (N, K) for square images (N, S, S, 3) uint8, averaged over views."""
+        """Return probabilities (N, K) for square images (N, S, S, 3) uint8, averaged over views.
+
+        Raises SettingError for others.
+        """
         check_is_fitted(self)
+        _check_images(x)
         log_NK = self.forward_.log_probabilities(_tensor(x))
         return log_NK.double().softmax(1).numpy()
 
@@ -127,3 +130,8 @@ def rebuilt(settings: TrainSettings, classes: int) -> nn.Module:
 def _tensor(x: NDArray[Any]) -> torch.Tensor:
     """Return an array as a tensor: the same memory, or a copy where it is read-only or not in one piece."""
     return torch.from_numpy(np.require(x, requirements=["C", "W"]))
+
+
+def _check_images(x: NDArray[np.uint8]) -> None:
+    if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] != 3 or x.dtype != np.uint8:
+        raise SettingError(f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8.")

@@ -238,7 +238,7 @@ class Model:
 
 def _member(place: int, described: dict[str, Any], tensors: Tensors) -> Member:
     classifier = KINDS[described["kind"]].from_state(under(str(place), tensors), described["config"])
-    how = described.get("interpolation", "bilinear")  # what all had before it was written down
+    how = described.get("interpolation", "bilinear")  # models without the entry are
     return Member(described["name"], classifier, described["size"], described["weight"], how)
 
 

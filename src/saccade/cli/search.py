@@ -14,7 +14,7 @@ Ranges = Annotated[
     tuple[str, ...],
     several(
         "What to search over, as name=low:high, name=low:high:log or name=a,b …; the default is learning rate, "
-        "weight decay, translate and cutout."
+        "translate, cutout, and weight decay where the optimizer has one."
     ),
 ]
 

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 from sklearn.base import clone
 
 from saccade.data.named import cache_folder
+from saccade.device import resolve_device, resolve_precision
 from saccade.events import Finding, emit
 from saccade.features.base import Bytes, Features, ImageFeatures
 from saccade.features.kinds import described, restored
@@ -88,6 +89,8 @@ def _settings(features: ImageFeatures) -> str:
         weights = pretrained.find(str(network))
         if weights is not None and weights.file is not None:
             settings["weights"] = content_hash(weights.file.read_bytes())
+    if "precision" in settings:
+        settings["precision"] = str(resolve_precision(settings["precision"], resolve_device()))
     return json.dumps({"kind": type(features).__name__, **settings}, sort_keys=True, default=str)
 
 
@@ -99,7 +102,9 @@ def _key(settings: str, x_NHWC: Bytes) -> str:
 @cache
 def _code() -> str:
     """Return a hash of the code that computes features, and the versions of what computes below it."""
-    own = (file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+    package = Path(__file__).parents[1]
+    files = [*package.glob("features/*.py"), *package.glob("nn/*.py"), package / "train" / "forward.py"]
+    own = (file.read_bytes() for file in sorted(files))
     below = (version(name) for name in ("torch", "numpy", "torchvision", "timm"))
     return content_hash(*own, " ".join(below).encode())
 

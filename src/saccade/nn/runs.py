@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from saccade.errors import ModelError, SettingError
 from saccade.events import Finding, emit
-from saccade.files import content_hash, read_json
+from saccade.files import content_hash, expanded, read_json
 from saccade.nn import zoo
 from saccade.nn.published import RGB, Pretrained
 from saccade.nn.trunks import fill, misfit
@@ -24,10 +24,10 @@ OWN_LICENCE = "your own run's"
 
 def folder(text: str) -> Path | None:
     """Return the run's folder that a text asks for, as run/PATH or as a PATH that holds a model; else None."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     if (path / "model" / "model.json").is_file():
         return path
-    return Path(text.removeprefix(PREFIX)).expanduser() if text.startswith(PREFIX) and not path.is_file() else None
+    return expanded(text.removeprefix(PREFIX)) if text.startswith(PREFIX) and not path.is_file() else None
 
 
 def of(run: Path) -> Pretrained:
@@ -62,7 +62,7 @@ def of(run: Path) -> Pretrained:
             "which cannot be transferred from; give a run of another."
         )
     mean, sd = (_colours(tensors[f"{place}.standardize.{name}"]) for name in ("mean_C", "sd_C"))
-    inherited = described.get("weights") or {}
+    inherited, width = described.get("weights") or {}, settings.width or 1.0
     return Pretrained(
         model=settings.model,
         file=run / "model" / "model.safetensors",
@@ -73,7 +73,7 @@ def of(run: Path) -> Pretrained:
         licence=inherited.get("licence", OWN_LICENCE),
         source=f"run {run.name}" + (f", from {inherited['source']}" if inherited else ""),
         run=run.absolute(),
-        settings={name: getattr(settings, name) for name in zoo.ARCHITECTURE} if own else {},
+        settings={name: getattr(settings, name) for name in zoo.ARCHITECTURE} | {"width": width} if own else {},
     )
 
 

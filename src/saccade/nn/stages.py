@@ -61,7 +61,7 @@ def _places(output: object) -> tuple[int, ...]:
     """Return the places of the image that an output (1, C, H, W) or (1, T, D) tells apart; none of other outputs."""
     if not isinstance(output, Tensor) or output.ndim not in (3, 4) or len(output) != 1:
         return ()
-    return tuple(output.shape[2:]) if output.ndim == 4 else (int(output.shape[1]),)
+    return tuple(_channels_first(output).shape[2:]) if output.ndim == 4 else (int(output.shape[1]),)
 
 
 def check_stages(trunk: nn.Module, names: Sequence[str]) -> None:
@@ -101,14 +101,20 @@ def _tapped(trunk: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor
 
 
 def averaged(output: Tensor) -> Tensor:
-    """Return a row an image: maps (N, C, H, W) averaged over the image, tokens (N, T, D) over the tokens.
+    """Return a row an image: maps (N, C, H, W) or (N, H, W, C) averaged over it, tokens (N, T, D) over the tokens.
 
     >>> averaged(torch.ones(2, 5, 3, 3)).shape, averaged(torch.ones(2, 9, 4)).shape
     (torch.Size([2, 5]), torch.Size([2, 4]))
     """
     if output.ndim == 3:
         return output.mean(1)
-    return output.flatten(2).mean(2) if output.ndim > 3 else output
+    return _channels_first(output).flatten(2).mean(2) if output.ndim > 3 else output
+
+
+def _channels_first(output: Tensor) -> Tensor:
+    """Return maps of square images with their channels before the places, wherever a network has them."""
+    rows, columns, last = output.shape[1], output.shape[2], output.shape[-1]
+    return output.movedim(-1, 1) if output.ndim == 4 and rows == columns != last else output
 
 
 @torch.no_grad()

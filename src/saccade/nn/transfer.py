@@ -42,14 +42,15 @@ class Transfer(nn.Module):
         """Layers, from the input on, that stay as they are in training, batch statistics included."""
 
     def features(self, x_NCHW: Tensor) -> Tensor:
-        """Return features (N, D), of the stages where there are any."""
+        """Return features (N, D), of the stages where there are any, as exact as the head is."""
+        exact = self.head.weight.dtype
         if self.stages:
-            return torch.cat([each.float() for each in staged(self.trunk, x_NCHW, self.stages)], 1)
+            return torch.cat([each.to(exact) for each in staged(self.trunk, x_NCHW, self.stages)], 1)
         features_ND: Tensor = self.trunk(x_NCHW)
-        return features_ND.float()
+        return features_ND.to(exact)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Return scores (N, K); the head computes in float32 whatever the trunk does."""
+        """Return scores (N, K); the head computes as exactly as its weights are, whatever the trunk does."""
         features_ND = self.features(x_NCHW)
         with torch.autocast(features_ND.device.type, enabled=False):
             scores_NK: Tensor = self.head(features_ND)

@@ -19,6 +19,7 @@ from saccade.recipe.material import discarded_on_refusal, gather
 from saccade.recipe.network import start
 from saccade.recipe.pictures import draw_inputs
 from saccade.recipe.plan import Plan
+from saccade.recipe.stages import with_weights
 from saccade.settings import TrainSettings
 from saccade.study import Check, RangeTest
 from saccade.train.budget import Clock
@@ -38,7 +39,8 @@ def check(
     learning-rate range test as `rates`. Raises InputError, before anything is written, where source, settings
     or `out` cannot be used.
     """
-    zoo.check_known(settings.model)
+    settings = with_weights(settings)
+    zoo.check_choices(settings)
     resolve_device(settings.device)
     budget = settings.budget or BUDGET
     clock = Clock(budget) if clock is None else replace(clock, budget=budget)

@@ -225,7 +225,7 @@ def paced(session: Session, parts: Parts, plan: Plan, kept: Checkpoint | None = 
     if settings.views and an_image * (len(parts.validation) + len(parts.test)) > VIEWS_SHARE * plan.left():
         session, an_image = session.seeing(views=False), an_image / 2
         plan.decide("views", False, f"predicting from both would take {2000 * an_image:.1f} ms an image")
-    validating = an_image * len(parts.validation)
+    validating = settings.snapshots * an_image * len(parts.validation)
     plan.keep(test_time(settings.model), an_image * len(parts.test))
     plan.decide("seconds kept", {name: round(each, 2) for name, each in plan.kept.items()}, "measured speeds")
     pace = Pace.timed(

@@ -80,6 +80,10 @@ def found(settings: TransferSettings) -> Pretrained:
             "There are no weights to transfer from on this machine: --from resnet18 downloads some where there is a "
             "network, --from FILE takes yours, --from run/PATH those of an earlier run."
         )
+    if weights.settings and settings.size not in (None, weights.size):
+        raise ModelError(
+            f"The run's network takes images of {weights.size} px, and size={settings.size} was given; leave it out."
+        )
     return weights
 
 

@@ -189,10 +189,11 @@ class Board:
 
     def _claim(self) -> Row | None:
         with _alone(self.url):
-            trials = self._trials()
+            trials, host = self._trials(), self._me["host"]
             for trial in trials:
-                if trial.state == TrialState.RUNNING and not _alive(trial, self._me["host"]):
-                    _put_back(self.storage, trial)
+                # Looked at twice: another worker may have taken it meanwhile.
+                if _abandoned(trial, host) and _abandoned(now := self.storage.get_trial(trial._trial_id), host):
+                    _put_back(self.storage, now)
             rows = [_row(trial) for trial in self._trials()]
             turn = next((row.stage for row in rows if not row.ended), None)
             for row in rows:
@@ -349,6 +350,10 @@ def _reason(error: BaseException) -> str:
 def worker() -> str:
     """Return this process's name, for the record."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _abandoned(trial: FrozenTrial, host: str) -> bool:
+    return trial.state == TrialState.RUNNING and not _alive(trial, host)
 
 
 def _put_back(storage: RDBStorage, trial: FrozenTrial) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,16 +60,15 @@ def verdict(session: Session, classes: int, seconds: Callable[[], float], *, dec
         faults.batches_mixed(session),
         faults.prediction_independent(session, batch),
     ]
-    try:
+    with suppress(TrainingError):  # the loss was no number, which the other checks name
         updates = first_updates(session)
         trainable = {name for name, each in session.network.named_parameters() if each.requires_grad}
         asked += [faults.weights_differ(updates), faults.layers_learn(updates, trainable, declared)]
-    except TrainingError:  # the loss was no number, which the other checks name
-        pass
     asked.append(gradients(session, batch, _share(seconds, GRADIENTS_SHARE)))
     asked.append(overfit_handful(session, batch, _share(seconds, HANDFUL_SHARE)))
     asked.append(sanity.inputs_matter(session, batch, seconds))
-    asked.append(sanity.step_affordable(session, seconds))
+    with suppress(TrainingError):
+        asked.append(sanity.step_affordable(session, seconds))
     rates = range_test(session, seconds=seconds)
     if rates is not None:
         asked.append(learning_rate(session, rates))

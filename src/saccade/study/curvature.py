@@ -8,6 +8,7 @@ from itertools import islice
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from saccade.data.batches import Batch, Order
 from saccade.device import generator
@@ -49,7 +50,8 @@ def curvature_of(session: Session, *, probes: int, steps: int) -> Curvature:
     objective = replace(full_batch(trial), decay=session.settings.weight_decay or 0.0).objective
     loss, slope_D = objective.slope()
     exact = objective.size <= EXACT
-    spectra = [exact_spectrum(objective.hessian())] if exact else list(_sampled(trial, objective, probes, steps))
+    with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
+        spectra = [exact_spectrum(objective.hessian())] if exact else list(_sampled(trial, objective, probes, steps))
     spectrum = mean_spectrum(spectra)
     gradients_MD, batch_size = _gradients(trial, objective)
     return Curvature(
@@ -82,7 +84,8 @@ def _sampled(session: Session, objective: Objective, probes: int, steps: int) ->
 def _gradients(session: Session, objective: Objective) -> tuple[Tensor, int]:
     """Return the gradients (M, D) of up to NOISE_BATCHES batches of training, and the images in each."""
     images, forward = session.images, session.forward
-    batch_size = min(session.batch_size, math.ceil(len(images) / NOISE_BATCHES))
+    fewest = min(2, len(images))  # batch norm needs two
+    batch_size = max(fewest, min(session.batch_size, math.ceil(len(images) / NOISE_BATCHES)))
     batches = images.batches(Order(len(images), batch_size, session.settings.seed))
 
     def loss(batch: Batch) -> Iterator[Tensor]:

@@ -89,6 +89,8 @@ def read_rates(rates_R: NDArray[np.float64], losses_R: NDArray[np.float64]) -> t
     Losses are averaged over neighbouring steps first. It has risen once half of what it fell by is lost.
     """
     finite_R = losses_R[np.isfinite(losses_R)]
+    if not len(finite_R):
+        return None, float(rates_R[0])
     smooth_R = smoothed(finite_R, REACH)
     first, place = float(smooth_R[: 2 * REACH + 1].mean()), int(smooth_R.argmin())
     fallen = first - float(smooth_R[place])

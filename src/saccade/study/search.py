@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.device import derived_seed
-from saccade.errors import TrainingError
+from saccade.errors import DivergedError, TrainingError
 from saccade.study.space import Range
 from saccade.train.budget import Pace
 from saccade.train.rules import EXPLODED
@@ -69,8 +69,10 @@ def hopeful(session: Session, steps: int, *, exploded: float = EXPLODED) -> Iter
             done, _, watch = next(course)
         except StopIteration:
             return
-        except TrainingError:
+        except DivergedError:
             raise HopelessError("its loss was no number any more") from None
+        except TrainingError as error:
+            raise HopelessError(str(error)) from None
         if first is None:
             first = watch.latest
         elif watch.latest is not None and watch.latest > exploded * first:

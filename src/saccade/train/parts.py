@@ -14,7 +14,7 @@ SMALLEST = 2
 
 
 class Parts:
-    """In how many parts, one after another, a batch goes through the network: `number`, or one an image.
+    """In how many parts, one after another, a batch goes through the network: `number`, or as many as have two images.
 
     The gradients add up to those of the whole batch; only batch norm sees each part alone.
     """
@@ -31,7 +31,7 @@ class Parts:
         as all that follow do; a Finding says so. Raises TrainingError where parts would be too small.
         """
         while True:
-            number = min(self.number, len(x))
+            number = max(1, min(self.number, len(x) // SMALLEST))
             try:
                 return torch.cat(list(map(backward, x.tensor_split(number), y.tensor_split(number))))
             except (RuntimeError, MemoryError) as error:
@@ -45,7 +45,7 @@ class Parts:
             self._halve(len(x))
 
     def _halve(self, images: int) -> None:
-        size = -(-images // self.number)
+        size = -(-images // max(1, min(self.number, images // SMALLEST)))
         if images // self.number < 2 * SMALLEST:
             raise TrainingError(
                 f"There is not enough memory to train on {size} images at a time; give a smaller --size, --width or "

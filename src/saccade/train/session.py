@@ -73,7 +73,7 @@ class Session:
             settings = without_noise(settings)
         assert settings.size is not None
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(settings.seed, "weights"))
+            torch.default_generator.manual_seed(derived_seed(settings.seed, "weights"))
             network = _network(settings, classes, images, sample_NHWC)
         if min(settings.batch_size or 1, len(images)) == 1:
             zoo.check_trains(network, settings.model, settings.size, 1)
@@ -246,6 +246,8 @@ def _thaw(session: Session) -> Callable[[float], None] | None:
 def _optimizer(session: Session) -> Optimizer:
     """Return the update rule; the lower layers of a pretrained network go slower where the settings say so."""
     body, settings = zoo.body(session.network), session.settings
+    if isinstance(body, Transfer) and settings.thaw:
+        body.thaw(1.0, settings.frozen, settings.thaw)  # the rule knows all that will ever be trained
     factors = body.depth_factors(settings.lowest_rate) if isinstance(body, Transfer) else {}
     rule = build_optimizer(session.rule, session.network, session.highest_rate, settings.weight_decay, factors)
     return penalized(rule, settings.l1, settings.l2)
