@@ -25,7 +25,8 @@ from saccade.train.budget import Pace
 
 PLAIN = {"flip": True, "views": False, "translate": 0.0, "label_smoothing": 0.0}
 PLAIN_ROW = "plain (mirrored)"
-ROWS = {
+DEFAULT = {"translate": 0.0625, "label_smoothing": 0.2}
+ROWS: dict[str, dict[str, Any]] = {
     PLAIN_ROW: {},
     "dropout": {"dropout": 0.5},
     "DropConnect": {"dropconnect": 0.5},
@@ -41,7 +42,12 @@ ROWS = {
     "SWA, the last quarter": {"swa": 0.25},
     "translate": {"translate": 0.125},
     "TrivialAugment": {"augment": "trivialaugment"},
-    "the default recipe": {"translate": 0.0625, "label_smoothing": 0.2},
+    "the default recipe": DEFAULT,
+    "the default recipe, shifts twice as far": {**DEFAULT, "translate": 0.125},
+    "the default recipe and cutout": {**DEFAULT, "cutout": 0.375},
+    "the default recipe and mixup": {**DEFAULT, "mixup": 0.2},
+    "the default recipe and CutMix": {**DEFAULT, "cutmix": 1.0},
+    "the default recipe and TrivialAugment": {**DEFAULT, "augment": "trivialaugment"},
     "no weight decay (adamw)": {"optimizer": "adamw", "weight_decay": 0.0},
     "weight decay (adamw)": {"optimizer": "adamw", "weight_decay": 0.05},
     "colour": {"augment": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.3}},
@@ -110,7 +116,7 @@ def main() -> None:
             shared = {name: getattr(given, name) for name in ("epochs", "size", "width")}
             settings = TrainSettings(seed=seed, batch_size=128, **shared, **{**PLAIN, **ROWS[name]})
             accuracies.setdefault(name, {})[str(seed)] = accuracy(train, parts.validation, settings)
-            print(f"seed {seed}  {name:<24} {accuracies[name][str(seed)]:.3f}", flush=True)
+            print(f"seed {seed}  {name:<40} {accuracies[name][str(seed)]:.3f}", flush=True)
             write(given.name, {**told, "rows": table(accuracies), "accuracies": accuracies})
 
 

@@ -1,7 +1,7 @@
 """What the training loop costs beside the bare step, and what minutes of training buy beside a plain PyTorch loop.
 
     python benchmarks/training.py SOURCE --overhead
-    python benchmarks/training.py SOURCE --minutes 1 5 15 [--seed 0]
+    python benchmarks/training.py SOURCE --minutes 1 5 15 [--only saccade] [--seed 0]
 
 `--overhead` trains SOURCE with the default recipe at full size, exactly as `saccade train` does, and after every few
 steps runs as many bare ones: forward, loss, backward and optimizer of a copy of the network on batches that lie
@@ -254,6 +254,7 @@ def main() -> None:
     parser.add_argument("--overhead", action="store_true")
     parser.add_argument("--steps", type=int, default=100, help="of the training whose overhead is measured")
     parser.add_argument("--minutes", type=float, nargs="*", default=[])
+    parser.add_argument("--only", choices=list(NAMES), help="of the two that --minutes compares")
     parser.add_argument("--plain", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -271,6 +272,8 @@ def main() -> None:
         write("training", found)
     for minutes in given.minutes:
         for kind, measure in {"saccade": ours, "plain": theirs}.items():
+            if given.only not in (None, kind):
+                continue
             key = {"source": Path(given.source).name, "minutes": minutes, "kind": kind, "seed": given.seed}
             row = {**key, **measure(given.source, minutes, given.seed)}
             print(f"{minutes:g} min  {row['name']:<22}{row['accuracy']:.4f}  {row['epochs']} epochs  "
