@@ -199,7 +199,7 @@ def test_a_damaged_cache_is_begun_anew(tmp_path: Path, damage: bytes) -> None:
     assert run(root, tmp_path)["images"] == 12
     assert run(root, tmp_path)["images"] == 12
     images = data.open(root)
-    assert cache.recall(images, cache.stamps(images)) == 12
+    assert cache.recall(images, images.pixels.stamps(images.keys)) == 12
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:
@@ -228,12 +228,12 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Pat
 def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> None:
     root = photo_folder(tmp_path / "photos", 4)
     images, cache = data.open(root), Cache.of(root)
-    stamps = cache.stamps(images)
+    stamps = images.pixels.stamps(images.keys)
     reasons = images.pixels.check(images.keys)
     (root / "disc" / "0001.jpg").write_bytes(b"another, and of another size")
     cache.keep(images, reasons, stamps)
     again = data.open(root)
-    assert cache.recall(again, cache.stamps(again)) == 11
+    assert cache.recall(again, again.pixels.stamps(again.keys)) == 11
 
 
 def test_the_page_is_neither_the_source_nor_the_manifest(tmp_path: Path) -> None:

@@ -78,10 +78,13 @@ def _check(paths: Sequence[Path], csv: Path | None) -> None:
         raise InputError(f"There is no file or folder {paths[0]}; give images, folders or archives.")
     if csv is not None and (csv.is_dir() or not csv.absolute().parent.is_dir()):
         raise InputError(f"The table {csv} cannot be written; give --csv the name of a file in a folder that exists.")
-    from saccade.cli.inputs import is_source
+    if csv is not None:
+        from saccade.cli.inputs import is_source
 
-    if csv is not None and (csv.resolve() in {path.resolve() for path in paths} or is_source(csv)):
-        raise InputError(f"{csv} is what images come from, not a table to write; give --csv a name such as labels.csv.")
+        if csv.resolve() in {path.resolve() for path in paths} or is_source(csv):
+            raise InputError(
+                f"{csv} is what images come from, not a table to write; give --csv a name such as labels.csv."
+            )
 
 
 def _label(model: "Model", inputs: "Sequence[Input]", top: int) -> list[Row]:

@@ -38,12 +38,11 @@ class Cache:
         name = content_hash(str(expanded(source).resolve()).encode("utf-8", "surrogateescape"))
         return cls(cache_folder().with_name("audits") / f"{name}.sqlite")
 
-    def stamps(self, images: ImageSet) -> dict[str, Stamp]:
-        """Return each file's size and time, taken before it is read: one that changes meanwhile is read again."""
-        return images.pixels.stamps(images.keys)
-
     def recall(self, images: ImageSet, stamps: Mapping[str, Stamp]) -> int:
-        """Hand what is known of files of these stamps to `images`; return for how many."""
+        """Hand what is known of files of these stamps to `images`; return for how many.
+
+        Stamps are taken before files are read: one that changes meanwhile is read again.
+        """
         if not stamps or not self.path.exists():
             return 0
         known: dict[str, Facts | str] = {}

@@ -75,7 +75,7 @@ def audit(
             opened = data.open(source, settings)
             if fix is not None:
                 remedy.refuse_unfixable(opened)
-            stamps = cache.stamps(opened) if cache else {}
+            stamps = opened.pixels.stamps(opened.keys) if cache else {}
             known = cache.recall(opened, stamps) if cache else 0
             record.outcome = f"{len(opened):,} images, {known:,} of them known"
         with stage("integrity") as record:

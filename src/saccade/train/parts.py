@@ -31,7 +31,7 @@ class Parts:
         as all that follow do; a Finding says so. Raises TrainingError where parts would be too small.
         """
         while True:
-            number = max(1, min(self.number, len(x) // SMALLEST))
+            number = self._of(len(x))
             try:
                 return torch.cat(list(map(backward, x.tensor_split(number), y.tensor_split(number))))
             except (RuntimeError, MemoryError) as error:
@@ -44,8 +44,12 @@ class Parts:
                 torch.cuda.empty_cache()
             self._halve(len(x))
 
+    def _of(self, images: int) -> int:
+        """Return in how many parts so many images go through."""
+        return max(1, min(self.number, images // SMALLEST))
+
     def _halve(self, images: int) -> None:
-        size = -(-images // max(1, min(self.number, images // SMALLEST)))
+        size = -(-images // self._of(images))
         if images // self.number < 2 * SMALLEST:
             raise TrainingError(
                 f"There is not enough memory to train on {size} images at a time; give a smaller --size, --width or "
