@@ -110,11 +110,13 @@ def fold_numbers(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], count
     True
     """
     held: list[Counter[int]] = [Counter() for _ in range(count)]
+    sizes = [0] * count
     fold_N = np.zeros(len(labels_N), np.int64)
     for group in _shuffled(_groups(labels_N, groups_N), seed):
         alike = [sum(n * fold[label] for label, n in group.counts.items()) for fold in held]
-        fold = min(range(count), key=lambda number: (alike[number], held[number].total()))
+        fold = min(range(count), key=lambda number: (alike[number], sizes[number]))
         held[fold].update(group.counts)
+        sizes[fold] += len(group.members)
         fold_N[group.members] = fold
     return fold_N
 
