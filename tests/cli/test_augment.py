@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from saccade.recipe.augmentations import assignment, preview_augmentations
+from saccade.settings import DataSettings
 from saccade.strengths import STRENGTHS
+from saccade.study.invariance import Invariance, Level
 from tests.cli.test_wrong_use import assert_refused
 from tests.conftest import Saccade
+from tests.photos import split_folder
 
 
 def test_digits_keep_their_class_when_turned_a_little_and_never_in_the_mirror(saccade: Saccade, tmp_path: Path) -> None:
@@ -37,3 +41,19 @@ def test_refusals_write_nothing(saccade: Saccade, tmp_path: Path) -> None:
     assert_refused(saccade("augment", "digits", "--out", tmp_path / "taken"), "taken")
     assert_refused(saccade("augment", tmp_path / "nowhere", cwd=tmp_path), "nowhere")
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "taken", tmp_path / "taken" / "file"]
+
+
+def test_few_images_are_drawn_a_row_a_strength(tmp_path: Path) -> None:
+    told = preview_augmentations(split_folder(tmp_path / "few", (2, 2, 1)), DataSettings(), out=tmp_path / "seen")
+    height, width, _ = np.asarray(Image.open(told["sheet"])).shape
+    cell, title, below = 40 * (80 // 40), 32, 4
+    rows = [1, *(1 if name in ("mirror", "upside_down") else 3 for name in STRENGTHS)]
+    assert width == 6 * (cell + 4) - 4, "six training images"
+    assert height == sum(title + count * (cell + 4) - 4 + below for count in rows)
+
+
+def test_to_turn_images_upside_down_is_never_suggested() -> None:
+    kept = [Invariance(name, "", (Level(strength, 1.0, "yes"),), 1.0, 100)
+            for name, strength in (("upside_down", 1.0), ("rotate", 15.0))]  # fmt: skip
+    assert assignment(kept) == "--set augment='{rotate: 15}'"
+    assert assignment(kept[:1]) == ""

@@ -23,7 +23,9 @@ from saccade.report import Picture, picture, render_augmentations
 from saccade.run import make_folder, refuse_place
 from saccade.settings import DataSettings
 from saccade.strengths import APART, STRENGTHS
+from saccade.study.baselines import stratified_share
 from saccade.study.invariance import Invariance, as_settings, tried
+from saccade.train.preparing import COLOURED
 
 SHOWN, CELL, TITLE = 10, 80, 32
 
@@ -41,9 +43,10 @@ def preview_augmentations(source: str | Path, settings: DataSettings, *, out: Pa
     with stage("probe") as record:
         kept = study.invariances(parts, settings.seed)
         record.outcome = f"{sum(each.verdict == 'yes' for each in kept)} of {len(kept)} augmentations keep the class"
-    folder = make_folder(out, f"{parts.train.images.name}-augment")
     with stage("draw"):
         strips = _strips(parts, settings.seed)
+        drawn = _png(_sheet(strips))
+        folder = make_folder(out, f"{parts.train.images.name}-augment")
         told = {
             "source": parts.train.images.source,
             "classes": list(parts.classes),
@@ -53,7 +56,7 @@ def preview_augmentations(source: str | Path, settings: DataSettings, *, out: Pa
             "page": str(folder / "augment.html"),
             "sheet": str(folder / "augment.png"),
         }
-        write_atomic(folder / "augment.png", _png(_sheet(strips)))
+        write_atomic(folder / "augment.png", drawn)
         write_atomic(
             folder / "augment.html", render_augmentations(told, {name: _picture(x) for name, x in strips.items()})
         )
@@ -64,11 +67,12 @@ def preview_augmentations(source: str | Path, settings: DataSettings, *, out: Pa
 def assignment(found: list[Invariance]) -> str:
     """Return options of `saccade train` that name what keeps the class, each at its usual strength at the most."""
     strengths = as_settings(found)
-    mine = ", ".join(f"{name}: {strength:.3g}" for name, strength in strengths.items() if name not in APART)
+    # upside_down is left to the owner: to be recognised upside down is one thing, to be photographed so another.
+    left = {*APART, "upside_down"}
+    mine = ", ".join(f"{name}: {strength:.3g}" for name, strength in strengths.items() if name not in left)
     mirror = next((each.verdict for each in found if each.name == "mirror"), None)
     options = ["--flip" if mirror == "yes" else "--no-flip"] if mirror else []
     options += [f"--{name} {strengths[name]:.3g}" for name in ("translate", "cutout") if name in strengths]
-    # upside_down is left to the owner: to be recognised upside down is one thing, to be photographed so another.
     return " ".join([*options, f"--set augment='{{{mine}}}'"] if mine else options)
 
 
@@ -78,8 +82,9 @@ def _told(found: Invariance) -> dict[str, Any]:
 
 def _strips(parts: Parts, seed: int) -> dict[str, NDArray[np.uint8]]:
     """Return a picture (h, w, 3) of training images as they are, and one for each augmentation, a row a strength."""
-    x_NHWC = torch.from_numpy(_shown(parts.train, seed).squares(_side(parts.train)))
-    axes_33 = augment.colour_axes(x_NHWC)
+    side = _side(parts.train)
+    x_NHWC = torch.from_numpy(_shown(parts.train, seed).squares(side))
+    axes_33 = augment.colour_axes(torch.from_numpy(stratified_share(parts.train, COLOURED).squares(side)))
     strips = {"original": _strip([x_NHWC])}
     for name in STRENGTHS:
         rows = [
@@ -104,9 +109,10 @@ def _side(part: Part) -> int:
 
 
 def _strip(rows: list[torch.Tensor]) -> NDArray[np.uint8]:
+    """Return rows of images (N, S, S, 3), each as wide as N of them, below each other as one picture (h, w, 3)."""
     x_NHWC = torch.cat(rows).numpy()
     factor = max(1, CELL // x_NHWC.shape[1])
-    strip = sheet(x_NHWC.repeat(factor, 1).repeat(factor, 2), SHOWN)
+    strip = sheet(x_NHWC.repeat(factor, 1).repeat(factor, 2), len(rows[0]))
     return np.pad(strip, ((0, 4), (0, 0), (0, 0)), constant_values=255)
 
 
