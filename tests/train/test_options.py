@@ -189,6 +189,18 @@ def test_a_session_samples_in_balance() -> None:
     assert labels.bincount().tolist() == pytest.approx([100, 100, 100], abs=6)
 
 
+def test_each_share_of_a_mixed_label_counts_by_its_own_class() -> None:
+    weighted, plain = session(balance="weights"), session(balance="none")
+    scores_NK = torch.randn(IMAGES, CLASSES, generator=torch.Generator().manual_seed(0))
+    other_N, share_N = Y_N.roll(1), torch.linspace(0, 1, IMAGES)
+    mixed_NK = share_N[:, None] * F.one_hot(Y_N, CLASSES) + (1 - share_N[:, None]) * F.one_hot(other_N, CLASSES)
+    weight_K = torch.from_numpy(compute_class_weight("balanced", classes=np.arange(CLASSES), y=Y_N.numpy())).float()
+    expected_N = share_N * weight_K[Y_N] * plain.loss(scores_NK, Y_N)
+    expected_N += (1 - share_N) * weight_K[other_N] * plain.loss(scores_NK, other_N)
+    assert plain.settings.label_smoothing > 0
+    torch.testing.assert_close(weighted.loss(scores_NK, mixed_NK), expected_N)
+
+
 def test_weights_make_every_class_count_the_same() -> None:
     weighted = session(balance="weights", label_smoothing=0.0)
     losses_N = weighted.loss(torch.zeros(IMAGES, CLASSES), Y_N)

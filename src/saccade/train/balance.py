@@ -15,17 +15,21 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def loss_of(settings: TrainSettings, images: Images) -> Loss:
     """Return the cross-entropy of scores (N, K) and labels (N,), or shares (N, K), one value an image (lecture 3).
 
-    Labels are smoothed; with balance=weights each value counts by its class, or classes: see `class_weights`.
+    Labels are smoothed; with balance=weights each label counts by its class, and so does each share of a mixed one
+    (see `class_weights`): Σ_k y_k w_k CE_k, where CE_k is the loss were k the label.
     """
     weights_K = class_weights(labels_of(images, settings.balance)) if settings.balance == "weights" else None
 
     def loss(scores_NK: Tensor, y: Tensor) -> Tensor:
-        loss_N = F.cross_entropy(scores_NK, y, reduction="none", label_smoothing=settings.label_smoothing)
-        if weights_K is None:
-            return loss_N
-        # Classes after the last that any image is of have no weight, and no share of a label.
-        known_K = weights_K.to(loss_N.device)
-        return loss_N * (known_K[y] if y.ndim == 1 else y[:, : len(known_K)] @ known_K)
+        weight_N: Tensor | float = 1.0
+        if weights_K is not None and y.ndim == 1:
+            weight_N = weights_K.to(y.device)[y]
+        elif weights_K is not None:
+            # Classes after the last that any image is of have no weight, and no share of a label.
+            y = y * F.pad(weights_K, (0, y.shape[1] - len(weights_K))).to(y.device)
+            weight_N = y.sum(1)
+            y = y / weight_N[:, None]
+        return weight_N * F.cross_entropy(scores_NK, y, reduction="none", label_smoothing=settings.label_smoothing)
 
     return loss
 
