@@ -323,6 +323,18 @@ def test_missing_files_are_refused(tmp_path: Path) -> None:
         assert message(lambda: find(str(file))) == message(lambda: find(f"resnet18={file}")) == expected  # noqa: B023
 
 
+def test_what_begins_with_file_is_one_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("resnet18", "a=b", "run/x"):
+        assert message(lambda: find(f"file/{name}")) == (  # noqa: B023
+            f'The weights file "{name}" does not exist; give a .safetensors or .pth file.'
+        )
+    torch.save(state("timm/resnet10t"), tmp_path / "resnet18")
+    found = find("file/resnet18")
+    assert found is not None
+    assert found.model == "timm/resnet10t"
+
+
 def test_damaged_files_are_refused_up_front(tmp_path: Path) -> None:
     whole = tmp_path / "whole.pth"
     torch.save(state("timm/resnet10t"), whole)

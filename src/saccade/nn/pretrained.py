@@ -44,14 +44,15 @@ def find(text: str) -> Pretrained | None:
     touching the network, and gives None where there is none. A NAME without its family is torchvision's,
     else timm's; its weights come from those caches, or are downloaded into them. A FILE's network is known
     by its tensors; where several networks have the same, the file's name decides, else the plainest is taken.
-    `file/` before a FILE changes nothing; a run's folder stands for the network that was trained in it.
+    `file/` before a FILE says that it is one; a run's folder stands for the network that was trained in it.
     Raises ModelError where there is no such network, no such weights, or a file that does not fit.
     """
     if text in ("none", "auto"):
         return _at_hand() if text == "auto" else None
+    if text.startswith("file/"):
+        return _from_file(expanded(text.removeprefix("file/")))
     if (run := runs.folder(text)) is not None:
         return runs.of(run)
-    text = text.removeprefix("file/")
     path = expanded(text)
     name, equals, file = text.partition("=")
     if equals and not path.is_file():
