@@ -11,7 +11,7 @@ from scipy import stats
 
 from saccade.data.batches import ArrayImages
 from saccade.settings import TrainSettings
-from saccade.study.search import Trial, best_trial, draws, run_trial
+from saccade.study.search import HopelessError, Trial, best_trial, draws, hopeful, run_trial
 from saccade.study.space import Range
 from saccade.train.session import Session
 from tests.photos import photo
@@ -63,6 +63,14 @@ def test_a_loss_of_three_times_the_first_ends_a_trial(session: Session) -> None:
     trial = run_trial(wild, {"learning_rate": 30.0}, 200, held, ())
     assert trial.stopped == "its loss passed 3 times the first"
     assert trial.loss == math.inf
+
+
+def test_an_explosion_within_the_first_steps_is_seen_by_the_ninth(session: Session) -> None:
+    wild = replace(session.on_trial(), settings=session.settings.model_copy(update={"learning_rate": 30.0}))
+    done: list[int] = []
+    with pytest.raises(HopelessError, match="its loss passed 3 times the first"):
+        done.extend(hopeful(wild, 200))
+    assert len(done) < 9
 
 
 def test_a_loss_that_is_no_number_ends_a_trial(session: Session) -> None:

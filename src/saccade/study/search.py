@@ -59,10 +59,9 @@ class HopelessError(Exception):
 def hopeful(session: Session, steps: int, *, exploded: float = EXPLODED) -> Iterator[int]:
     """Train a session for a few steps, with a schedule that ends with them, yielding the steps done after each.
 
-    Raises HopelessError when its loss passes `exploded` times the first, or is no number, or the watch says that no
-    step can help; where `exploded` is infinite, only when it is no number.
+    Raises HopelessError when its loss passes `exploded` times the first, which is the lowest of the first few, or is no
+    number, or the watch says that no step can help; where `exploded` is infinite, only when it is no number.
     """
-    first: float | None = None
     course = session.run(Pace.fixed(steps))
     while True:
         try:
@@ -73,9 +72,7 @@ def hopeful(session: Session, steps: int, *, exploded: float = EXPLODED) -> Iter
             raise HopelessError("its loss was no number any more") from None
         except TrainingError as error:
             raise HopelessError(str(error)) from None
-        if first is None:
-            first = watch.latest
-        elif watch.latest is not None and watch.latest > exploded * first:
+        if watch.latest is not None and watch.latest > exploded * min(watch.first):
             raise HopelessError(f"its loss passed {exploded:g} times the first")
         if watch.hopeless and math.isfinite(exploded):
             raise HopelessError(watch.hopeless)

@@ -25,7 +25,7 @@ class Watch:
     """Keeps the last few losses on the device and reads them only every few steps.
 
     `names(indices)` turns image indices into the names to blame. `latest` is the mean loss of the last
-    few steps read; None before any was.
+    few steps read; None before any was; `first` are those of the first FEW steps.
 
     Given the steps of an `epoch`, it also looks into a step now and then (`begin` and `seeing` before and in it),
     asks RULES after each look, and hands what they find to `tell`, once a kind. What it knows is a function of
@@ -46,7 +46,7 @@ class Watch:
         self.sound = False
         self._curve, self._lowest = Curve(), math.inf
         self._recent: list[float] = []
-        self._first: list[float] = []
+        self.first: list[float] = []
         self._held: list[tuple[float, float]] = []
         self._look: Look | None = None
         self._rate = 0.0
@@ -100,7 +100,7 @@ class Watch:
             self._total += mean
             self._curve.add(mean)
             self._recent = [*self._recent[1 - RECENT :], mean]
-            self._first += [mean] if len(self._first) < FEW else []
+            self.first += [mean] if len(self.first) < FEW else []
         self._steps += len(means)
         self.latest = fmean(self._recent[-EVERY:])
         self._unread.clear()
@@ -127,7 +127,7 @@ class Watch:
             "latest": self.latest,
             "curve": self._curve.plain(),
             "recent": [*self._recent],
-            "first": [*self._first],
+            "first": [*self.first],
             "lowest": self._lowest if math.isfinite(self._lowest) else None,
             "held": [[*each] for each in self._held],
             "samples": [sample.plain() for sample in self.samples],
@@ -137,7 +137,7 @@ class Watch:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self._total, self._steps, self.latest = state["total"], state["steps"], state["latest"]
-        self._curve, self._recent, self._first = Curve(**state["curve"]), [*state["recent"]], [*state["first"]]
+        self._curve, self._recent, self.first = Curve(**state["curve"]), [*state["recent"]], [*state["first"]]
         self._lowest = math.inf if state["lowest"] is None else state["lowest"]
         self._held = [(training, validation) for training, validation in state["held"]]
         self.samples = [Sample.of(each) for each in state["samples"]]
@@ -149,7 +149,7 @@ class Watch:
             epoch=self.epoch or 1,
             recent=self._recent,
             curve=self._curve.points,
-            first=min(self._first, default=math.inf),
+            first=min(self.first, default=math.inf),
             lowest=self._lowest,
             samples=self.samples,
             held=self._held,
