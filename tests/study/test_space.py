@@ -88,6 +88,8 @@ def test_the_default_space_holds_the_defaults_of_the_rule() -> None:
         ("optimizer=adam,{", "is not understood"),
         ("optimizer=adam,sdg", "The setting optimizer cannot be"),
         ("seed=1:5", "The search cannot be over seed: it holds for all trials alike; give --seed"),
+        ("augment=trivialaugment,rotate", "The search cannot be over augment, which holds several values"),
+        ("stages=layer1,layer2", "The search cannot be over stages, which holds several values"),
         ("zebra=1:2", 'There is no setting "zebra" to search over. Known are: model'),
     ],
 )

@@ -17,7 +17,9 @@ WIDER = 4.0
 _REFUSED = {"budget", "replay", "patience", "snapshots"}
 _FIXED = {*DataSettings.model_fields, "pretrained", "interpolation", "epochs", "fold", "device", "threads",
           "views", "test_views", *_REFUSED}  # fmt: skip
-_QUANTITIES = [name for name in TrainSettings.model_fields if name not in _FIXED]
+_SEVERAL = {"augment", "stages"}
+"""Settings that hold several values each."""
+_QUANTITIES = [name for name in TrainSettings.model_fields if name not in _FIXED | _SEVERAL]
 _FORM = "expected name=low:high, name=low:high:log or name=a,b,c"
 
 
@@ -62,6 +64,8 @@ def parse_space(texts: Iterable[str]) -> Space:
 def _refusal(name: str) -> str:
     if name in _REFUSED:
         return f"The search cannot be over {name}: it has no meaning for trials."
+    if name in _SEVERAL:
+        return f"The search cannot be over {name}, which holds several values: give it to all trials, or search twice."
     if name in _FIXED:
         return f"The search cannot be over {name}: it holds for all trials alike; give --{name.replace('_', '-')}."
     hint = did_you_mean(name, _QUANTITIES) or f" Known are: {', '.join(_QUANTITIES)}."
