@@ -7,18 +7,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 
+from saccade.cli.search import text
+from saccade.data.batches import ArrayImages, StoredImages
 from saccade.errors import InputError, SettingError, StorageError, TrainingError
 from saccade.events import Event, Finding, listening
 from saccade.files import read_lines
 from saccade.recipe.finalists import conclude, finalists
-from saccade.recipe.search import search
+from saccade.recipe.search import Bench, search
 from saccade.settings import SearchSettings, TrainSettings
 from saccade.study import board
 from saccade.study.board import Row
@@ -185,6 +189,59 @@ def test_a_trial_put_back_is_taken_again(tmp_path: Path) -> None:
     assert again.number == first.number
 
 
+def test_a_trial_that_ends_workers_by_an_error_is_given_up_and_one_that_is_interrupted_never(tmp_path: Path) -> None:
+    trials = _small_board(tmp_path)
+    for died in [False] * 2 * board.ATTEMPTS + [True] * board.ATTEMPTS:
+        row = trials.claim()
+        assert row is not None
+        assert row.number == 0
+        trials.release(row.number, died=died)
+    assert [row.state for row in trials.rows()] == ["stopped", "waiting"]
+
+
+def test_a_process_takes_up_what_bears_its_name_and_it_no_longer_holds(tmp_path: Path) -> None:
+    first, again = (_small_board(tmp_path).claim() for _ in range(2))
+    assert first is not None
+    assert again is not None
+    assert (again.number, again.attempts) == (first.number, 1)
+
+
+def test_a_worker_waits_as_long_as_another_pins_up_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "BEGINNING", 2.0)
+    create = RDBStorage.create_new_trial
+
+    def slowly(self: RDBStorage, *given: Any) -> int:
+        time.sleep(0.3)
+        return create(self, *given)
+
+    monkeypatch.setattr(RDBStorage, "create_new_trial", slowly)
+    boards: list[board.Board] = []
+    first = Thread(target=lambda: boards.append(_small_board(tmp_path, count=10)))
+    first.start()
+    time.sleep(0.2)
+    boards.append(_small_board(tmp_path, count=10))
+    first.join()
+    assert [len(each.rows()) for each in boards] == [10, 10]
+
+
+def test_random_crops_are_made_in_trials(tmp_path: Path) -> None:
+    bench = Bench.open("digits", TrainSettings(**SMALL, batch_size=64))
+    assert isinstance(bench.session({}, 0).images, ArrayImages)
+    images = bench.session({"random_crops": 0.3}, 0).images
+    assert isinstance(images, StoredImages)
+    assert images.crops is not None
+
+
+def test_a_space_with_few_settings_is_tried_once_over_and_that_is_told(tmp_path: Path) -> None:
+    settings = SearchSettings(**SMALL, trials=9, repeats=0, stop="none")
+    told = search("digits", settings, space={"optimizer": Choice(("adam", "sgd"))}, out=tmp_path / "a")
+    tried = [(row["stage"], row["settings"]["optimizer"]) for row in told["trials"] if row["settings"]]
+    assert sorted(tried) == [(stage, name) for stage in ("coarse", "refined") for name in ("adam", "sgd")]
+    assert "9 were asked for, but no other settings are left to try" in text(told)
+    assert "of images of" not in text(told), "the size was given"
+    assert "the trials were of images of 64 px: --size 64 trains on such ones" in text({**told, "side": 64})
+
+
 def test_a_study_of_another_plan_is_refused(tmp_path: Path) -> None:
     _small_board(tmp_path, count=2)
     with pytest.raises(SettingError, match=r'The study "s" in .* has trials 2, and 3 was given'):
@@ -268,6 +325,25 @@ def test_luck_is_not_mistaken_for_merit() -> None:
     assert clear["best"]["settings"] == {"learning_rate": 0.05}, "the best trial was not the best on fresh seeds"
     assert clear["better"] is True
     assert clear["best"]["mean"] == pytest.approx(0.91)
+
+
+def test_settings_that_are_stopped_with_a_seed_are_no_winner() -> None:
+    found = _row(0, "refined", 0, 0.9, learning_rate=0.06)
+    steady = [_row(k, "final", k, 0.8) for k in (1, 2, 3)]
+    lucky = [_row(3 + k, "final", k, 0.95, learning_rate=0.06) for k in (1, 2)]
+    broken = replace(_row(6, "final", 3, 0.0, learning_rate=0.06), state="stopped", result={"stopped": "it exploded"})
+    told = conclude([found, *steady, *lucky, broken], SearchSettings(), SPACE)
+    assert told["best"]["settings"] == {}
+    assert [each["stopped"] for each in told["finalists"]] == [0, 1]
+    whole = conclude([found, *steady, *lucky, replace(broken, state="done", result=lucky[0].result)],
+                     SearchSettings(), SPACE)  # fmt: skip
+    assert whole["best"]["settings"] == {"learning_rate": 0.06}
+    assert whole["better"] is True
+    one = conclude([found, steady[0], lucky[0]], SearchSettings(repeats=1), SPACE)
+    assert (one["best"]["settings"], one["better"]) == ({"learning_rate": 0.06}, None)
+    end = {"complete": True, "asked": 1, "side": None, "folder": "a", "source": "digits"}
+    assert "too few whole repeats to tell whether that is better than the defaults" in text({**one, **end})
+    assert "stopped with 1 of 3 seeds" in text({**told, **end})
 
 
 @pytest.mark.parametrize(

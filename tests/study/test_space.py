@@ -60,6 +60,19 @@ def test_a_refined_search_stays_around_the_best() -> None:
             assert row["depth"] in (1, 2, 3, 4, 5)
 
 
+def test_what_repeats_is_drawn_once_and_choices_stay_open_where_nothing_else_is_left() -> None:
+    space = {"norm": Choice(("batch", "none")), "depth": Range(1, 3, whole=True)}
+    for layout in ("random", "sobol", "grid"):
+        rows = lay_out(layout, space, 6, 0)  # type: ignore[arg-type]
+        assert len({tuple(row.values()) for row in rows}) == len(rows) == 6
+        assert len(lay_out(layout, space, 50, 0)) == 6  # type: ignore[arg-type]
+    choices = {"norm": Choice(("batch", "none")), "optimizer": Choice(("adam", "sgd"))}
+    best = {"norm": "none", "optimizer": "sgd"}
+    finer = refined("random", choices, best, 9, 0)
+    assert finer[0] == best
+    assert len({tuple(row.values()) for row in finer}) == len(finer) == 4
+
+
 def test_the_default_space_holds_the_defaults_of_the_rule() -> None:
     for rule, rate in (("adam", 1e-3), ("nesterov", 0.1)):
         ranges = default_space(rule, TrainSettings())

@@ -48,19 +48,31 @@ def text(told: Mapping[str, Any]) -> str:
     rows.append(("Validation", f"{percent(best['mean'])}{spread}" + (f" over {seeds} fresh seeds" if seeds else "")))
     if told["better"] is False:
         rows.append(("", "other settings were better by no more than chance: the defaults stay"))
+    elif told["better"] is None and seeds and best["settings"]:
+        rows.append(("", "too few whole repeats to tell whether that is better than the defaults"))
     rows += [
-        ("Beside it", f"{percent(each['mean'])} {_spelt(each['settings'])}")
+        ("Beside it", f"{percent(each['mean'])} {_spelt(each['settings'])}{_unsteady(each)}")
         for each in told["finalists"]
         if each["settings"] != best["settings"]
     ]
-    stopped = sum(trial["state"] == "stopped" for trial in told["trials"])
-    rows.append(("Trials", f"{count(len(told['trials']))}, {count(stopped)} of them stopped early"))
+    tried = [trial for trial in told["trials"] if trial["settings"] is not None]
+    stopped = sum(trial["state"] == "stopped" for trial in tried)
+    rows.append(("Trials", f"{count(len(tried))}, {count(stopped)} of them stopped early"))
+    if told["complete"] and sum(trial["stage"] != "final" for trial in tried) < told["asked"]:
+        rows.append(("", f"{count(told['asked'])} were asked for, but no other settings are left to try"))
     if told["importance"]:
         shares = (f"{name} {100 * share:.0f} %" for name, share in told["importance"].items())
         rows.append(("Matters", ", ".join(shares)))
     rows.append(("Drawn", f"{told['folder']}/search.html"))
     rows.append(("Go on", f"saccade train {told['source']} --config {told['folder']}/settings.yaml"))
+    if told["side"] is not None:
+        rows.append(("", f"the trials were of images of {told['side']} px: --size {told['side']} trains on such ones"))
     return "\n".join(f"{name:<11}{printable(told_of)}" for name, told_of in rows)
+
+
+def _unsteady(finalist: Mapping[str, Any]) -> str:
+    stopped = finalist["stopped"]
+    return f"; stopped with {count(stopped)} of {count(stopped + len(finalist['accuracies']))} seeds" if stopped else ""
 
 
 def _spelt(settings: Mapping[str, Any]) -> str:

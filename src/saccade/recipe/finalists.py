@@ -43,18 +43,20 @@ def finalists(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def conclude(rows: Sequence[Row], settings: SearchSettings, space: Space) -> dict[str, Any]:
     """Return what the trials came to as plain values.
 
-    "best" is the finalist with the highest mean accuracy over its fresh seeds where its lead over the defaults is
-    more than one standard error of their differences, seed by seed, else the defaults ("better" tells); without
-    repeats, the best trial; None where no trial ended.
+    "best" is the finalist with the highest mean accuracy over its fresh seeds, of those of which no repeat was stopped,
+    where its lead over the defaults is more than one standard error of their differences, seed by seed, else the
+    defaults. "better" tells; it is None where there are no two seeds to tell by, as of one repeat, and the lead is
+    believed. Without repeats it is the best trial; None where no trial ended.
     """
     candidates = [_repeated(given, rows) for given in finalists(rows)]
     tried = [each for each in candidates if each["accuracies"]]
+    eligible = [each for each in tried if not each["stopped"]] or tried[:1]
     best, better = None, None
-    if tried:
-        best = max(tried, key=lambda each: float(each["mean"]))
-        if tried[0]["settings"] == {} and best["settings"]:
-            better = _leads(best, tried[0])
-            best = best if better is not False else tried[0]
+    if eligible:
+        best = max(eligible, key=lambda each: float(each["mean"]))
+        if eligible[0]["settings"] == {} and best["settings"]:
+            better = _leads(best, eligible[0])
+            best = best if better is not False else eligible[0]
     elif len(candidates) > 1:
         [first, *_] = ranked([row for row in rows if row.job["settings"] == candidates[1]["settings"]])
         best = {**candidates[1], "mean": first.result["accuracy"]}
@@ -62,6 +64,7 @@ def conclude(rows: Sequence[Row], settings: SearchSettings, space: Space) -> dic
     return {
         "best": best,
         "better": better,
+        "asked": settings.trials,
         "finalists": tried,
         "stages": {stage: _summed([row for row in rows if row.stage == stage]) for stage in ("coarse", "refined")},
         "importance": importance(coarse, space),
@@ -72,13 +75,14 @@ def conclude(rows: Sequence[Row], settings: SearchSettings, space: Space) -> dic
 
 
 def _repeated(given: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return a finalist's accuracies by seed, their mean and standard deviation."""
-    runs = [row for row in rows if row.stage == "final" and row.state == "done" and row.job["settings"] == given]
-    by_seed = {str(row.job["seed"]): row.result["accuracy"] for row in runs}
+    """Return a finalist's accuracies by seed, their mean and standard deviation, and how many repeats were stopped."""
+    runs = [row for row in rows if row.stage == "final" and row.job["settings"] == given]
+    by_seed = {str(row.job["seed"]): row.result["accuracy"] for row in runs if row.state == "done"}
     values = list(by_seed.values())
     mean = float(np.mean(values)) if values else None
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"settings": dict(given), "accuracies": by_seed, "mean": mean, "sd": sd}
+    stopped = sum(row.state == "stopped" for row in runs)
+    return {"settings": dict(given), "accuracies": by_seed, "mean": mean, "sd": sd, "stopped": stopped}
 
 
 def _leads(best: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool | None:

@@ -83,6 +83,7 @@ def search(
         "schema": 1, "source": str(source), "model": base.model, "folder": str(folder), "storage": settings.storage,
         "study": settings.study, "sampler": settings.sampler, "stop": settings.stop, "complete": problem is None,
         "images": len(bench.parts.train), "validation_images": bench.seen_images,
+        "side": None if base.size or "size" in space else bench.base.size,
         **conclude(rows, settings, space), "seconds": round(perf_counter() - begun, 2),
     }  # fmt: skip
     work.write(told, rows)
@@ -131,7 +132,7 @@ class Bench:
         values = {**self.base.model_dump(), **settings, "seed": seed}
         given = TrainSettings(**values)
         images, names = self.first.images, self.first.names
-        if given.size != self.base.size or not isinstance(images, ArrayImages):
+        if given.size != self.base.size or given.random_crops or not isinstance(images, ArrayImages):
             return start(self.parts.train, given)
         x_NHWC = images.x_NHWC
         sample_NHWC = x_NHWC[:: -(-len(x_NHWC) // SAMPLE)]
@@ -185,7 +186,8 @@ class Work:
         try:
             settings = self._settings(row, rows)
             if settings is None:
-                self.board.finish(row.number, {"stopped": "there was no other finalist"}, stopped=True)
+                what = "finalist" if row.stage == "final" else "setting to try"
+                self.board.finish(row.number, {"stopped": f"there was no other {what}"}, stopped=True)
                 return
             self.board.settle(row.number, settings)
             with stage(f"{row.stage} {alike.index(row.number) + 1}/{len(alike)}") as record:
@@ -196,9 +198,9 @@ class Work:
             self.board.finish(row.number, result, stopped="stopped" in result)
         except StorageError:
             raise
-        except BaseException:
+        except BaseException as error:
             with suppress(StorageError):
-                self.board.release(row.number)
+                self.board.release(row.number, died=isinstance(error, Exception))
             raise
         with lock(self.folder / "write"):
             write_lines(self.folder / "trials.jsonl", [each.plain() for each in self.board.rows()])
@@ -216,8 +218,8 @@ class Work:
             count = sum(each.stage == "refined" for each in rows)
             best, layout = ranked(coarse)[0], _layout(self.settings)
             if best.job["settings"] is None:
-                return lay_out("random", self.space, count, seed + 1)[order]
-            return refined(layout, self.space, best.job["settings"], count, seed)[order]
+                return next(iter(lay_out("random", self.space, count, seed + 1)[order:]), None)
+            return next(iter(refined(layout, self.space, best.job["settings"], count, seed)[order:]), None)
         found = finalists(rows)
         return found[job["rank"]] if job["rank"] < len(found) else None
 

@@ -32,9 +32,9 @@ SILENT = 180.0
 BEAT = 5.0
 """Seconds between two signs of life."""
 ATTEMPTS = 3
-"""After so many workers died at one trial, it is given up: its settings may be what kills them."""
+"""After so many workers died at one trial, or ended by an error, it is given up: its settings may be the cause."""
 BEGINNING = 10.0
-"""Seconds that the first worker has to pin up all trials."""
+"""Seconds that the first worker has to pin up the next trial."""
 LOST = "workers died at it"
 
 _PASSWORD = re.compile(r"(://[^/@:]*:).*@")
@@ -106,8 +106,10 @@ class Board:
         try:
             with _alone(url):  # to make the tables, too
                 storage = RDBStorage(url, engine_kwargs=_engine(url))
-                if study not in {each.study_name for each in storage.get_all_studies()}:
-                    _pin(storage, storage.create_new_study([StudyDirection.MAXIMIZE], study), space, plan, jobs)
+                new = study not in {each.study_name for each in storage.get_all_studies()}
+                number = storage.create_new_study([StudyDirection.MAXIMIZE], study) if new else None
+            if number is not None:
+                _pin(storage, number, space, plan, jobs)
             board = cls(url, storage, study, space)
             found = _settled(storage, board._id)
         except (*_OUT_OF_REACH, ImportError, ValueError, optuna.exceptions.DuplicatedStudyError) as error:
@@ -176,9 +178,19 @@ class Board:
         state, values = (TrialState.PRUNED, None) if stopped else (TrialState.COMPLETE, [float(result["accuracy"])])
         self._set(self.storage.set_trial_state_values, trial, state, values)
 
-    def release(self, number: int) -> None:
-        """Put a trial back that was taken, so that another worker may have it at once."""
-        self._set(self.storage.set_trial_state_values, self._find(number), TrialState.WAITING)
+    def release(self, number: int, *, died: bool = False) -> None:
+        """Put a trial back that was taken, so that another worker may have it at once.
+
+        Where the worker `died` at it, that is an attempt, of which there are ATTEMPTS.
+        """
+        trial = self._find(number)
+        if died:
+            self._set(lambda _: _put_back(self.storage, trial), trial)
+            return
+        owner = trial.user_attrs["owner"]
+        untried = {**owner, "attempts": owner["attempts"] - 1}
+        self._set(self.storage.set_trial_user_attr, trial, "owner", untried)
+        self._set(self.storage.set_trial_state_values, trial, TrialState.WAITING)
 
     def _trials(self) -> list[FrozenTrial]:
         return self.storage.get_all_trials(self._id, deepcopy=False)
@@ -189,10 +201,10 @@ class Board:
 
     def _claim(self) -> Row | None:
         with _alone(self.url):
-            trials, host = self._trials(), self._me["host"]
+            trials, me = self._trials(), self._me
             for trial in trials:
                 # Looked at twice: another worker may have taken it meanwhile.
-                if _abandoned(trial, host) and _abandoned(now := self.storage.get_trial(trial._trial_id), host):
+                if _abandoned(trial, me) and _abandoned(now := self.storage.get_trial(trial._trial_id), me):
                     _put_back(self.storage, now)
             rows = [_row(trial) for trial in self._trials()]
             turn = next((row.stage for row in rows if not row.ended), None)
@@ -246,14 +258,19 @@ def _row(trial: FrozenTrial) -> Row:
     )
 
 
-def _alive(trial: FrozenTrial, host: str) -> bool:
-    """Return whether the process that took a trial still runs: looked up on this machine, believed of another one."""
+def _alive(trial: FrozenTrial, me: Mapping[str, Any]) -> bool:
+    """Return whether the process that took a trial still runs it: looked up on this machine, believed of another one.
+
+    `me` asks when it holds none: what bears its own name was lost to it, as by a storage that went away.
+    """
     owner = trial.user_attrs.get("owner")
     if owner is None:  # taken, and not yet signed
         began = trial.datetime_start
         return began is not None and time.time() - began.timestamp() < SILENT
-    if owner["host"] != host:
+    if owner["host"] != me["host"]:
         return bool(time.time() - trial.user_attrs.get("beat", 0.0) < SILENT)
+    if all(owner[name] == value for name, value in me.items()):
+        return False
     try:
         process = psutil.Process(owner["pid"])
         same = abs(process.create_time() - owner["born"]) < 1.0
@@ -278,9 +295,11 @@ def _pin(
 
 
 def _settled(storage: RDBStorage, study: int) -> Mapping[str, Any] | None:
-    """Return a study's plan, which another process may be about to write."""
-    end = time.monotonic() + BEGINNING
+    """Return a study's plan, which another process may be about to write once it has pinned up all trials."""
+    pinned, end = -1, 0.0
     while "plan" not in (given := storage.get_study_user_attrs(study)):
+        if (found := storage.get_n_trials(study)) != pinned:
+            pinned, end = found, time.monotonic() + BEGINNING
         if time.monotonic() > end:
             return None
         time.sleep(0.2)
@@ -352,8 +371,8 @@ def worker() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _abandoned(trial: FrozenTrial, host: str) -> bool:
-    return trial.state == TrialState.RUNNING and not _alive(trial, host)
+def _abandoned(trial: FrozenTrial, me: Mapping[str, Any]) -> bool:
+    return trial.state == TrialState.RUNNING and not _alive(trial, me)
 
 
 def _put_back(storage: RDBStorage, trial: FrozenTrial) -> None:

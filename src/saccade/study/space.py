@@ -1,7 +1,7 @@
 """What a search draws from: ranges and choices by name, laid out at random, as a grid or evenly (lecture 6)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,6 +12,9 @@ from saccade.device import derived_seed
 
 NARROWER = 1 / 3
 """Width of a refined range, as a share of the coarse one's."""
+
+DRAWS = 8
+"""Times as many settings as are asked for are drawn of a space in which they repeat."""
 
 Layout = Literal["random", "grid", "sobol"]
 
@@ -103,24 +106,27 @@ Space = Mapping[str, Range | Choice]
 
 
 def lay_out(layout: Layout, space: Space, trials: int, seed: int) -> list[dict[str, Any]]:
-    """Return settings for so many trials, or as many fewer as make a whole grid.
+    """Return different settings for so many trials, or as many fewer as make a whole grid, or as are drawn.
 
     "random" draws each by itself; "grid" crosses evenly spaced levels, the first quantities having the more;
     "sobol" is a scrambled sequence that leaves no gaps (Sobol, 1967; Owen, 1995). The same seed gives the same.
     """
+    finite = math.isfinite(math.prod(map(_distinct, space.values())))
+    drawn = DRAWS * trials if finite else trials
     if layout == "grid":
         levels = grid_levels(space, trials)
         cells = np.indices(levels).reshape(len(levels), -1).T
         places_ND = (cells + 0.5) / np.array(levels)
     elif layout == "sobol":
         sampler = qmc.Sobol(len(space), rng=derived_seed(seed, "search"))
-        places_ND = sampler.random_base2(math.ceil(math.log2(max(trials, 1))))[:trials]
+        places_ND = sampler.random_base2(math.ceil(math.log2(max(drawn, 1))))[:drawn]
     else:
-        places_ND = np.random.default_rng(derived_seed(seed, "search")).uniform(size=(trials, len(space)))
-    return [
+        places_ND = np.random.default_rng(derived_seed(seed, "search")).uniform(size=(drawn, len(space)))
+    rows = (
         {name: values.at(float(place)) for (name, values), place in zip(space.items(), row, strict=True)}
         for row in places_ND
-    ]
+    )
+    return list({tuple(row.values()): row for row in rows}.values())[:trials]
 
 
 def grid_levels(space: Space, trials: int) -> list[int]:
@@ -141,16 +147,15 @@ def grid_levels(space: Space, trials: int) -> list[int]:
 
 
 def around(space: Space, best: Mapping[str, Any]) -> dict[str, Range | Choice]:
-    """Return the space around the best settings: ranges a third as wide, choices made."""
-    return {name: values.around(best[name]) for name, values in space.items()}
+    """Return the space around the best settings: ranges a third as wide, choices made; where no range is left, all."""
+    narrower = {name: values.around(best[name]) for name, values in space.items()}
+    return narrower if any(_distinct(values) > 1 for values in narrower.values()) else dict(space)
 
 
 def refined(layout: Layout, space: Space, best: Mapping[str, Any], trials: int, seed: int) -> list[dict[str, Any]]:
-    """Return settings for a second, finer search: the best of the first, then others around them."""
-    others: Sequence[dict[str, Any]] = []
-    if trials > 1:
-        others = lay_out("random" if layout == "random" else "sobol", around(space, best), trials - 1, seed + 1)
-    return [dict(best), *others][:trials]
+    """Return different settings for a second, finer search: the best of the first, then others around them."""
+    others = lay_out("random" if layout == "random" else "sobol", around(space, best), trials, seed + 1)
+    return [dict(best), *(each for each in others if each != best)][:trials]
 
 
 def _distinct(values: Range | Choice) -> float:
