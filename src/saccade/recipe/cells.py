@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from saccade import data, study
 from saccade.data import Part, Parts
+from saccade.data.splits import united
 from saccade.features.cache import default_folder, kept
 from saccade.files import content_hash
 from saccade.nn import pretrained, zoo
@@ -105,12 +106,19 @@ def advised(
     sample = np.sort(stratified_order(part.labels_N)[: adviser.MOST])
     few = part.select(sample)
     groups_N = np.arange(len(part)) if groups_N is None else groups_N
-    fewest = int(min(count for count in few.images.class_counts() if count))
-    folds = max(2, min(adviser.FOLDS, fewest))
-    fold_N = data.folds(few.images, groups_N[sample], folds, 0)
+    fold_N = folds_of(few, groups_N[sample])
     counts_K = part.images.class_counts() if counts_K is None else counts_K
     moved = drift(body_of(forward).trunk, _standardised(few, forward), list(widths))
     return adviser.advise(x_ND[sample], few.labels_N, widths, counts_K=counts_K, drift=moved, fold_N=fold_N)
+
+
+def folds_of(part: Part, groups_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the fold of each image that probes are validated by: FOLDS of them, or one a group where these are fewer.
+
+    A class of fewer groups lies in fewer folds. Raises SettingError where all images are of one group.
+    """
+    different = len(np.unique(united(groups_N, part.images.groups)))
+    return data.folds(part.images, groups_N, max(2, min(adviser.FOLDS, different)), 0)
 
 
 def linear(ground: Ground, cell: str) -> Probe:
