@@ -1,14 +1,17 @@
 """Averages in whole runs: snapshots, several runs as one, early stopping; what is told, kept and refused."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from saccade import recipe
+from saccade import recipe, study
 from saccade.classifiers import Model
+from saccade.cli.ensemble import ensemble_text
 from saccade.errors import InputError, RunError
 from saccade.recipe.combining import combine
 from saccade.run import Run
@@ -63,6 +66,33 @@ def test_runs_are_averaged_as_their_validation_predictions_are_and_evaluated_aga
         assert gain["over"].endswith(f"({told['best']})")
         assert gain["first_accuracy"] == seen["accuracy"]
         assert gain["interval"][0] <= gain["difference"] <= gain["interval"][1]
+
+
+def test_the_licence_of_the_members_weights_is_told(trained: tuple[Path, ...], tmp_path: Path) -> None:
+    for run in (copies := [Path(shutil.copytree(run, tmp_path / run.name)) for run in trained[:2]]):
+        described = json.loads((run / "model" / "model.json").read_text())
+        described["weights"] = {"source": f"{run.name}'s", "licence": "cc-by-nc-4.0"}
+        (run / "model" / "model.json").write_text(json.dumps(described))
+    result = combine(copies, out=tmp_path / "together")
+    summary = result.summary
+    assert all(each.name in ("convnet (run-0)", "convnet (run-1)") for each in result.model.members)
+    assert summary["weights"]["licence"] == "cc-by-nc-4.0"
+    assert summary["weights"]["commercial_use"] is False
+    assert any("(cc-by-nc-4.0, from run-" in warning for warning in summary["warnings"])
+    assert "forbids commercial use" in (result.run.path / "report.html").read_text()
+
+
+def test_runs_of_one_name_are_told_apart_where_no_average_is_kept(
+    trained: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensemble = study.ensemble
+    monkeypatch.setattr(study, "ensemble", lambda *given: replace(ensemble(*given), accepted=False))
+    summary = combine(trained[:2], out=tmp_path / "together").summary
+    accuracy = {each["name"]: each["accuracy"] for each in summary["ensemble"]["members"]}
+    best = max(accuracy, key=lambda name: accuracy[name])
+    assert summary["chosen"] in {f"convnet ({name})" for name in accuracy if accuracy[name] == accuracy[best]}
+    assert f"Not kept: the model is {summary['chosen']} alone, the best by accuracy." in ensemble_text(summary)
+    assert "weights" not in summary
 
 
 def test_an_average_of_an_average_gives_its_members(trained: tuple[Path, ...], tmp_path: Path) -> None:

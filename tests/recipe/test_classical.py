@@ -1,20 +1,25 @@
 """`saccade baselines`: cross-validated on what may be looked at, saved, reported, evaluated by counted looks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
+from safetensors.torch import save_file
 
 from saccade import data, recipe
 from saccade.classifiers import FeatureClassifier, Model
 from saccade.data import SealedPart
 from saccade.errors import SettingError
 from saccade.files import read_json, slug
+from saccade.nn import pretrained
 from saccade.run import Run
 from saccade.settings import BaselineSettings
 from tests.conftest import Saccade
+from tests.photos import photo_folder
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,24 @@ def test_each_saved_classifier_is_evaluated_by_a_look_of_its_own(
     assert "nearest neighbour" in text
     model = Model.load(Run.open(run).model)
     assert model.name == summary["chosen"]
+
+
+def test_the_licence_of_the_features_weights_is_told_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SACCADE_CACHE", str(tmp_path / "cache"))
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "w.safetensors")
+    found = pretrained.find(f"test_resnet={tmp_path / 'w.safetensors'}")
+    assert found is not None
+    forbidding = replace(found, licence="cc-by-nc-4.0")
+    monkeypatch.setattr(pretrained, "find", lambda _: forbidding)
+    settings = BaselineSettings(folds=2, words=10, size=16, deep_size=32, pretrained="here", neighbors=(1,))
+    result = recipe.baselines(photo_folder(tmp_path / "photos", 12), settings, out=tmp_path / "run")
+    assert result.summary["weights"] == forbidding.plain()
+    assert any("(cc-by-nc-4.0, from" in warning for warning in result.summary["warnings"])
+    assert "forbids commercial use" in result.run.report.read_text()
+    folders = [result.run.model, *result.run.models.iterdir()]
+    licences = {model.name.partition(" (")[0]: model.weights.get("licence") for model in map(Model.load, folders)}
+    assert licences.pop("linear on test_resnet") == "cc-by-nc-4.0"
+    assert [*licences.values()] == [None, None, None]
 
 
 def test_the_test_part_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

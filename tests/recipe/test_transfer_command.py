@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from saccade import recipe
+from saccade import data, recipe
 from saccade.classifiers import Model, NetworkClassifier
+from saccade.data import Part
 from saccade.errors import ModelError, RunError
 from saccade.events import Event, Finding, Progress, listening
 from saccade.nn import pretrained, published
@@ -16,9 +17,10 @@ from saccade.nn.convnets import ConvNet
 from saccade.nn.published import Pretrained
 from saccade.recipe import cells
 from saccade.recipe.licences import tell_licence
-from saccade.settings import FitSettings, TrainSettings, TransferSettings
+from saccade.settings import DataSettings, FitSettings, TrainSettings, TransferSettings
 from saccade.study import adviser
 from tests.conftest import Saccade
+from tests.photos import photo_folder
 
 
 @pytest.fixture(autouse=True)
@@ -221,14 +223,40 @@ def test_a_licence_that_forbids_commerce_is_told() -> None:
     assert "(cc-by-nc-4.0, from timm/x.in1k) forbids commercial use" in finding.detail
 
 
+@pytest.mark.parametrize(
+    ("licence", "allowed"),
+    [
+        *((name, True) for name in ("Apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "your own run's")),
+        *((name, False) for name in ("apple-amlr", "seer-license", "fair-noncommercial-research-license")),
+        *((name, None) for name in ("unknown", "dinov3-license", "gemma", "openrail", "mit-like", "")),
+        ("mit and your own run's", True),
+        ("mit and unknown", None),
+        ("unknown and cc-by-nc-4.0", False),
+    ],
+)
+def test_commerce_is_allowed_only_where_that_is_known(licence: str, allowed: bool | None) -> None:
+    assert published.allows_commerce(licence) is allowed
+    assert Pretrained("timm/x", Path("x"), licence=licence).plain()["commercial_use"] is allowed
+
+
 def test_published_licences_are_read_as_they_are() -> None:
     convnext = next(each for each in published.published("timm/convnextv2_atto") if each.known)
-    assert published.forbids_commerce(convnext.licence)
+    assert published.allows_commerce(convnext.licence) is False
     swag = next(w for w in published.published("torchvision/regnet_y_16gf") if "SWAG" in w.licence)
-    assert published.forbids_commerce(swag.licence)
-    assert not published.forbids_commerce(published.published("timm/resnet10t")[0].licence)
+    assert published.allows_commerce(swag.licence) is False
+    assert published.allows_commerce(published.published("timm/resnet10t")[0].licence) is True
     assert published.published("timm/resnet10t")[0].interpolation == "bicubic"
     assert published.published("torchvision/resnet18")[0].interpolation == "bilinear"
+
+
+def test_a_class_of_one_image_leaves_the_probes_their_folds(tmp_path: Path) -> None:
+    def folds(**counts: int) -> int:
+        source = photo_folder(tmp_path / str(sum(counts.values())), counts)
+        part = Part("train", data.integrity(data.open(source, DataSettings())))
+        return len(set(cells.folds_of(part, np.arange(len(part))).tolist()))
+
+    assert folds(red=8, green=8, blue=1) == adviser.FOLDS
+    assert folds(red=2, green=1) == 3
 
 
 def test_fewer_steps_get_a_lower_rate() -> None:

@@ -34,7 +34,8 @@ def ensemble_text(summary: Mapping[str, Any]) -> str:
     ]
     rows.append(["their average", "", percent(found["accuracy"]), f"{_loss(found):.3f}"])
     low, high = found["interval"]
-    decision = "Kept" if found["accepted"] else f"Not kept: {summary['chosen']} alone is the model"
+    alone = f"Not kept: the model is {summary['chosen']} alone, the best by {summary['chosen_by']}"
+    decision = "Kept" if found["accepted"] else alone
     gain = f"Gain in log loss {found['gain']:.3f} (95 % interval {low:.3f} to {high:.3f})"
     if sum(each["weight"] > 0 for each in found["members"]) > 1:
         gain += f"; two of those averaged differ on {percent(found['disagreement'])} of the validation images"

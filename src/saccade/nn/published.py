@@ -22,8 +22,17 @@ IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
 IMAGENET_SD: RGB = (0.229, 0.224, 0.225)
 """Of ImageNet's colours in 0…1, which most weights were trained on."""
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-_NOT_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research|facebookresearch/SWAG", re.IGNORECASE)
-"""In the names of licences, and of one that torchvision gives by its address (CC BY-NC 4.0)."""
+OWN_LICENCE = "your own run's"
+"""The licence of weights that nobody else trained."""
+_COMMERCIAL = re.compile(
+    r"apache-2\.0|mit|isc|unlicense|bsd(-[234]-clause)?|cc0(-1\.0)?|cc-by(-sa)?(-[1234]\.\d)?|" + OWN_LICENCE,
+    re.IGNORECASE,
+)
+"""Licences, by their whole name, that allow commercial use."""
+_NOT_COMMERCIAL = re.compile(
+    r"\bnc\b|non-?commercial|\bresearch\b|\bamlr\b|\bseer\b|facebookresearch/SWAG", re.IGNORECASE
+)
+"""In the names of those that forbid it, and of one that torchvision gives by its address (CC BY-NC 4.0)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Pretrained:
             "network": self.model,
             "source": self.source,
             "licence": self.licence,
-            "commercial_use": None if self.licence == "unknown" else not forbids_commerce(self.licence),
+            "commercial_use": allows_commerce(self.licence),
             "file": str(self.file),
             "size": self.size,
             "mean": list(self.mean),
@@ -66,13 +75,17 @@ class Pretrained:
         }
 
 
-def forbids_commerce(licence: str) -> bool:
-    """Return whether a licence, by its name, forbids commercial use.
+def allows_commerce(licence: str) -> bool | None:
+    """Return whether a licence, by its name, allows commercial use; None where that is not known.
 
-    >>> forbids_commerce("cc-by-nc-4.0"), forbids_commerce("apache-2.0"), forbids_commerce("mit-research")
-    (True, False, True)
+    Of several, such as "mit and gemma", the strictest counts.
+
+    >>> [allows_commerce(name) for name in ("apache-2.0", "cc-by-nc-4.0", "seer-license", "mit and gemma")]
+    [True, False, False, None]
     """
-    return _NOT_COMMERCIAL.search(licence) is not None
+    if _NOT_COMMERCIAL.search(licence):
+        return False
+    return all(_COMMERCIAL.fullmatch(each) for each in licence.split(" and ")) or None
 
 
 @dataclass(frozen=True, kw_only=True)

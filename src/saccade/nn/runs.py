@@ -12,14 +12,12 @@ from saccade.errors import ModelError, SettingError
 from saccade.events import Finding, emit
 from saccade.files import content_hash, expanded, read_json
 from saccade.nn import zoo
-from saccade.nn.published import RGB, Pretrained
+from saccade.nn.published import OWN_LICENCE, RGB, Pretrained
 from saccade.nn.trunks import fill, misfit
 from saccade.nn.weights import shapes
 from saccade.settings import TrainSettings
 
 PREFIX = "run/"
-OWN_LICENCE = "your own run's"
-"""The licence of weights that nobody else trained."""
 
 
 def folder(text: str) -> Path | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import study
-from saccade.classifiers import Member
+from saccade.classifiers import Member, Model
 from saccade.recipe.candidates import Candidate
 from saccade.recipe.licences import together
 from saccade.study.ensemble import Ensemble
@@ -68,11 +68,14 @@ def averaged(candidates: Sequence[Candidate], labels_N: NDArray[np.int64], names
     return Averaged(Candidate(model, validation_NK, facts), found, tuple(names))
 
 
+def renamed(model: Model, name: str) -> Model:
+    """Return a model whose members bear `name` too, unless it is called so already: several are then told apart."""
+    apart = "" if name == model.name else f" ({name})"
+    return replace(model, members=tuple(replace(each, name=f"{each.name}{apart}") for each in model.members))
+
+
 def _members(candidate: Candidate, name: str, weight: float) -> list[Member]:
     """Return a candidate's members, who share its weight as they share its say, named so that they are told apart."""
-    total = sum(member.weight for member in candidate.model.members)
-    apart = "" if name == candidate.name else f" ({name})"
-    return [
-        replace(member, name=f"{member.name}{apart}", weight=weight * member.weight / total)
-        for member in candidate.model.members
-    ]
+    members = renamed(candidate.model, name).members
+    total = sum(member.weight for member in members)
+    return [replace(member, weight=weight * member.weight / total) for member in members]

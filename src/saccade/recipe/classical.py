@@ -20,9 +20,11 @@ from saccade.features import DeepFeatures, ImageFeatures, Stacked, handmade
 from saccade.features.cache import default_folder
 from saccade.files import slug
 from saccade.nn import pretrained
+from saccade.nn.published import Pretrained
 from saccade.recipe import plan as planning
 from saccade.recipe import summary as summaries
 from saccade.recipe.conclusion import Result
+from saccade.recipe.licences import marked, tell_licence
 from saccade.recipe.material import Material, discarded_on_refusal, gather
 from saccade.recipe.pictures import draw_inputs
 from saccade.recipe.summary import Diary
@@ -106,6 +108,7 @@ def baselines(
     clock = clock or Clock(None)
     weights = pretrained.find(settings.pretrained)
     with listening(diary := Diary()), gather(source, settings, out) as material, discarded_on_refusal(material):
+        tell_licence(weights)
         part = material.parts.known
         groups_N = np.array([material.groups[key] for key in part.images.keys])
         fold_N = data.folds(part.images, groups_N, settings.folds, settings.seed)
@@ -120,7 +123,8 @@ def baselines(
             deep = DeepFeatures(weights.asked, settings.stage, settings.deep_size)
             works[f"linear on {planning.short(weights.model)}"] = lambda name: _linear(ground, name, [deep])
         contenders = [_timed(name, work) for name, work in works.items()]
-        return _concluded(contenders, ground, material, clock, diary)
+        contenders = [replace(each, model=marked(each.model, weights)) for each in contenders]
+        return _concluded(contenders, ground, material, clock, diary, weights)
 
 
 def _mirrored(material: Material, settings: BaselineSettings) -> bool:
@@ -200,7 +204,12 @@ def _classifiers(settings: BaselineSettings) -> list[LinearClassifier]:
 
 
 def _concluded(
-    contenders: Sequence[Contender], ground: Round, material: Material, clock: Clock, diary: Diary
+    contenders: Sequence[Contender],
+    ground: Round,
+    material: Material,
+    clock: Clock,
+    diary: Diary,
+    weights: Pretrained | None,
 ) -> Result:
     """Save every contender, the best as the run's model; write findings, summary and report."""
     run = material.run
@@ -212,6 +221,8 @@ def _concluded(
             folder.mkdir(parents=True)
             each.model.save(folder)
     summary = _summary(contenders, best, ground, material, diary)
+    if weights is not None:
+        summary["weights"] = weights.plain()
     run.write("findings", summaries.findings_json(diary))
     run.write("summary", {**summary, "seconds": round(clock.elapsed(), 2)})
     with stage("report"):

@@ -1,6 +1,7 @@
 """`saccade ensemble`: the classifiers of several runs as one, where that is better on validation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from saccade.data import ImageSet, Part, Parts, SealedPart
 from saccade.errors import RunError
 from saccade.events import Finding, emit, listening, stage
 from saccade.files import write_atomic
-from saccade.recipe.averages import averaged
+from saccade.recipe.averages import averaged, renamed
 from saccade.recipe.candidates import Candidate, Judge
 from saccade.recipe.comparison import Recorded, open_all
 from saccade.recipe.conclusion import Outcome, Result, conclude
 from saccade.recipe.evaluation import settings_of
+from saccade.recipe.licences import told_of
 from saccade.recipe.material import Material
 from saccade.recipe.plan import Plan
 from saccade.recipe.summary import Diary
@@ -51,7 +53,8 @@ def combine(paths: Sequence[Path], *, out: Path | None = None, clock: Clock | No
             judge = Judge.of(parts.train, parts.validation)
             found = averaged(candidates, judge.labels_N, [run.name for run in runs])
             accepted = [found.candidate] if found.ensemble.accepted else []
-            chosen = judge.best([*candidates, *accepted])
+            named = [_named(each, run) for each, run in zip(candidates, runs, strict=True)]
+            chosen = judge.best([*named, *accepted])
             record.outcome, record.validation_accuracy = found.ensemble.why, judge.accuracy(chosen)
         run = Run.create(out, f"{images.name}-ensemble")
         with run.written_alone():
@@ -62,7 +65,7 @@ def combine(paths: Sequence[Path], *, out: Path | None = None, clock: Clock | No
             material = Material(parts, run, source, len(opened), copies)
             plan = Plan(run, clock or Clock(), settings.seed)
             plan.decide("ensemble", found.weights() if accepted else False, found.ensemble.why)
-            outcome = Outcome("ensemble", chosen, candidates, judge, averaged=found)
+            outcome = Outcome("ensemble", chosen, named, judge, averaged=found, more=told_of(chosen.model))
             return conclude(outcome, material, plan, diary)
 
 
@@ -116,3 +119,8 @@ def _candidate(run: Recorded, validation: Part) -> Candidate:
     if model.classes != validation.classes:
         raise RunError(f"The model in {run.run.path} has other classes than its images; the run's files were changed.")
     return Candidate(model, np.asarray(model.probabilities_of(validation)))
+
+
+def _named(candidate: Candidate, run: Recorded) -> Candidate:
+    """Return a candidate whose members bear its run's name, as those of an average do: runs may have equal ones."""
+    return replace(candidate, model=renamed(candidate.model, run.name))

@@ -49,11 +49,12 @@ def _interval(middle: float, width: float) -> list[float]:
 
 def _facts(weights: Mapping[str, Any]) -> dict[str, str]:
     allowed = {True: "allowed", False: "forbidden", None: "not known"}[weights["commercial_use"]]
+    told = {"source": weights["source"] or "–", "licence": weights["licence"], "commercial use": allowed}
+    if "network" not in weights:  # those of an ensemble's members
+        return told
     return {
         "network": weights["network"],
-        "source": weights["source"] or "–",
-        "licence": weights["licence"],
-        "commercial use": allowed,
+        **told,
         "file": weights["file"],
         "trained on images of": f"{weights['size']} px, resized by {weights['interpolation']} interpolation",
         "mean of their colours": ", ".join(number(each) for each in weights["mean"]),
