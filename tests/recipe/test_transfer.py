@@ -18,10 +18,12 @@ from saccade.nn import pretrained
 from saccade.recipe.candidates import Candidates, Judge
 from saccade.recipe.conclusion import Result
 from saccade.recipe.contest import (
+    STILL,
     Contest,
     Features,
     Field,
     plan_field,
+    plan_transfer,
     probe_features,
     probe_stages,
 )
@@ -29,7 +31,7 @@ from saccade.recipe.plan import Plan
 from saccade.recipe.stages import suited
 from saccade.run import Run
 from saccade.settings import FitSettings, TrainSettings
-from saccade.train import Clock
+from saccade.train import Clock, timing
 from saccade.train.session import Session
 from tests.photos import photo_folder
 
@@ -160,6 +162,40 @@ def test_a_transformer_is_planned_at_the_one_side_it_takes(photos: Path, tmp_pat
     assert field.features is not None
     assert (field.features.settings.size, field.tuned.settings.size, field.tuned.small) == (224, 224, 224)
     assert Field.of(json.loads(json.dumps(field.plain()))) == field
+
+
+@pytest.mark.parametrize(
+    ("passes", "side", "frozen"),
+    [(200.0, 112, 0.0), (18.0, 112, STILL), (6.0, 80, STILL), (0.1, 64, STILL)],
+)
+def test_fine_tuning_is_planned_by_what_its_images_cost(
+    passes: float, side: int, frozen: float, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of 64 px could be shown so often; a pixel of one of 96 px and more costs three times as much."""
+
+    def cost(session: Session, side: int, **_: int) -> float:
+        small = 200 / (passes * len(contest.parts.train))
+        return small * (side / 64) ** 2 * (3 if side >= 96 else 1) * (1 - session.settings.frozen)
+
+    file = tmp_path / "convnext.safetensors"
+    save_file(timm.create_model("test_convnext", num_classes=5).state_dict(), file)
+    settings = FitSettings(budget=600, pretrained=f"timm/test_convnext={file}")
+    contest = _contest(photos, settings, tmp_path / "run")
+    monkeypatch.setattr(timing, "image_seconds", cost)
+    planned = plan_transfer(contest, pretrained.find(settings.pretrained), 0.5)
+    assert planned is not None
+    entry, _ = planned
+    chosen = entry.settings
+    assert (chosen.size, chosen.frozen) == (side, frozen)
+    # Layer norm sees each image alone, so that a batch may go through in parts of what the caches hold.
+    assert chosen.accumulate == (4 if side >= 96 else 2 if side == 80 else 1)
+
+
+def test_batch_norm_keeps_the_batch_whole(photos: Path, weights: Path, tmp_path: Path) -> None:
+    settings = FitSettings(budget=600, pretrained=f"timm/test_resnet={weights}")
+    field = plan_field(_contest(photos, settings, tmp_path / "run"), pretrained.find(settings.pretrained))
+    assert field.tuned is not None
+    assert field.tuned.settings.accumulate == 1
 
 
 def test_a_network_that_is_not_the_weights_is_refused(photos: Path, weights: Path, tmp_path: Path) -> None:

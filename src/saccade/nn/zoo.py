@@ -197,6 +197,11 @@ def optimizer_for(network: nn.Module) -> str:
     return "muon" if isinstance(own, ConvNet) and own.fixed_norm else "adamw" if isinstance(own, Transfer) else "adam"
 
 
+def sees_batches(network: nn.Module) -> bool:
+    """Return whether scores of an image in training depend on the others of its batch: batch norm's do."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
 def check_trains(network: nn.Module, name: str, side: int, batch_size: int) -> None:
     """Raise ModelError where a network cannot be trained on batches of this size: batch norm needs two images."""
     try:

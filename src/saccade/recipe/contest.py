@@ -1,8 +1,10 @@
 """The networks that may enter a `fit`: saccade's own from scratch, and a pretrained one, each planned and measured."""
 
 import time
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from saccade.classifiers import Member, Model, NetworkClassifier
 from saccade.data import Parts
 from saccade.errors import ModelError
 from saccade.events import Finding, emit, stage
+from saccade.nn import zoo
 from saccade.nn.published import Pretrained
 from saccade.recipe import cells
 from saccade.recipe import plan as planning
@@ -33,8 +36,14 @@ PROBE_SHARE = 0.12
 PROBE_ENOUGH, PROBE_FEWEST, PROBE_MOST = 10_000, 200, 50_000
 """Training images whose features are enough; below which they are not worth it; and the most that are taken."""
 TRANSFER_BATCH = 64
-TRANSFER_EPOCHS, TRANSFER_ENOUGH = 4.0, 40_000
-"""Passes, or images, for which a smaller side is taken rather than go without them."""
+WANTED = (4.0, 40_000)
+"""Passes of fine-tuning, or images, for which a smaller side is taken rather than go without them."""
+AMPLE = (10.0, 100_000)
+"""Passes, or images, of the largest side, below which the lowest layers stay as they are: others get more images so."""
+STILL = cells.LAYERS["few"]
+"""The share of layers that are the lowest."""
+CACHED_PIXELS, AT_ONCE = 150_000, 16
+"""Pixels whose activations stay in a CPU's caches in training; and images at once, at the least."""
 HEADS_SHARE = 0.05
 """Of the time left, for finding the best linear head."""
 ADVICE_SHARE, ADVICE_FEWEST, ADVICE_MOST = 0.03, 100, 500
@@ -212,18 +221,52 @@ def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[
     plan.decide("features", {"side": side, "images": affordable(side)}, f"in {probing:.1f} s")
     seconds = predicting * side**2 + loading
     features = Features(open_settings.model_copy(update={"size": side}), affordable(side), seconds)
-    pixels = planning.TRAINING_SHARE * share * (plan.left() - probing) / training
-    images = {side: pixels / timing.mean_pixels(session, side) for side in sides}
-    wanted = min(TRANSFER_EPOCHS * len(parts.train), TRANSFER_ENOUGH)
-    size = max((side for side in sides if images[side] >= wanted), default=sides[0])
-    plan.decide("size", size, f"{weights.model}, {images[size]:,.0f} images could be trained on")
-    rate = cells.rate_for(images[size] / TRANSFER_BATCH)
+    tuning = planning.TRAINING_SHARE * share * (plan.left() - probing)
+    return _plan_tuning(contest, session, sides, tuning, training), features
+
+
+def _plan_tuning(contest: Contest, session: Session, sides: Sequence[int], seconds: float, pixel: float) -> Entry:
+    """Return how a pretrained network is fine-tuned in so many seconds: which layers, on which side, at which rate.
+
+    A pixel of the smallest images takes `pixel` seconds, one of larger images as long or longer.
+    """
+    plan, settings, count = contest.plan, session.settings, len(contest.parts.train)
+    wanted, ample = (min(epochs * count, images) for epochs, images in (WANTED, AMPLE))
+    most = {side: seconds / (pixel * timing.mean_pixels(session, side)) for side in sides}
+    if most[sides[-1]] < ample:
+        settings = settings.model_copy(update={"frozen": STILL})
+        why = f"{most[sides[-1]]:,.0f} images of {sides[-1]} px could be trained on, {ample:,.0f} would be ample"
+        plan.decide("frozen", STILL, why)
+        session = _measured(contest.parts, settings, sides[0])
+
+    @cache
+    def shown(side: int) -> float:
+        return seconds / (_pixel_seconds(session, side) * timing.mean_pixels(session, side))
+
+    # Layers that stay as they are cost some of their time at least.
+    fitting = [side for side in sides if most[side] / (1 - settings.frozen) >= wanted] or sides[:1]
+    size = fitting[max(0, bisect_right(fitting, -wanted, key=lambda side: -shown(side)) - 1)]
+    images = shown(size)
+    plan.decide("size", size, f"{settings.model}, {images:,.0f} images could be trained on")
+    rate = cells.rate_for(images / TRANSFER_BATCH)
     plan.decide("learning_rate", rate, "less for few steps: they could not mend what a high one breaks")
-    chosen = {"size": size, "learning_rate": rate, "lowest_rate": cells.LOWEST}
-    settings = open_settings.model_copy(update=chosen)
-    image_seconds = timing.mean_pixels(session, size) * training
+    chosen = {"size": size, "learning_rate": rate, "lowest_rate": cells.LOWEST, "accumulate": _pieces(session, size)}
     small, smallest = session.side_at(0.0, size), max(sides[0], size // 2)
-    return Entry(weights.model, settings, image_seconds, session.rule, small, smallest), features
+    return Entry(settings.model, settings.model_copy(update=chosen), seconds / images, session.rule, small, smallest)
+
+
+def _pixel_seconds(session: Session, side: int) -> float:
+    """Return what training on a pixel of images of this side takes, in batches that go through in pieces."""
+    in_pieces = session.settings.model_copy(update={"accumulate": _pieces(session, side)})
+    seconds = timing.image_seconds(replace(session, settings=in_pieces), side, images=TRANSFER_BATCH, steps=2)
+    return seconds / side**2
+
+
+def _pieces(session: Session, side: int) -> int:
+    """Return in how many parts a batch goes through fastest: what a CPU's caches hold at once, where that may be."""
+    if session.forward.device.type != "cpu" or zoo.sees_batches(session.network):
+        return 1
+    return max(1, TRANSFER_BATCH // max(AT_ONCE, CACHED_PIXELS // side**2))
 
 
 def probe_features(contest: Contest, features: Features) -> tuple[Candidate, Probe]:

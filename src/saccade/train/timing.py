@@ -21,8 +21,10 @@ FEW, LONG = 8, 1.5
 def image_seconds(session: Session, side: int, *, images: int = 128, steps: int = 4) -> float:
     """Return the seconds that training on one image of this side takes: the shortest of a few steps, on a copy.
 
-    Measured at `images` a step, or, where that would take long, at as many as can be had in time.
+    Measured at `images` a step, or at those of one part where a batch goes through in parts; where that would take
+    long, at as many as can be had in time.
     """
+    images = max(FEW, images // session.settings.accumulate)
     roughly = _step_seconds(session, side, FEW, 1)
     together = _in_time(images, roughly * steps)
     return roughly if together <= FEW else _step_seconds(session, side, together, steps)
@@ -36,7 +38,7 @@ def _in_time(images: int, each: float) -> int:
 def _step_seconds(session: Session, side: int, images: int, steps: int) -> float:
     """Return the seconds an image, of the shortest of `steps` steps; one more goes before them."""
     # A step of L-BFGS is of all images; each costs what it costs under a rule of small batches.
-    plain = {"batch_size": images, **({"optimizer": "sgd"} if session.rule == "lbfgs" else {})}
+    plain = {"batch_size": images, "accumulate": 1, **({"optimizer": "sgd"} if session.rule == "lbfgs" else {})}
     trial = replace(session.on_trial(), settings=session.settings.model_copy(update=plain))
     # All layers, thawed or not: what steps cost once they are.
     training = replace(trial.training(), prepare=unchanged(trial.forward, side), average=None, thaw=None)
