@@ -1,6 +1,6 @@
 """Measure `saccade fit` against an earlier revision of itself, in pairs: same source, budget, weights and seed.
 
-    python benchmarks/against_revision.py clothing.zip 3ef4942 --budget 8m --seeds 0 1 2 --pretrained weights.safetensors
+    python benchmarks/against_revision.py clothing.zip 3ef4942 --budget 8m --pretrained weights.safetensors
 
 The revision is checked out beside, and both run with the libraries of this environment, in turn, each as a whole
 command. The runs are kept in --out; a second start goes on after the first. Test accuracies are compared image by

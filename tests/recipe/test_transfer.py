@@ -186,9 +186,22 @@ def test_fine_tuning_is_planned_by_what_its_images_cost(
     assert planned is not None
     entry, _ = planned
     chosen = entry.settings
-    assert (chosen.size, chosen.frozen) == (side, frozen)
+    assert (chosen.size, chosen.frozen, chosen.grow) == (side, frozen, passes >= 4)
     # Layer norm sees each image alone, so that a batch may go through in parts of what the caches hold.
     assert chosen.accumulate == (4 if side >= 96 else 2 if side == 80 else 1)
+
+
+@pytest.mark.parametrize(("passes", "both"), [(50.0, True), (0.1, False)])
+def test_a_network_from_scratch_is_trained_too_where_it_gets_some_passes(
+    passes: float, both: bool, photos: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = FitSettings(budget=600, pretrained=f"timm/test_resnet={weights}")
+    contest = _contest(photos, settings, tmp_path / "run")
+    seconds = 250 / (passes * len(contest.parts.train))
+    monkeypatch.setattr(timing, "image_seconds", lambda session, side, **_: seconds)
+    field = plan_field(contest, pretrained.find(settings.pretrained))
+    assert field.tuned is not None
+    assert field.both == both
 
 
 def test_batch_norm_keeps_the_batch_whole(photos: Path, weights: Path, tmp_path: Path) -> None:

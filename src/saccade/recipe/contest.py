@@ -33,6 +33,8 @@ from saccade.train.session import Session
 
 PROBE_SHARE = 0.12
 """Of the time left, for the features of all images, the test part's included, should they be wanted."""
+PROBE_SECONDS, PROBE_MOST_SHARE = 20.0, 0.5
+"""What they may take, and of the time left at the most, where it is too short for enough of the smallest images."""
 PROBE_ENOUGH, PROBE_FEWEST, PROBE_MOST = 10_000, 200, 50_000
 """Training images whose features are enough; below which they are not worth it; and the most that are taken."""
 TRANSFER_BATCH = 64
@@ -49,8 +51,8 @@ HEADS_SHARE = 0.05
 ADVICE_SHARE, ADVICE_FEWEST, ADVICE_MOST = 0.03, 100, 500
 """Of the time left, for advice on transfer; and the training images it is measured on, at the least and the most."""
 MEASURED_SIDE = 64
-BOTH_SECONDS = 45.0
-"""Time left, from which a pretrained network and one from scratch are both trained: they err on other images."""
+BOTH = (3.0, 40_000)
+"""Passes, or images, of one from scratch, from which it is trained beside a pretrained one: they err differently."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,14 @@ def plan_field(contest: Contest, weights: Pretrained | None) -> Field:
     contest = replace(contest, flip=planning.may_flip(contest.parts, contest.plan))
     budget, left = contest.settings.budget, contest.plan.left()
     another = weights is not None and not weights.settings  # one of saccade's own would go by the same name
-    both = another and left > BOTH_SECONDS and 0.8 * left / 2 > WORTH_BEGINNING * budget
-    share = 0.5 if both else 1.0
-    transfer = None if weights is None else _transfer_if_fit(contest, weights, share)
-    if transfer is None:
-        field = Field(plan_own(contest, 1.0))
-    else:
-        tuned, features = transfer
-        field = Field(plan_own(contest, share), tuned, features, both)
+    own = plan_own(contest, 0.5)
+    shown = planning.TRAINING_SHARE * 0.5 * left / own.image_seconds
+    fewest = min(BOTH[0] * len(contest.parts.train), BOTH[1])
+    both = another and shown >= fewest and 0.8 * left / 2 > WORTH_BEGINNING * budget
+    transfer = None if weights is None else _transfer_if_fit(contest, weights, 0.5 if both else 1.0)
+    tuned, features = transfer or (None, None)
+    both = both and tuned is not None
+    field = Field(own if both else plan_own(contest, 1.0), tuned, features, both)
     contest.candidates.note("field", field.plain())
     return field
 
@@ -207,13 +209,15 @@ def plan_transfer(contest: Contest, weights: Pretrained, share: float) -> tuple[
     loading = _loading_seconds(parts, sides[0])
     told = {"training": round(1e-6 / training, 3), "prediction": round(1e-6 / predicting, 3)}
     plan.decide("megapixels a second", told, f"{weights.model}, measured at {sides[0]} px")
-    probing = PROBE_SHARE * plan.left()
+    probing, enough = PROBE_SHARE * plan.left(), min(len(parts.train), PROBE_ENOUGH)
     others = len(parts.validation) + len(parts.test)
 
     def affordable(side: int) -> int:
         return min(len(parts.train), PROBE_MOST, int(probing / (predicting * side**2 + loading)) - others)
 
-    enough = min(len(parts.train), PROBE_ENOUGH)
+    if affordable(sides[0]) < enough:
+        # They are worth more than what else so short a time buys.
+        probing = max(probing, min(PROBE_SECONDS, PROBE_MOST_SHARE * plan.left()))
     side = max((side for side in sides if affordable(side) >= enough), default=sides[0])
     if affordable(side) < min(enough, PROBE_FEWEST):
         plan.decide("transfer", False, f"features of {enough:,} images would take more than {probing:.1f} s")
@@ -250,7 +254,9 @@ def _plan_tuning(contest: Contest, session: Session, sides: Sequence[int], secon
     plan.decide("size", size, f"{settings.model}, {images:,.0f} images could be trained on")
     rate = cells.rate_for(images / TRANSFER_BATCH)
     plan.decide("learning_rate", rate, "less for few steps: they could not mend what a high one breaks")
-    chosen = {"size": size, "learning_rate": rate, "lowest_rate": cells.LOWEST, "accumulate": _pieces(session, size)}
+    # The head knows images of the whole side: few passes over smaller ones would first unlearn that.
+    chosen = {"size": size, "grow": images >= wanted, "learning_rate": rate, "lowest_rate": cells.LOWEST}
+    chosen["accumulate"] = _pieces(session, size)
     small, smallest = session.side_at(0.0, size), max(sides[0], size // 2)
     return Entry(settings.model, settings.model_copy(update=chosen), seconds / images, session.rule, small, smallest)
 
