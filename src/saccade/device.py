@@ -1,5 +1,6 @@
 """Where and how exactly to compute: device, precision, threads, seeds, determinism."""
 
+import gc
 import hashlib
 import os
 import platform
@@ -99,6 +100,14 @@ def synchronize(device: "torch.device") -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def release_memory() -> None:
+    """Give back the memory of what nothing refers to any more, a GPU's too."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 class Usage:

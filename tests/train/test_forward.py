@@ -1,5 +1,6 @@
 """Forward: how images are put to a network, and what it says of them from both sides."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -123,3 +124,27 @@ def test_the_temperature_is_the_best_there_is_and_changes_no_prediction() -> Non
     assert calibrated.temperature / first.temperature == pytest.approx(best, rel=0.01)
     assert -again_NK[np.arange(200), y_N].mean() == pytest.approx(loss(best), abs=1e-4)
     assert loss(best) < loss(1.0) - 0.01
+
+
+def test_predictions_go_on_with_fewer_images_at_once_where_memory_runs_out() -> None:
+    network, x_NHWC, seen = scorer(8), images(20, 8), list[int]()
+    forward = Forward(network, 8, False, CPU)
+    expected_NK = forward.log_probabilities(x_NHWC)
+
+    def hungry(most: int, error: type[BaseException]) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        def refuse(_: nn.Module, inputs: tuple[Tensor]) -> None:
+            seen.append(len(inputs[0]))
+            if len(inputs[0]) > most:
+                raise error("shapes differ")
+
+        return refuse
+
+    hook = network.register_forward_pre_hook(hungry(6, torch.OutOfMemoryError))
+    torch.testing.assert_close(forward.log_probabilities(x_NHWC), expected_NK)
+    assert seen == [20, 10, 5, 5, 5, 5]
+    hook.remove()
+    for most, error in ((0, torch.OutOfMemoryError), (6, RuntimeError)):
+        hook = network.register_forward_pre_hook(hungry(most, error))
+        with pytest.raises(error, match="shapes differ"):
+            forward.log_probabilities(x_NHWC)
+        hook.remove()

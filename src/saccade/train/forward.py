@@ -18,6 +18,7 @@ from saccade.nn import zoo
 from saccade.nn.regularize import regularize
 from saccade.nn.transfer import Transfer
 from saccade.settings import Interpolation, TrainSettings
+from saccade.train.parts import piecewise
 
 CACHED_PIXELS = 400_000
 
@@ -105,16 +106,20 @@ class Forward:
         return 512 if self.device.type != "cpu" else max(8, min(512, CACHED_PIXELS // self.side**2))
 
     def log_probabilities(self, x: Tensor, *, over_views: bool = True) -> Tensor:
-        """Return log-probabilities (N, K) on the CPU: the softmax of the scores averaged over views."""
-        rows_NK = []
-        for chunk in x.split(self.batch):
+        """Return log-probabilities (N, K) on the CPU: the softmax of the scores averaged over views.
+
+        Of `batch` images at once, or of half as many each time memory runs out.
+        """
+
+        def rows(chunk: Tensor) -> Tensor:
             x_NCHW = self.to_input(chunk)
             scores_NK = self.scores(x_NCHW)
             if over_views and (self.views or self.further):
                 seen = [scores_NK, *map(self.scores, self._views(x_NCHW))]
                 scores_NK = torch.stack(seen).sum(0) / len(seen)
-            rows_NK.append((scores_NK / self.temperature).log_softmax(1).cpu())
-        return torch.cat(rows_NK)
+            return (scores_NK / self.temperature).log_softmax(1).cpu()
+
+        return piecewise(rows, x, self.batch)
 
     def _views(self, x_NCHW: Tensor) -> Iterator[Tensor]:
         """Yield what is predicted from beside each image itself."""

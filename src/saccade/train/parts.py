@@ -1,11 +1,11 @@
 """A batch in parts: as many as were asked for, and twice as many each time memory runs out."""
 
-import gc
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from saccade.device import release_memory
 from saccade.errors import TrainingError, out_of_memory
 from saccade.events import Finding, emit
 
@@ -31,7 +31,7 @@ class Parts:
         as all that follow do; a Finding says so. Raises TrainingError where parts would be too small.
         """
         while True:
-            number = self._of(len(x))
+            number = self.of(len(x))
             try:
                 return torch.cat(list(map(backward, x.tensor_split(number), y.tensor_split(number))))
             except (RuntimeError, MemoryError) as error:
@@ -39,17 +39,15 @@ class Parts:
                     raise
             # Only here does nothing refer any more to what was computed.
             forget()
-            gc.collect()
-            if x.is_cuda:
-                torch.cuda.empty_cache()
+            release_memory()
             self._halve(len(x))
 
-    def _of(self, images: int) -> int:
+    def of(self, images: int) -> int:
         """Return in how many parts so many images go through."""
         return max(1, min(self.number, images // SMALLEST))
 
     def _halve(self, images: int) -> None:
-        size = -(-images // self._of(images))
+        size = -(-images // self.of(images))
         if images // self.number < 2 * SMALLEST:
             raise TrainingError(
                 f"There is not enough memory to train on {size} images at a time; give a smaller --size, --width or "
@@ -62,3 +60,24 @@ class Parts:
             "sees each part alone."
         )
         emit(Finding(kind="memory", severity="warning", detail=detail))
+
+
+def piecewise(rows_of: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
+    """Return the rows that `rows_of(some_x)` gives, of `size` at a time.
+
+    Where memory runs out, the rest follows half as many at a time; the error is raised where there is none for one.
+    """
+    rows: list[Tensor] = []
+    done, size = 0, max(1, min(size, len(x)))
+    while done < len(x) or not rows:
+        try:
+            rows.append(rows_of(x[done : done + size]))
+            done += size
+            continue
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not out_of_memory(error):
+                raise
+        # Only here does nothing refer any more to what was computed.
+        release_memory()
+        size = -(-size // 2)
+    return torch.cat(rows)
