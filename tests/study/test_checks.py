@@ -1,6 +1,7 @@
 """The verdict before training: a sound session passes, planted faults are named with advice."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from saccade.data.batches import ArrayImages, Batch, Order
+from saccade.nn import zoo
 from saccade.settings import TrainSettings
 from saccade.study.check import Check
 from saccade.study.checks import checks, initial_loss, overfit_handful
 from saccade.study.checks import verdict as full_verdict
-from saccade.train import Session
+from saccade.study.probe import first_updates, probe
+from saccade.train import Forward, Session
 from tests.photos import photo
 
 SIDE, IMAGES, CLASSES = 16, 64, 3
@@ -28,6 +32,18 @@ def session(x_NHWC: torch.Tensor = X_NHWC, y_N: torch.Tensor = Y_N, **changed: A
     images = ArrayImages(x_NHWC, y_N)
     start = Session.start(chosen, images, x_NHWC, classes=CLASSES, names=[str(i) for i in range(len(y_N))])
     return start, next(images.batches(Order(len(y_N), start.batch_size, 0)))
+
+
+class Counted(ArrayImages):
+    """Images that count the most that were drawn at once."""
+
+    most = 0
+
+    def batches(self, order: Order, first: int = 0) -> Iterator[Batch]:
+        """Yield batches, and look at their sizes."""
+        for batch in super().batches(order, first):
+            self.most = max(self.most, len(batch.y_N))
+            yield batch
 
 
 def verdict(start: Session, batch: Batch) -> dict[str, Check]:
@@ -120,3 +136,44 @@ def test_a_handful_is_what_there_is() -> None:
     check = handful(start, replace(batch, x_NHWC=batch.x_NHWC[:6], y_N=batch.y_N[:6]))
     assert check.passed
     assert "of 6 training images" in check.expected
+
+
+def test_of_lbfgs_no_more_is_drawn_at_once_than_goes_into_memory_and_no_rate_is_asked_for() -> None:
+    start, _ = session(model="linear", optimizer="lbfgs", batch_size=8)
+    images = Counted(X_NHWC, Y_N)
+    found = full_verdict(replace(start, images=images), CLASSES, lambda: 60.0)
+    assert images.most == 8
+    assert found.rates is None
+    assert not {"learning rate", "mixed batches"} & {check.name for check in found.checks}
+
+
+def test_of_a_batch_in_parts_one_part_alone_is_looked_at() -> None:
+    start, batch = session(accumulate=4, l2=1e-3)
+    assert len(probe(start, batch).scores_NK) == 8
+    shorter = Batch(batch.x_NHWC[:8], batch.y_N[:8], batch.index_N[:8], batch.epoch_N[:8])
+    plain, _ = session(l2=1e-3)
+    assert initial_loss(start, batch, CLASSES) == initial_loss(plain, shorter, CLASSES)
+    left = iter([*[60.0] * 60, *[0.0] * 100_000])  # enough for a few gradients
+    found = full_verdict(start, CLASSES, lambda: next(left))
+    assert {check.name for check in found.checks} >= {"penalty", "input scale"}
+
+
+def test_weights_of_the_classes_do_not_count_in_the_first_loss() -> None:
+    y_N = (torch.arange(IMAGES) % 16 == 0).long()
+    start, batch = session(y_N=y_N, balance="weights")
+    plain, _ = session(y_N=y_N)
+    rare = torch.arange(IMAGES)[y_N == 1]
+    alone = Batch(X_NHWC[rare], y_N[rare], rare, torch.zeros_like(rare))
+    assert initial_loss(start, alone, 2) == initial_loss(plain, alone, 2)
+    assert initial_loss(start, batch, 2).passed
+
+
+def test_layers_that_thaw_late_are_seen_learning() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)]
+    trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = zoo.transferred(trunk, classes=CLASSES, side=SIDE)
+    nn.init.normal_(zoo.body(network).head.weight)  # type: ignore[arg-type]
+    chosen = TrainSettings(size=SIDE, batch_size=32, flip=False, device="cpu", precision="float32", thaw=1.0)
+    start = Session(Forward.of(network, chosen), ArrayImages(X_NHWC, Y_N), [str(i) for i in range(IMAGES)], chosen)
+    assert all(not torch.equal(before, after) for before, after in first_updates(start).values())

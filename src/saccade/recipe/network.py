@@ -38,7 +38,7 @@ from saccade.train.course import Course
 from saccade.train.forward import Forward
 from saccade.train.look import Sample
 from saccade.train.recovery import Recovery
-from saccade.train.session import Session
+from saccade.train.session import Session, at_once
 
 SAMPLE = 5000
 GLANCE = 1000
@@ -119,7 +119,7 @@ def checked(session: Session, plan: Plan, classes: int, kept: Checkpoint | None)
     """Return the verdict on a session before it is trained, within a share of the time left; or the checkpoint's."""
     if kept is not None:
         return [study.Check(**check) for check in kept.plain["checks"]]
-    first = next(session.images.batches(Order(len(session.images), session.batch_size, session.settings.seed)))
+    first = next(session.images.batches(Order(len(session.images), at_once(session), session.settings.seed)))
     end = plan.clock.elapsed() + CHECK_SHARE * plan.left()
     return study.checks(session, first, classes, lambda: end - plan.clock.elapsed())
 

@@ -13,12 +13,13 @@ from saccade.errors import TrainingError
 from saccade.graph import GradientCheck, check_gradients
 from saccade.study import faults, sanity
 from saccade.study.check import Check
-from saccade.study.probe import first_updates, probe
+from saccade.study.probe import first_part, first_updates, probe
 from saccade.study.rates import RangeTest, range_test
+from saccade.train.balance import loss_of
 from saccade.train.budget import Pace
 from saccade.train.loop import train
 from saccade.train.preparing import unchanged
-from saccade.train.session import Session
+from saccade.train.session import Session, at_once
 from saccade.train.watch import Watch
 
 MOST_STEPS = 60
@@ -47,13 +48,13 @@ def verdict(session: Session, classes: int, seconds: Callable[[], float], *, dec
     `declared` are the names of modules and parameters that are meant to be frozen. What takes long, the
     gradients and the range test, gets a share of the time each.
     """
-    batch = next(session.images.batches(Order(len(session.images), session.batch_size, session.settings.seed)))
+    batch = next(session.images.batches(Order(len(session.images), at_once(session), session.settings.seed)))
     seen = probe(session, batch)
     asked = [
         faults.inputs_scaled(seen),
         faults.scores_plain(seen),
         initial_loss(session.on_trial(), batch, classes),
-        sanity.penalty_moderate(session, seen.scores_NK, batch.y_N),
+        sanity.penalty_moderate(session, seen.scores_NK, batch.y_N[: len(seen.scores_NK)]),
         faults.units_alive(seen),
         faults.units_unsaturated(seen),
         faults.gradient_reaches(seen),
@@ -83,9 +84,14 @@ def checks(session: Session, batch: Batch, classes: int, seconds: Callable[[], f
 
 @torch.no_grad()
 def initial_loss(session: Session, batch: Batch, classes: int) -> Check:
-    """Compare the untrained network's loss with that of a guess among K classes, ln K (lecture 7, step 1)."""
+    """Compare the untrained network's loss with that of a guess among K classes, ln K (lecture 7, step 1).
+
+    Of the first part of a batch, and without weights of the classes: with them a guess may cost anything.
+    """
+    batch = first_part(session, batch)
     scores_NK = session.network.train()(session.forward.to_input(batch.x_NHWC))
-    loss = float(session.loss(scores_NK.float(), batch.y_N.to(scores_NK.device)).mean())
+    plain = loss_of(session.settings.model_copy(update={"balance": "none"}), session.images)
+    loss = float(plain(scores_NK.float(), batch.y_N.to(scores_NK.device)).mean())
     chance = math.log(classes)
     passed = math.isfinite(loss) and loss < 1.5 * chance + 0.5
     advice = (

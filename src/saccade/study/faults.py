@@ -134,7 +134,12 @@ def layers_learn(
 
 
 def batches_mixed(session: Session, *, images: int = 256) -> Check | None:
-    """Ask whether the classes are mixed within batches; None where they are too small or there is one class."""
+    """Ask whether the classes are mixed within batches; None where they are too small or there is one class.
+
+    None too where the rule is lbfgs, of which every step is of all images.
+    """
+    if session.rule == "lbfgs":
+        return None
     order = Order(len(session.images), session.batch_size, session.settings.seed)
     steps = max(2, -(-images // session.batch_size))
     labels_N = torch.cat([batch.y_N.cpu() for batch in islice(session.images.batches(order), steps)]).numpy()

@@ -9,6 +9,7 @@ from saccade.data.batches import Batch
 from saccade.train.budget import Pace
 from saccade.train.look import Seen, named
 from saccade.train.loop import train
+from saccade.train.parts import Parts
 from saccade.train.preparing import unchanged
 from saccade.train.session import Session
 from saccade.train.watch import Watch
@@ -34,9 +35,16 @@ class Probe:
     gradient_rms: dict[str, float | None]
 
 
+def first_part(session: Session, batch: Batch) -> Batch:
+    """Return as many of a batch's images as training puts through the network at once."""
+    images = len(batch.y_N)
+    size = -(-images // Parts(session.settings.accumulate).of(images))
+    return Batch(batch.x_NHWC[:size], batch.y_N[:size], batch.index_N[:size], batch.epoch_N[:size])
+
+
 def probe(session: Session, batch: Batch) -> Probe:
-    """Return what a copy of the session's network does with a batch."""
-    trial = session.on_trial()
+    """Return what a copy of the session's network does with the first part of a batch."""
+    trial, batch = session.on_trial(), first_part(session, batch)
     network = trial.network.train()
     seen = Seen()
     with named(network, seen), seen:
@@ -57,7 +65,8 @@ def first_updates(session: Session) -> dict[str, tuple[Tensor, Tensor]]:
     plain = session.settings.model_copy(update={"schedule": "constant", "warmup": 0.0})
     trial = replace(session.on_trial(), settings=plain)
     before = {name: each.detach().clone() for name, each in trial.network.named_parameters()}
-    training = replace(trial.training(), prepare=unchanged(trial.forward))
+    # All layers, thawed or not: each is to be seen learning.
+    training = replace(trial.training(), prepare=unchanged(trial.forward), thaw=None)
     for _ in train(training, Pace.fixed(STEPS), Watch()):
         pass
     return {name: (before[name], each.detach()) for name, each in trial.network.named_parameters()}

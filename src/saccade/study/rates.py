@@ -66,8 +66,11 @@ def range_test(
 ) -> RangeTest | None:
     """Train copies of a network for a few steps at ever higher rates (Smith, 2017), each on batches of its own.
 
-    Fewer than `times` where `seconds()`, the time left, runs out; None where there was none for even one.
+    Fewer than `times` where `seconds()`, the time left, runs out; None where there was none for even one, and where
+    the rule is lbfgs, which finds the length of each step itself.
     """
+    if session.rule == "lbfgs":
+        return None
     default = DEFAULTS[session.rule].learning_rate
     rates_R = default * np.geomspace(LOW, HIGH, steps)
     curves: list[NDArray[np.float64]] = []

@@ -17,7 +17,7 @@ from saccade.train import timing
 from saccade.train.budget import Pace
 from saccade.train.loop import train
 from saccade.train.preparing import unchanged
-from saccade.train.session import Session
+from saccade.train.session import Session, at_once
 from saccade.train.watch import Watch
 
 HANDFUL = 32
@@ -113,7 +113,7 @@ def step_affordable(session: Session, seconds: Callable[[], float]) -> Check | N
     if seconds() <= 0:
         return None
     side = session.forward.side
-    image_seconds = timing.image_seconds(session, side, images=session.batch_size, steps=2)
+    image_seconds = timing.image_seconds(session, side, images=at_once(session), steps=2)
     needed, free = step_bytes(session), _free(session.forward.device)
     passed = needed <= FREE * free
     epoch = image_seconds * len(session.images)
@@ -121,7 +121,7 @@ def step_affordable(session: Session, seconds: Callable[[], float]) -> Check | N
         "cost of a step",
         passed,
         f"at most {FREE:.0%} of the {_amount(free)} that are free",
-        f"{1 / image_seconds:.0f} images/s, {epoch:.1f} s an epoch; about {_amount(needed)} at {session.batch_size} "
+        f"{1 / image_seconds:.0f} images/s, {epoch:.1f} s an epoch; about {_amount(needed)} at {at_once(session)} "
         "images a step",
         "" if passed else "A step may not fit into memory: give a smaller --batch-size, or --accumulate 2 or more.",
     )

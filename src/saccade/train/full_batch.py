@@ -56,7 +56,7 @@ class FullBatch:
     @property
     def objective(self) -> Objective:
         """The loss, differentiable: dropout is off, and batch norm sees the same batches each time."""
-        order = InTurn(len(self.images), min(self.batch_size, len(self.images)), seed=0)
+        order = InTurn(len(self.images), self.batch_size, seed=0)
         batches = self.images.batches(order)
 
         def parts() -> Iterator[Tensor]:

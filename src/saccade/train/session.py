@@ -87,8 +87,7 @@ class Session:
     @property
     def batch_size(self) -> int:
         """Images a step, at most as many as there are; all of them where the rule is lbfgs."""
-        assert self.settings.batch_size is not None
-        return len(self.images) if self.rule == "lbfgs" else min(self.settings.batch_size, len(self.images))
+        return len(self.images) if self.rule == "lbfgs" else at_once(self)
 
     def steps(self, epochs: float) -> int:
         """Steps in so many passes over the images, at least one."""
@@ -188,13 +187,18 @@ class Session:
         return replace(self, forward=replace(self.forward, network=copy.deepcopy(self.network)))
 
 
+def at_once(session: Session) -> int:
+    """Return how many images are drawn at once: those of a step, or, where the rule is lbfgs, of a part of it."""
+    assert session.settings.batch_size is not None
+    return min(session.settings.batch_size, len(session.images))
+
+
 def full_batch(session: Session) -> FullBatch:
     """Return the loss over all of a session's images and the rule L-BFGS, both without any noise."""
     settings = session.settings
-    assert settings.batch_size is not None
     trainable = [parameter for parameter in session.network.parameters() if parameter.requires_grad]
     decay = DEFAULTS["lbfgs"].weight_decay if settings.weight_decay is None else settings.weight_decay
-    return FullBatch(session.forward, session.images, session.loss, settings.batch_size, decay, LBFGS(trainable))
+    return FullBatch(session.forward, session.images, session.loss, at_once(session), decay, LBFGS(trainable))
 
 
 @torch.no_grad()
