@@ -9,8 +9,12 @@ import pytest
 
 from saccade import recipe
 from saccade.errors import ModelError, SettingError, TrainingError
+from saccade.events import Event, StageEnded, listening
 from saccade.files import read_json
 from saccade.recipe import contest
+from saccade.recipe.material import parts_of
+from saccade.recipe.network import paced, start
+from saccade.recipe.plan import Plan
 from saccade.run import Run
 from saccade.settings import TrainSettings
 from saccade.train import Clock
@@ -141,3 +145,19 @@ def test_a_replay_needs_a_plan_with_recorded_steps(photos: Path, tmp_path: Path)
     with pytest.raises(SettingError, match=r"is not a plan\.json with recorded steps of convnet; give that of a run"):
         recipe.train(photos, TrainSettings(size=16, replay=str(plan)), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_lbfgs_goes_on_as_long_as_a_budget_lasts_and_says_where_it_ended_too_early(
+    photos: Path, tmp_path: Path
+) -> None:
+    plain = {"model": "linear", "optimizer": "lbfgs", "size": 8, "batch_size": 16, "flip": False, "views": False}
+    chosen = TrainSettings(**plain)
+    parts = parts_of(photos, chosen)
+    plan = Plan(Run.create(tmp_path / "timed", "photos"), Clock(1000.0), 0)
+    _, pace = paced(start(parts.train, chosen), parts, plan)
+    assert pace.steps > 60
+    heard: list[Event] = []
+    with listening(heard.append):
+        recipe.train(photos, TrainSettings(**plain, epochs=2), out=tmp_path / "short")
+    [outcome] = [each.outcome for each in heard if isinstance(each, StageEnded) and each.stage == "train"]
+    assert outcome.startswith("2 steps, 2.0 epochs; the loss would still fall: the largest derivative is ")

@@ -274,7 +274,7 @@ def test_the_loss_over_all_images_has_no_dropout_and_is_the_same_each_time() -> 
 def test_a_loss_over_all_images_that_is_no_number_ends_the_training() -> None:
     network = two_layers()
     nn.init.constant_(network.first.weight, np.inf)
-    with pytest.raises(TrainingError, match="The loss over all training images is nan at step 0; look for extreme"):
+    with pytest.raises(TrainingError, match="The loss over all training images is nan at step 1; look for extreme"):
         next(iter(session(network, optimizer="lbfgs").run(Pace.fixed(3))))
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -172,11 +173,13 @@ def _viewed(session: Session, validation: Part, plan: Plan) -> Session:
 
 
 def _stopped(course: Course) -> str:
-    """Say which weights were kept where these are not the last."""
-    patience = course.patience
-    if patience is None or not patience.chosen:
-        return ""
-    return f"; the weights after epoch {patience.epoch:.1f} are kept, of the lowest validation loss"
+    """Say which weights were kept where these are not the last, and how far L-BFGS still was from the minimum."""
+    patience, full = course.patience, course.training.full
+    if patience is not None and patience.chosen:
+        return f"; the weights after epoch {patience.epoch:.1f} are kept, of the lowest validation loss"
+    if full is not None and not full.converged:
+        return f"; the loss would still fall: the largest derivative is {full.rule.gradient:.1g}"
+    return ""
 
 
 def start(part: Part, settings: TrainSettings, *, begin: nn.Module | None = None) -> Session:
@@ -232,7 +235,7 @@ def paced(session: Session, parts: Parts, plan: Plan, kept: Checkpoint | None = 
         lambda: plan.left() - validating,
         lambda progress: cost[session.side_at(progress)],
         partial(plan.pace, settings.model),
-        most_steps=session.steps(MOST_EPOCHS),
+        most_steps=sys.maxsize if session.rule == "lbfgs" else session.steps(MOST_EPOCHS),
         state=state,
     )
     return session, pace

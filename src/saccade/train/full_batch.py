@@ -54,6 +54,11 @@ class FullBatch:
     rule: LBFGS
 
     @property
+    def converged(self) -> bool:
+        """Whether no further step helps: no derivative is larger than FLAT, or rounding hides what is left."""
+        return self.rule.gradient <= FLAT or self.rule.stuck
+
+    @property
     def objective(self) -> Objective:
         """The loss, differentiable: dropout is off, and batch norm sees the same batches each time."""
         order = InTurn(len(self.images), self.batch_size, seed=0)
@@ -86,11 +91,11 @@ def descend(full: FullBatch, pace: Pace, watch: Watch) -> Iterator[tuple[int, fl
         loss = full.rule.step(objective)
         if not math.isfinite(loss):
             raise TrainingError(
-                f"The loss over all training images is {loss} at step {step}; look for extreme values in the images "
-                "or in the weights it starts from."
+                f"The loss over all training images is {loss} at step {step + 1}; look for extreme values in the "
+                "images or in the weights it starts from."
             )
         watch(step, torch.tensor([loss - float(full.penalty().detach())]), torch.tensor([0]))
-        if full.rule.gradient <= FLAT or full.rule.stuck:
+        if full.converged:
             pace.end()
             reason = "as far as rounding can tell" if full.rule.stuck else "and the loss is flat"
             reached = f"no derivative is larger than {full.rule.gradient:.0e}, {reason}"
