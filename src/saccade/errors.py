@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+NO_MEMORY = (
+    "There is not enough memory for what was asked for: give a smaller --size, --batch-size, --width or --memory."
+)
+"""What is said where `out_of_memory`."""
+
 
 class SaccadeError(Exception):
     """The work failed. `exit_status` is what the command line ends with."""

@@ -144,7 +144,12 @@ class Places:
 
 @dataclass(frozen=True)
 class Run(Places):
-    """A run's folder: `Run.create` makes one, `Run.resume` finds one to go on with, `Run.open` one to read."""
+    """A run's folder: `Run.create` makes one, `Run.resume` finds one to go on with, `Run.open` one to read.
+
+    `within` is the folder of several trainings that it is one of, if any: the one a command resumes.
+    """
+
+    within: Path | None = None
 
     @classmethod
     def create(cls, out: Path | None, source: str, *, resume: bool = False) -> "Run":

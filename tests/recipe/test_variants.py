@@ -1,15 +1,19 @@
 """One network with each of several settings: a run each, equal to one trained alone, and a page of all."""
 
 import json
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from saccade import recipe
 from saccade.cli import main
 from saccade.cli.summary import variants_text
 from saccade.errors import ModelError, RunError, SettingError, TrainingError
+from saccade.events import Event, Finding, Progress, listening
 from saccade.run import Run
 from saccade.settings import TrainSettings
 from tests.conftest import Saccade
@@ -127,6 +131,61 @@ def test_settings_whose_names_look_the_same_as_folders_are_trained_in_two(photos
     told = recipe.train_each(photos, SETTINGS.variants(["l2=.5,5"]), out=tmp_path / "each")
     assert [row["error"] for row in told["runs"]] == [None, None]
     assert len({row["run"] for row in told["runs"]}) == 2
+
+
+def test_trainings_of_several_seeds_share_the_split_and_what_splits_otherwise_is_told(
+    photos: Path, tmp_path: Path
+) -> None:
+    short = SETTINGS.override(["epochs=1"])
+    same = recipe.train_each(photos, short.variants(["seed=0,1"]), out=tmp_path / "seeds")
+    splits = [Run(Path(row["run"])).read_split() for row in same["runs"]]
+    assert splits[0] == splits[1]
+    assert [Run(Path(row["run"])).read_settings()["split_seed"] for row in same["runs"]] == [None, 0]
+    said = "All were trained on the same images and measured on the same validation images"
+    assert same["same_images"]
+    assert said in Path(same["page"]).read_text()
+    others = recipe.train_each(photos, short.variants(["split_seed=0,1"]), out=tmp_path / "splits")
+    assert not others["same_images"]
+    assert said not in Path(others["page"]).read_text()
+
+
+def test_memory_that_runs_out_fails_one_and_the_others_go_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def narrow(source: Path, settings: TrainSettings, **given: Any) -> Any:
+        if settings.depth == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        if settings.depth == 4:
+            raise RuntimeError("another fault")
+        return recipe.train(source, settings, **given)
+
+    monkeypatch.setattr("saccade.recipe.variants.train", narrow)
+    told = recipe.train_each(photos, SETTINGS.override(["epochs=1"]).variants(["depth=2,1"]), out=tmp_path / "each")
+    first, second = told["runs"]
+    assert first["error"].startswith("There is not enough memory for what was asked for: give a smaller --size")
+    assert second["error"] is None
+    with pytest.raises(RuntimeError, match="another fault"):
+        recipe.train_each(photos, SETTINGS.variants(["depth=4,1"]), out=tmp_path / "faulty")
+
+
+def test_one_that_is_interrupted_says_how_all_of_them_go_on(photos: Path, tmp_path: Path) -> None:
+    variants, out, heard = SETTINGS.variants(["depth=1,2"]), tmp_path / "each", list[Event]()
+
+    def send(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Progress) and event.task == "train" and event.done == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job has not
+    try:
+        with listening(send), pytest.raises(KeyboardInterrupt):
+            recipe.train_each(photos, variants, out=out)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    [finding] = [event for event in heard if isinstance(event, Finding) and event.kind == "interrupted"]
+    assert f"with --out {out} --resume it goes on from there." in finding.detail
+    told = recipe.train_each(photos, variants, out=out, resume=True)
+    assert [row["error"] for row in told["runs"]] == [None, None]
 
 
 def test_one_that_cannot_be_trained_leaves_the_others(photos: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from saccade.cli.usage import sentence
-from saccade.errors import SaccadeError, out_of_memory
+from saccade.errors import NO_MEMORY, SaccadeError, out_of_memory
 
 COMMANDS = {
     "fit": ("training:fit", "Turn labelled images into an honestly evaluated classifier, within a time budget."),
@@ -39,9 +39,7 @@ COMMANDS = {
 }
 """Each command's function, imported only when it is called, and its line in the list of commands."""
 MAKE_ROOM = "What was written before is whole; make room, then give the command again, with --resume where it takes it."
-NO_MEMORY = (
-    "There is not enough memory for what was asked for: give a smaller --size, --batch-size, --width or --memory."
-)
+
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 

@@ -289,7 +289,7 @@ def run(
                 course.go_back(error)
                 continue
             if signals:
-                where = f"with --out {record.run.path} --resume it goes on from there"
+                where = f"with --out {record.run.within or record.run.path} --resume it goes on from there"
                 emit(Finding(kind="interrupted", detail=f"Saved after {done} of {pace.steps} steps: {where}."))
                 signals.act()
             if stop and course.watch.hopeless:

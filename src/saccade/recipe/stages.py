@@ -100,12 +100,14 @@ def train(
     out: Path | None = None,
     clock: Clock | None = None,
     resume: bool = False,
+    within: Path | None = None,
 ) -> Result:
     """Train one network with explicit settings; the test part stays sealed.
 
     With `resume` the run in `out` goes on where it was interrupted, to the same weights; one that is
-    finished is returned as it is. Raises InputError, before anything is written, where source,
-    settings or `out` cannot be used; TrainingError where the loss stops being a number.
+    finished is returned as it is. `within` is the folder of several trainings that it is one of, if any. Raises
+    InputError, before anything is written, where source, settings or `out` cannot be used; TrainingError where the
+    loss stops being a number.
     """
     weights = weights_of(settings)
     settings = suited(settings, weights)
@@ -124,7 +126,8 @@ def train(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     with listening(diary := Diary()), gather(source, settings, out, resume=resume) as material:
-        plan = (Plan.resume if material.resumed else Plan)(material.run, clock, settings.seed)
+        run = replace(material.run, within=within)
+        plan = (Plan.resume if material.resumed else Plan)(run, clock, settings.seed)
         plan.keep("report", REPORT_SECONDS)
         tell_licence(weights)
         with discarded_on_refusal(material):

@@ -8,7 +8,8 @@ from typing import Any
 
 from saccade import report
 from saccade.data.layout import unique_keys
-from saccade.errors import InputError, ModelError, SettingError, TrainingError
+from saccade.device import release_memory
+from saccade.errors import NO_MEMORY, InputError, ModelError, SettingError, TrainingError, out_of_memory
 from saccade.events import Finding, emit, stage
 from saccade.files import slug, write_json
 from saccade.nn import zoo
@@ -25,12 +26,14 @@ def train_each(
 ) -> dict[str, Any]:
     """Train one network with each of `variants`, settings by name; return what they came to, as plain values.
 
-    Each is a run of its own in a folder of `out`, on the same split and with the whole budget or number of
-    epochs. One that cannot be trained to its end is recorded with its error, the others go on; of folds of the same
-    settings the mean and the standard deviation are told. `comparison.json` and `comparison.html` lie beside them.
+    Each is a run of its own in a folder of `out`, with the whole budget or number of epochs, on the same split whatever
+    its seed; `same_images` is told to be false where what is varied splits otherwise. One that cannot be trained to
+    its end, or has not enough memory, is recorded with its error, the others go on; of folds of the same settings
+    the mean and the standard deviation are told. `comparison.json` and `comparison.html` lie beside them.
     With `resume` those that are finished stay as they are. Raises InputError, before anything is written, where
     source, settings or `out` cannot be used; TrainingError where none of the trainings came to an end.
     """
+    variants = _split_alike(variants)
     for settings in variants.values():
         zoo.check_known(settings.model)
         zoo.check_choices(settings)
@@ -51,9 +54,25 @@ def train_each(
         raise TrainingError(f"None of the {len(rows)} trainings came to an end. {rows[0]['name']}: {rows[0]['error']}")
     compared = {"schema": 1, "source": str(source), "folder": str(folder), "runs": rows}
     compared["folds"] = _folds(variants, rows)
+    compared["same_images"] = _same_images([Run(Path(row["run"])) for row in rows if row["error"] is None])
     compared["page"] = str(report.write_comparison(folder, compared))
     write_json(folder / "comparison.json", compared)
     return compared
+
+
+def _split_alike(variants: Mapping[str, TrainSettings]) -> dict[str, TrainSettings]:
+    """Return the settings with the seed of the first as that of the split, where it is another and none is given."""
+    seed = next(iter(variants.values())).seed
+    return {
+        name: each.model_copy(update={"split_seed": seed}) if each.split_seed is None and each.seed != seed else each
+        for name, each in variants.items()
+    }
+
+
+def _same_images(runs: Sequence[Run]) -> bool:
+    """Return whether all runs have the same images in the same parts."""
+    splits = [sorted((row["image"], row["part"]) for row in run.read_split()) for run in runs]
+    return all(split == splits[0] for split in splits)
 
 
 def _row(
@@ -61,18 +80,25 @@ def _row(
 ) -> dict[str, Any]:
     told: dict[str, Any] = {"name": name, "run": str(out), "error": None}
     try:
-        result = train(source, settings, out=out, resume=resume)
+        result = train(source, settings, out=out, resume=resume, within=out.parent)
     except (TrainingError, SettingError, ModelError) as error:
         if first and not isinstance(error, TrainingError):
             _discard_empty(out.parent)
             raise
-        emit(Finding(kind="training", severity="warning", detail=f"{name}: {error}"))
-        return {**told, "error": str(error), "history": _history(Run(out))}
+        reason = str(error)
     except InputError:
         if first:
             _discard_empty(out.parent)
         raise
-    return {**told, **_figures(result)}
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        reason = NO_MEMORY
+    else:
+        return {**told, **_figures(result)}
+    release_memory()
+    emit(Finding(kind="training", severity="warning", detail=f"{name}: {reason}"))
+    return {**told, "error": reason, "history": _history(Run(out))}
 
 
 def _discard_empty(folder: Path) -> None:

@@ -43,6 +43,7 @@ def render_comparison(compared: Mapping[str, Any]) -> str:
     best = max((run["validation_accuracy"] for run in runs if run["error"] is None), default=None)
     told = words.clean({"folds": list(compared["folds"]), "source": str(compared["source"])})
     context = {"runs": runs, "charts": [each for each in drawn if each], "best": best, "palette": PALETTE, **told}
+    context["same_images"] = compared["same_images"]
     return environment().get_template("comparison.html.jinja").render(context)
 
 
