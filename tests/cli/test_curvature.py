@@ -150,9 +150,23 @@ def test_it_refuses_what_it_has_no_use_for(tmp_path: Path) -> None:
     (tmp_path / "taken" / "file").write_text("")
     with pytest.raises(RunError, match="already exists"):
         measure_curvature("digits", TrainSettings(), images=8, products=4, out=tmp_path / "taken")
+    with pytest.raises(SettingError, match="images is 1; expected 2 or more"):
+        measure_curvature("digits", TrainSettings(model="mlp"), images=1, products=4, out=tmp_path / "out")
 
 
-@pytest.mark.parametrize(("option", "value"), [("--images", "0"), ("--products", "0"), ("--model", "convnt")])
+def test_parts_of_a_loss_are_large_enough_for_batch_norm_and_nothing_is_left_where_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = TrainSettings(model="mlp", size=8, width=0.1, batch_size=2)
+    told = measure_curvature("digits", chosen, images=5, products=2, out=tmp_path / "out")
+    assert np.isfinite(told["largest"])
+    monkeypatch.setattr("saccade.recipe.curvature.curvature_of", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        measure_curvature("digits", chosen, images=5, products=2, out=tmp_path / "failed")
+    assert not (tmp_path / "failed").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--images", "1"), ("--products", "0"), ("--model", "convnt")])
 def test_wrong_use_is_one_sentence(saccade: Saccade, option: str, value: str) -> None:
     done = saccade("curvature", "digits", option, value)
     assert done.returncode == 2

@@ -16,6 +16,7 @@ from saccade.nn.convnets import ConvNet
 from saccade.nn.layers import WhiteningConv
 from saccade.optim import LBFGS, Objective
 from saccade.optim.curvature import (
+    Spectrum,
     conjugate_gradients,
     exact_spectrum,
     krylov_spectrum,
@@ -75,6 +76,10 @@ def test_newton_says_where_there_is_no_minimum_and_damping_finds_one(
     objective, a_DD, centre_D = quadratic(EIGENVALUES)
     with pytest.raises(TrainingError, match=r"has nowhere to go: the loss curves down, by -.*; give a damping above"):
         newton_step(objective)
+    with pytest.raises(TrainingError, match=r"curves down, by -(?P<by>.*); give a damping above (?P=by), or") as caught:
+        newton_step(objective, damping=0.5)
+    advised = float(str(caught.value).partition("a damping above ")[2].partition(",")[0])
+    assert 0.5 <= advised <= 3.005
     damped = a_DD + 5 * torch.eye(8, dtype=torch.float64)
     expected = -torch.linalg.solve(damped, a_DD @ (objective.position() - centre_D))
     torch.testing.assert_close(newton_step(objective, damping=5.0), expected, rtol=1e-5, atol=1e-6)
@@ -129,6 +134,19 @@ def test_errors_are_bounds_of_the_error() -> None:
     assert early.errors_M.max() > 1e-3
     assert early.leading(10)[0] == pytest.approx(30, rel=0.01)
     assert len(early.leading(10)) < 6
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6, 12, 30, 60])
+def test_a_condition_number_is_never_said_to_be_larger_than_it_is(steps: int) -> None:
+    eigenvalues = np.concatenate([np.linspace(0.2, 1, 57), [5.0, 5.5, 30.0]])
+    objective, _, _ = quadratic(eigenvalues)
+    for seed in range(20):
+        start_D = torch.from_numpy(np.random.default_rng(seed).normal(size=60))
+        found = krylov_spectrum(objective.product, start_D, steps).condition
+        assert found is None or found <= 150 * (1 + 1e-6)
+    assert steps < 60 or found == pytest.approx(150)
+    unsure = Spectrum(np.array([0.1, 0.5, 30.0]), np.full(3, 1 / 3), np.array([0.3, 0.5, 40.0]))
+    assert unsure.condition is None
 
 
 class Small(nn.Module):

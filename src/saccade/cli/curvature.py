@@ -11,16 +11,14 @@ from saccade.cli.output import answer, working
 from saccade.cli.text import percent
 from saccade.settings import TrainSettings
 
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
-
 
 def curvature(
     source: Source,
     /,
     *,
     settings: Annotated[TrainSettings, Parameter(name="*")] = TrainSettings(),
-    images: Count = 256,
-    products: Count = 60,
+    images: Annotated[int, Parameter(validator=Number(gte=2))] = 256,
+    products: Annotated[int, Parameter(validator=Number(gte=1))] = 60,
     out: Out = None,
     config: Config = None,
     json: Json = False,
@@ -32,7 +30,7 @@ def curvature(
     Parameters
     ----------
     images
-        Training images that the loss is over.
+        Training images that the loss is over, two or more.
     products
         Products of the Hessian with a vector, where a network is too large for the whole of it.
     """

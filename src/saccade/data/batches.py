@@ -63,14 +63,18 @@ class Order:
 class InTurn(Order):
     """Every pass over the images in their own order, in parts of at most `batch_size`, as even as can be.
 
-    >>> [InTurn(images=5, batch_size=2, seed=0)(step)[0].tolist() for step in range(4)]
-    [[0, 1], [2, 3], [4], [0, 1]]
+    None is of one image alone, which batch norm refuses: there a part has one more.
+
+    >>> [InTurn(images=7, batch_size=3, seed=0)(step)[0].tolist() for step in range(4)]
+    [[0, 1, 2], [3, 4], [5, 6], [0, 1, 2]]
+    >>> [InTurn(images=5, batch_size=2, seed=0)(step)[0].tolist() for step in range(2)]
+    [[0, 1, 2], [3, 4]]
     """
 
     @property
     def parts(self) -> int:
         """Batches a pass."""
-        return -(-self.images // self.batch_size)
+        return max(1, min(-(-self.images // self.batch_size), self.images // 2))
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return `index_N` and `epoch_N` of the batch of one step."""

@@ -29,26 +29,28 @@ def newton_step(objective: Objective, damping: float = 0.0, *, iterations: int =
 
     Exact for up to EXACT parameters: nothing moves where the loss is flat. For more, Hessian-free by
     conjugate gradients (Martens, 2010), which after D `iterations` would be exact, too. Raises
-    TrainingError where the approximation has no minimum, for it curves down.
+    TrainingError where the approximation has no minimum, for it curves down by more than the damping.
     """
     _, slope_D = objective.slope()
     if objective.size > EXACT:
-        return conjugate_gradients(lambda v_D: objective.product(v_D) + damping * v_D, -slope_D, iterations=iterations)
+        return conjugate_gradients(objective.product, -slope_D, damping=damping, iterations=iterations)
     values_D, vectors_DD = torch.linalg.eigh(objective.hessian().double())
     values_D += damping
     noise = FLAT * float(values_D.abs().max())
     if float(values_D[0]) < -noise:
-        raise _curving_down(float(values_D[0]))
+        raise _curving_down(float(values_D[0]) - damping)
     curved_D = values_D > noise
     along_D = vectors_DD.T @ slope_D.double() / values_D.where(curved_D, 1.0)
     step_D: Tensor = -(vectors_DD @ along_D.where(curved_D, 0.0)).to(slope_D.dtype)
     return step_D
 
 
-def conjugate_gradients(product: Product, right_D: Tensor, *, iterations: int = 250, tolerance: float = 1e-6) -> Tensor:
-    """Solve H x = b for a positive definite H, in float64, until |b - H x| is below `tolerance` · |b|.
+def conjugate_gradients(
+    product: Product, right_D: Tensor, *, damping: float = 0.0, iterations: int = 250, tolerance: float = 1e-6
+) -> Tensor:
+    """Solve (H + damping) x = b, positive definite, in float64, until what is left of b is below `tolerance` · |b|.
 
-    Raises TrainingError where H turns out to curve down along a direction.
+    Raises TrainingError where H turns out to curve down along a direction, by more than the damping.
 
     >>> matrix = torch.tensor([[4.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
     >>> conjugate_gradients(lambda v: matrix @ v, torch.tensor([1.0, 2.0], dtype=torch.float64))
@@ -60,10 +62,10 @@ def conjugate_gradients(product: Product, right_D: Tensor, *, iterations: int = 
     for _ in range(iterations):
         if float(square) <= end:
             break
-        curved_D = product(direction_D.to(right_D.dtype)).double()
+        curved_D = product(direction_D.to(right_D.dtype)).double() + damping * direction_D
         curvature = float(direction_D @ curved_D)
         if curvature <= 0:
-            raise _curving_down(curvature / float(direction_D @ direction_D))
+            raise _curving_down(curvature / float(direction_D @ direction_D) - damping)
         length = float(square) / curvature
         solution_D = solution_D + length * direction_D
         residual_D = residual_D - length * curved_D
@@ -97,10 +99,14 @@ class Spectrum:
         return [float(value) for value in self.values_M[sure_M][order][:count]]
 
     @property
-    def condition(self) -> float:
-        """The largest over the smallest size of an eigenvalue, flat directions left out: see FLAT."""
+    def condition(self) -> float | None:
+        """The largest over the smallest size of an eigenvalue, flat directions left out: see FLAT.
+
+        With errors, what it is at least; None where none is known to be of a direction that is not flat.
+        """
         sizes_M = np.abs(self.values_M)
-        return float(sizes_M.max() / sizes_M[sizes_M > FLAT * sizes_M.max()].min())
+        curved_M = sizes_M - self.errors_M > FLAT * sizes_M.max()
+        return float(sizes_M.max() / (sizes_M + self.errors_M)[curved_M].min()) if curved_M.any() else None
 
     @property
     def flat(self) -> float:

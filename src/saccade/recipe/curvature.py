@@ -33,11 +33,13 @@ def measure_curvature(
 ) -> dict[str, Any]:
     """Return what the loss over some training images looks like at a network's weights; draw it in a folder.
 
-    The network is new, or trained for `settings.epochs` before; the test part stays sealed. Raises
-    InputError, before anything is written, where source, settings or `out` cannot be used.
+    The network is new, or trained for `settings.epochs` before; the test part stays sealed. Nothing is written
+    before all is measured. Raises InputError where source, settings, `images` or `out` cannot be used.
     """
     begun = perf_counter()
     refuse_place(source, out)
+    if images < 2:
+        raise SettingError(f"images is {images}; expected 2 or more, as batch norm needs them.")
     settings = with_weights(settings)
     if settings.budget is not None or settings.replay is not None:
         raise SettingError("The curvature is measured at new weights, or after --epochs; leave budget and replay out.")
@@ -48,7 +50,6 @@ def measure_curvature(
     with stage("train") as training:
         session = start(part, _resolved(settings, part))
         training.outcome = f"{_train(session)} steps"
-    folder = make_folder(out, f"{part.images.name}-curvature")
     with stage("curvature") as record:
         few = part.select(np.linspace(0, len(part) - 1, min(images, len(part))).astype(np.int64))
         x_NHWC, y_N = session.forward.images(few), torch.from_numpy(few.labels_N)
@@ -56,6 +57,7 @@ def measure_curvature(
         probes = min(PROBES, products)
         measured = curvature_of(sample, probes=probes, steps=products // probes)
         record.outcome = f"steepest {measured.spectrum.values_M.max():.3g}"
+    folder = make_folder(out, f"{part.images.name}-curvature")
     told = {
         "schema": 1,
         "source": str(source),

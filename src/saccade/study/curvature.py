@@ -26,8 +26,8 @@ class Curvature:
     """What the loss of a session's network, over its images, looks like where its weights are.
 
     `spectrum` is of the Hessian, whole where `exact`, else from random probes; `condition`, then at least so
-    large, is None where the loss is not convex. `noise_scale` is in images: a batch of so many has as much noise
-    as gradient; None where the gradient is lost in its noise.
+    large, is None where the loss is not convex, or the spectrum is hardly known. `noise_scale` is in images: a batch
+    of so many has as much noise as gradient; None where the gradient is lost in its noise.
     """
 
     parameters: int
