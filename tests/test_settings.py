@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from saccade.cli.options import resolve, resolve_each
 from saccade.errors import SettingError
 from saccade.settings import DataSettings, FitSettings, Settings, TrainSettings
 from saccade.values import parse_seconds
@@ -123,6 +124,9 @@ def test_several_values_give_a_copy_for_each_combination() -> None:
     assert TrainSettings().variants(["replay='a,b.json'"])[""].replay == "a,b.json"
     with pytest.raises(SettingError, match=r'^"epochs" is not a setting; expected key=value'):
         TrainSettings().variants(["epochs"])
+    for refuses in (TrainSettings().variants, TrainSettings().override):
+        with pytest.raises(SettingError, match=r"^The setting depth is given twice, as 2 and as 3; give it once\.$"):
+            refuses(["depth=2", "model=mlp", "depth=3"])
     with pytest.raises(SettingError, match=r"^The setting activation cannot be \"\['relu'\]\": "):
         TrainSettings().variants(["activation=[relu]"])
 
@@ -159,3 +163,15 @@ def test_what_a_settings_file_is_refused_for(tmp_path: Path, content: bytes, sen
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"The settings file .*no\.yaml cannot be read: .*No such file"):
         TrainSettings.load(tmp_path / "no.yaml")
+
+
+def test_what_is_assigned_takes_the_place_of_what_the_file_excludes(tmp_path: Path) -> None:
+    (tmp_path / "timed.yaml").write_text("budget: 30s\nmodel: mlp\n")
+    several = resolve_each(TrainSettings(), tmp_path / "timed.yaml", ["epochs=3,6"])
+    assert {name: (each.epochs, each.budget, each.model) for name, each in several.items()} == {
+        "epochs=3": (3, None, "mlp"),
+        "epochs=6": (6, None, "mlp"),
+    }
+    assert resolve(TrainSettings(), tmp_path / "timed.yaml", ["epochs=3"]).budget is None
+    with pytest.raises(SettingError, match="exclude each other"):
+        resolve(TrainSettings(budget=5.0), tmp_path / "timed.yaml", ["epochs=3"])

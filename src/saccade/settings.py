@@ -1,6 +1,5 @@
 """Settings: typed, frozen, self-checking values; the command line and the saved copy derive from them."""
 
-import re
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
@@ -11,10 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from saccade.errors import SettingError, did_you_mean
 from saccade.strengths import parse_augment
-from saccade.values import Fold, Fraction, Pattern, Positive, Seconds, Several, Whole
-
-_NO_ASSIGNMENT = '"{}" is not a setting; expected key=value, such as epochs=5.'
-_BETWEEN_COMMAS = re.compile(r"""(?:"[^"]*"|'[^']*'|\[[^\]]*\]|\{[^}]*\}|[^,])+""")
+from saccade.values import Fold, Fraction, Pattern, Positive, Seconds, Several, Whole, alternatives, assigned
 
 
 def own_name(model: str) -> str:
@@ -45,15 +41,10 @@ class Settings(BaseModel):
     def override(self, assignments: Iterable[str]) -> Self:
         """Return a copy with `key=value` texts applied; values are read as YAML.
 
-        Raises SettingError when an assignment is not `key=value`, or its key or value is refused.
+        Raises SettingError when an assignment is not `key=value`, a key is given twice, or key or value are refused.
         """
-        values = self.model_dump(exclude_unset=True)
-        for assignment in assignments:
-            key, separator, value = assignment.partition("=")
-            if not separator:
-                raise SettingError(_NO_ASSIGNMENT.format(assignment))
-            values[key.strip()] = _yaml(value, f"The value of {key.strip()}")
-        return type(self)(**values)
+        given = {key: _yaml(value, f"The value of {key}") for key, value in assigned(assignments).items()}
+        return type(self)(**{**self.model_dump(exclude_unset=True), **given})
 
     def variants(self, assignments: Iterable[str]) -> dict[str, Self]:
         """Return a copy for each combination of values that `key=value` texts give, by what it has of its own.
@@ -64,7 +55,7 @@ class Settings(BaseModel):
         >>> list(TrainSettings().variants(["activation=relu,tanh", "epochs=3", "depth=2,4"]))
         ['activation=relu depth=2', 'activation=relu depth=4', 'activation=tanh depth=2', 'activation=tanh depth=4']
         """
-        given = dict(_several(assignment) for assignment in assignments)
+        given = {key: alternatives(value) for key, value in assigned(assignments).items()}
         varied = [key for key, texts in given.items() if len(texts) > 1]
         chosen = [dict(zip(given, texts, strict=True)) for texts in product(*given.values())]
         return {
@@ -366,15 +357,6 @@ class BaselineSettings(DataSettings):
     """Side in pixels that images are resized to for that network."""
     stage: str | None = None
     """Module of that network whose features are taken; the default is its end, before the head."""
-
-
-def _several(assignment: str) -> tuple[str, list[str]]:
-    """Return the key of `key=a,b`, and the texts between the commas that are in no quotes or brackets."""
-    key, separator, value = assignment.partition("=")
-    if not separator:
-        raise SettingError(_NO_ASSIGNMENT.format(assignment))
-    texts = [text.strip() for text in _BETWEEN_COMMAS.findall(value)]
-    return key.strip(), [text for text in dict.fromkeys(texts) if text] or [value]
 
 
 def _yaml(text: str, where: str) -> Any:

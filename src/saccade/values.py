@@ -1,12 +1,45 @@
 """Values of settings: how their texts are read, and what they may be."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from saccade.errors import SettingError
+
 _AMOUNT = r"(?:(\d+(?:\.\d+)?)\s*"
 _TIME = re.compile(rf"{_AMOUNT}h)?\s*{_AMOUNT}m)?\s*{_AMOUNT}s?)?")
+_BETWEEN_COMMAS = re.compile(r"""(?:"[^"]*"|'[^']*'|\[[^\]]*\]|\{[^}]*\}|[^,])+""")
+
+
+def assigned(assignments: Iterable[str]) -> dict[str, str]:
+    """Return the values of `key=value` texts by their keys.
+
+    Raises SettingError where one is not `key=value`, or a key is given twice.
+
+    >>> assigned(["epochs=3", "model = mlp"])
+    {'epochs': '3', 'model': 'mlp'}
+    """
+    values: dict[str, str] = {}
+    for assignment in assignments:
+        key, separator, value = (text.strip() for text in assignment.partition("="))
+        if not separator:
+            raise SettingError(f'"{assignment}" is not a setting; expected key=value, such as epochs=5.')
+        if key in values:
+            raise SettingError(f"The setting {key} is given twice, as {values[key]} and as {value}; give it once.")
+        values[key] = value
+    return values
+
+
+def alternatives(value: str) -> list[str]:
+    """Return the texts between the commas that are in no quotes or brackets, each once.
+
+    >>> alternatives("relu, tanh"), alternatives("[relu, tanh]"), alternatives("")
+    (['relu', 'tanh'], ['[relu, tanh]'], [''])
+    """
+    texts = [text.strip() for text in _BETWEEN_COMMAS.findall(value)]
+    return [text for text in dict.fromkeys(texts) if text] or [value]
 
 
 def parse_seconds(text: object) -> object:

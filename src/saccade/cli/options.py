@@ -1,12 +1,13 @@
 """Options that several commands share."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
 
 from saccade.settings import Settings
+from saccade.values import assigned
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -31,17 +32,27 @@ Assignments = Annotated[
 ]
 
 EXCLUSIVE = {"epochs": "budget", "budget": "epochs"}
-"""A setting that, where it is given, takes the place of another one from the file."""
+"""A setting that, where it is given, by an option or an assignment, takes the place of another one from the file."""
 
 
-def resolve(given: AnySettings, config: Path | None, assignments: Iterable[str] = ()) -> AnySettings:
+def resolve(given: AnySettings, config: Path | None, assignments: Sequence[str] = ()) -> AnySettings:
     """Return the settings of the file `config`, then the options `given`, then key=value `assignments`.
 
     Their `model_fields_set` are those that one of the three names.
     Raises SettingError as `Settings.load` and `Settings.override` do.
     """
+    return _under(given, config, assignments).override(assignments)
+
+
+def resolve_each(given: AnySettings, config: Path | None, assignments: Sequence[str]) -> dict[str, AnySettings]:
+    """Return the same for each combination of values that `assignments` give, by name: see `Settings.variants`."""
+    return _under(given, config, assignments).variants(assignments)
+
+
+def _under(given: AnySettings, config: Path | None, assignments: Sequence[str]) -> AnySettings:
+    """Return the settings that assignments are to be applied to."""
     options = {name: getattr(given, name) for name in given.model_fields_set}
     values = type(given).load(config).model_dump(exclude_unset=True) if config else {}
-    for name in options:
+    for name in (*options, *assigned(assignments)):
         values.pop(EXCLUSIVE.get(name, ""), None)
-    return type(given)(**{**values, **options}).override(assignments)
+    return type(given)(**{**values, **options})

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from saccade.cli.options import Assignments, Config, Json, Out, Resume, Source, resolve
+from saccade.cli.options import Assignments, Config, Json, Out, Resume, Source, resolve, resolve_each
 from saccade.cli.output import answer, working
 from saccade.cli.summary import result_text, variants_text
 from saccade.settings import FitSettings, TrainSettings
@@ -62,7 +62,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train one network with explicit settings, or one with each of several."""
-    variants = resolve(settings, config).variants([*several.assignments, *several.held_out])
+    variants = resolve_each(settings, config, [*several.assignments, *several.held_out])
     if len(variants) > 1:
         _train_each(source, variants, out, resume=resume, json=json)
         return

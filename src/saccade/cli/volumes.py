@@ -10,6 +10,7 @@ from saccade.cli.output import answer, working
 from saccade.cli.text import count, printable, table
 from saccade.errors import SettingError
 from saccade.settings import TrainSettings
+from saccade.values import assigned
 
 if TYPE_CHECKING:
     from saccade.nn.volumes import Volume, Volumes
@@ -49,8 +50,16 @@ def volumes(
     settings = TrainSettings(model=model).override(assignments)
     with working():
         from saccade.nn import volumes as nn_volumes
+        from saccade.nn import zoo
         from saccade.nn.blocks import Blocks
 
+        others = [name for name in assigned(assignments) if name not in zoo.ARCHITECTURE]
+        if others:
+            raise SettingError(
+                f"The setting {others[0]} is not of what a network is made of, which --set takes here: "
+                f"{', '.join(zoo.ARCHITECTURE)}."
+            )
+        zoo.check_choices(settings)
         blocks = Blocks.of(settings)
         found = nn_volumes.named(settings.model, size, classes=classes, width=settings.width, blocks=blocks)
     answer(_plain(settings.model, found, batch_size), _text(found, batch_size), json=json)

@@ -27,6 +27,8 @@ WHITENED = 2**26
 """Numbers of the images that the whitening is fitted to, at the most: 5,000 images of 64 px."""
 ARCHITECTURE = ("width", "depth", "activation", "norm", "pool", "global_pool", "init", "zero_last")
 """Settings that say what one of saccade's own networks is made of."""
+SOURCES = ("run/", "file/")
+"""What texts begin with that name weights by where they lie: see `pretrained.find`."""
 
 OWN: dict[str, Callable[[int, int, float, Blocks], nn.Module]] = {"convnet": convnet, "linear": linear, "mlp": mlp}
 
@@ -258,6 +260,8 @@ def check_known(name: str) -> None:
     name = own_name(name)
     if name in OWN:
         return
+    if name.startswith(SOURCES):
+        raise ModelError(f'"{name}" is where weights come from, and no network: give --pretrained {name}.')
     if is_description(name):
         parse(name)
         return
