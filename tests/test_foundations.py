@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import sleep
@@ -14,12 +14,24 @@ from time import sleep
 import pytest
 import torch
 
-from saccade import events, files
+from saccade import events, files, recipe
 from saccade.device import cores, derived_seed, generator, machine, resolve_device, resolve_precision
-from saccade.errors import DecodeError, InputError, RunError, SaccadeError, SettingError, TrainingError, did_you_mean
+from saccade.errors import (
+    DecodeError,
+    InputError,
+    RunError,
+    SaccadeError,
+    SettingError,
+    SourceError,
+    TrainingError,
+    did_you_mean,
+)
 from saccade.ledger import Ledger, part_hash
+from saccade.recipe.checking import check
+from saccade.recipe.curvature import measure_curvature
+from saccade.recipe.search import search
 from saccade.run import Run, refuse_place
-from saccade.settings import TrainSettings
+from saccade.settings import SearchSettings, TrainSettings
 
 
 @pytest.fixture
@@ -339,3 +351,25 @@ def test_a_look_that_cannot_be_counted_is_refused(read_only: Path) -> None:
             assert str(caught.value) == (
                 sentence.format(path, reason) + "make it writable, or set SACCADE_STATE to a folder that is."
             )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda threads: recipe.train("nowhere", TrainSettings(threads=threads, epochs=1)),
+        lambda threads: check("nowhere", TrainSettings(threads=threads)),
+        lambda threads: search("nowhere", SearchSettings(threads=threads)),
+        lambda threads: measure_curvature("nowhere", TrainSettings(threads=threads), images=8, products=2),
+    ],
+)
+def test_every_command_computes_with_the_threads_it_is_given(
+    command: Callable[[int], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_num_threads()
+    try:
+        with pytest.raises(SourceError):
+            command(before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)

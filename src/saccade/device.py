@@ -136,6 +136,14 @@ def _busy_seconds() -> tuple[float, float]:
     return busy, own.user + own.system + own.children_user + own.children_system
 
 
+def use_threads(number: int | None) -> None:
+    """Compute on the CPU with so many threads from now on; None leaves it as it is."""
+    import torch
+
+    if number is not None:
+        torch.set_num_threads(number)
+
+
 def free_threads(usage: Usage) -> int:
     """Return the threads worth computing with: the cores that other programs left free, at least one.
 

@@ -216,7 +216,7 @@ class TrainSettings(DataSettings):
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
     threads: int | None = Field(default=None, ge=1, le=1024)
-    """Threads that compute on the CPU; the default is one a core, or fewer where other programs are busy."""
+    """Threads that compute on the CPU; the default is one a core."""
     replay: str | None = None
     """The plan.json of an earlier run, whose recorded numbers of steps are taken instead of the clock's."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from saccade import report, study
 from saccade.data import Parts
-from saccade.device import resolve_device
+from saccade.device import resolve_device, use_threads
 from saccade.events import Progress, emit, stage
 from saccade.files import write_atomic
 from saccade.graph.layers import check_layers
@@ -42,6 +42,7 @@ def check(
     settings = with_weights(settings)
     zoo.check_choices(settings)
     resolve_device(settings.device)
+    use_threads(settings.threads)
     budget = settings.budget or BUDGET
     clock = Clock(budget) if clock is None else replace(clock, budget=budget)
     with gather(source, settings, out) as material:

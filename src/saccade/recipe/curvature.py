@@ -10,7 +10,7 @@ import torch
 
 from saccade.data import Part
 from saccade.data.batches import ArrayImages
-from saccade.device import resolve_device
+from saccade.device import resolve_device, use_threads
 from saccade.errors import SettingError
 from saccade.events import Progress, emit, stage
 from saccade.files import write_atomic, write_json
@@ -44,6 +44,7 @@ def measure_curvature(
     if settings.budget is not None or settings.replay is not None:
         raise SettingError("The curvature is measured at new weights, or after --epochs; leave budget and replay out.")
     device = resolve_device(settings.device)
+    use_threads(settings.threads)
     with stage("open") as opening:
         part = parts_of(source, settings).train
         opening.outcome = f"{len(part):,} training images, {len(part.classes)} classes"

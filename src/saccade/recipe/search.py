@@ -11,7 +11,7 @@ from typing import Any
 
 from saccade import data
 from saccade.data.batches import ArrayImages
-from saccade.device import resolve_device
+from saccade.device import resolve_device, use_threads
 from saccade.errors import InputError, RunError, StorageError, TrainingError
 from saccade.events import Progress, emit, stage
 from saccade.files import is_temporary, lock, write_atomic, write_json, write_lines
@@ -63,6 +63,7 @@ def search(
     zoo.check_choices(settings)
     base = _base(settings)
     resolve_device(base.device)
+    use_threads(base.threads)
     bench = Bench.open(source, base)
     space = default_space(bench.first.rule, base) if space is None else space
     folder = _folder(out, source)

@@ -4,11 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from saccade.classifiers import Model
 from saccade.data import Parts
-from saccade.device import Usage, resolve_device
+from saccade.device import Usage, resolve_device, use_threads
 from saccade.errors import ModelError, RunError
 from saccade.events import Finding, emit, listening, stage
 from saccade.files import write_atomic
@@ -123,8 +121,7 @@ def train(
     resolve_device(settings.device)
     if settings.replay is not None:
         planning.recorded_pace(Path(settings.replay), settings.model)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     with listening(diary := Diary()), gather(source, settings, out, resume=resume) as material:
         run = replace(material.run, within=within)
         plan = (Plan.resume if material.resumed else Plan)(run, clock, settings.seed)
