@@ -20,7 +20,10 @@ class TrainingError(SaccadeError):
 
 
 class DivergedError(TrainingError):
-    """A loss exploded or is no number since a `step`: a lower learning rate, from an earlier state on, may help."""
+    """A loss exploded or is no number since a `step`: a lower learning rate, from an earlier state on, may help.
+
+    `step` counts from 0, what is said of steps from 1.
+    """
 
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)

@@ -122,7 +122,7 @@ def test_a_state_with_a_loss_that_is_no_number_is_never_kept() -> None:
     course = session(settings("linear")).course(Pace.fixed(3))
     next(iter(course))
     course.watch(1, torch.tensor([math.nan]), torch.tensor([7]))
-    with pytest.raises(TrainingError, match=r"not a number at step 1, on 1 of 1 images \(0007\.jpg\)"):
+    with pytest.raises(TrainingError, match=r"not a number at step 2, on 1 of 1 images \(0007\.jpg\)"):
         course.checkpoint()
 
 

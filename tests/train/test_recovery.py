@@ -101,7 +101,7 @@ def test_killed_it_goes_back_to_the_same(
 def test_a_rate_beyond_all_measure_is_given_up() -> None:
     chosen = settings("mlp", optimizer="sgd", norm="none", learning_rate=1e30, warmup=0.0)
     heard: list[Event] = []
-    with listening(heard.append), pytest.raises(DivergedError, match=r"The loss became .* at step 1, on .* images"):
+    with listening(heard.append), pytest.raises(DivergedError, match=r"The loss became .* at step 2, on .* images"):
         for _ in Recovery(session(chosen), Pace.fixed(20)):
             pass
     assert sum(each.kind == "went back" for each in findings(heard)) == TIMES
@@ -113,7 +113,7 @@ def test_weights_that_are_no_numbers_are_not_tried_again() -> None:
     with torch.no_grad():
         start.network[1][1].weight.fill_(torch.nan)  # type: ignore[index]
     heard: list[Event] = []
-    with listening(heard.append), pytest.raises(DivergedError, match="not a number at step 0"):
+    with listening(heard.append), pytest.raises(DivergedError, match="not a number at step 1"):
         for _ in Recovery(start, Pace.fixed(9)):
             pass
     assert heard == []

@@ -84,7 +84,7 @@ STORIES: dict[str, tuple[str, Story, str]] = {
     ),
     "jumping": ("noise", replace(HEALTHY, recent=losses(1.4, 0.6)), "The loss jumps from step to step by"),
     "one step": (
-        "spike", replace(HEALTHY, recent=[*losses(0.7)[:-5], 4.2, *losses(0.7)[:4]]), "jumped to 4.2 at step 187"
+        "spike", replace(HEALTHY, recent=[*losses(0.7)[:-5], 4.2, *losses(0.7)[:4]]), "jumped to 4.2 at step 188"
     ),
     "memorising": (
         "overfitting",

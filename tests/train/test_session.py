@@ -137,7 +137,7 @@ def test_a_loss_that_is_no_number_ends_the_training_with_names() -> None:
     broken = session(settings("linear", flip=False))
     with torch.no_grad():
         next(broken.network[1].parameters()).fill_(math.inf)  # type: ignore[index]
-    with pytest.raises(TrainingError, match=r"at step 0, on 16 of 16 images \(\d{4}\.jpg, .* and 13 more\)"):
+    with pytest.raises(TrainingError, match=r"at step 1, on 16 of 16 images \(\d{4}\.jpg, .* and 13 more\)"):
         trained(broken, 3)
 
 

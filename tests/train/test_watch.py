@@ -18,11 +18,11 @@ def names(indices: object) -> list[str]:
 @pytest.mark.parametrize(
     ("values", "became"),
     [
-        ({2: math.nan}, "not a number at step 5, on 1 of 6 images (cat/12.jpg)"),
-        ({1: math.inf, 4: -math.inf}, "infinite at step 5, on 2 of 6 images (cat/11.jpg, cat/14.jpg)"),
+        ({2: math.nan}, "not a number at step 6, on 1 of 6 images (cat/12.jpg)"),
+        ({1: math.inf, 4: -math.inf}, "infinite at step 6, on 2 of 6 images (cat/11.jpg, cat/14.jpg)"),
         (
             dict.fromkeys(range(5), math.nan),
-            "not a number at step 5, on 5 of 6 images (cat/10.jpg, cat/11.jpg, cat/12.jpg and 2 more)",
+            "not a number at step 6, on 5 of 6 images (cat/10.jpg, cat/11.jpg, cat/12.jpg and 2 more)",
         ),
     ],
 )
@@ -40,7 +40,7 @@ def test_step_and_images_are_named(values: dict[int, float], became: str) -> Non
 def test_a_bad_loss_is_found_at_the_end_too() -> None:
     watch = Watch()
     watch(0, torch.tensor([1.0, math.nan]), torch.tensor([7, 8]))
-    with pytest.raises(TrainingError, match=r"at step 0, on 1 of 2 images \(8\); try"):
+    with pytest.raises(TrainingError, match=r"at step 1, on 1 of 2 images \(8\); try"):
         watch.read()
 
 

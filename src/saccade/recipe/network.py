@@ -316,7 +316,7 @@ def looked(course: Recovery, glance: "Glance", done: int, epoch: float) -> dict[
         validation_loss = float(loss_N.mean())
         if not math.isfinite(validation_loss):
             raise DivergedError(
-                f"The loss became infinite at step {done}, on some of {len(glance.labels_N)} validation images; "
+                f"The loss became infinite after step {done}, on some of {len(glance.labels_N)} validation images; "
                 "try a lower learning rate, or precision=float32.",
                 done,
             )

@@ -109,7 +109,7 @@ def spiked(story: Story) -> str:
     usual, apart = median(others), _steps_apart(others)
     if highest < SPIKE * usual or highest < usual + max(0.5 * story.first, 8 * apart):
         return ""
-    step = story.step - len(others) + place
+    step = story.step + 1 - len(others) + place
     return (
         f"The loss jumped to {highest:.3g} at step {step}, among losses of about {usual:.3g}: clip the gradient "
         "(clip=1), or look at that batch's images."

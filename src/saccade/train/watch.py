@@ -176,7 +176,7 @@ class Watch:
         wrong = index_N[~loss_N.isfinite().to(index_N.device)].tolist()
         value = "not a number" if loss_N.isnan().any() else "infinite"
         raise DivergedError(
-            f"The loss became {value} at step {step}, on {len(wrong)} of {len(loss_N)} images "
+            f"The loss became {value} at step {step + 1}, on {len(wrong)} of {len(loss_N)} images "
             f"({some(self.names(wrong))}); try a lower learning rate, or precision=float32.",
             step,
         )
