@@ -74,3 +74,11 @@ def test_every_activation_is_seen_at_every_depth() -> None:
         assert len(found) == 5
         assert all(isinstance(each, Activity) and np.isfinite(each.sd) and each.dead == 0 for each in found)
     assert len(activity(zoo.new("timm/vit_tiny_patch16_224", classes=2, side=32), torch.rand(2, 3, 32, 32))) == 12
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 5, 3), (6, 25, 3)])
+def test_units_are_counted_where_channels_come_last(shape: tuple[int, ...]) -> None:
+    linear = nn.Linear(3, 4)
+    nn.init.constant_(linear.bias[:1], -1000.0)
+    [relu] = activity(nn.Sequential(linear, nn.ReLU()), torch.randn(shape))
+    assert relu.dead == 0.25

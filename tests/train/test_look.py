@@ -125,3 +125,14 @@ def test_a_session_is_looked_into_now_and_then() -> None:
     assert sample.classes == 3
     assert all(1e-5 < each.update < 0.5 for each in sample.layers.values())
     assert [*sample.activations] == ["body.3", "body.6"]
+
+
+def test_units_are_counted_where_channels_come_last() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    nn.init.constant_(network[0].bias[:1], -1000.0)
+    look = Look(network)
+    with look.seeing():
+        network(torch.randn(6, 5, 5, 3)).sum().backward()
+    sample = look.sample(0, 1.0)
+    assert sample is not None
+    assert sample.activations["1"].dead == 0.25

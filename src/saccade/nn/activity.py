@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.nn.activations import PIECES, Maxout
+from saccade.nn.stages import units_first
 from saccade.words import some
 
 FLAT = 0.01
@@ -86,15 +87,15 @@ def _activity(name: str, module: nn.Module, x: Tensor) -> Activity:
     if isinstance(module, Maxout):
         slope = slope.unflatten(1, (PIECES, -1)).amax(1)
     flat = slope.abs() < FLAT * (0.25 if isinstance(module, nn.Sigmoid) else 1.0)
-    units = flat.movedim(-1 if flat.ndim == 3 else 1, 0).flatten(1) if flat.ndim > 1 else flat[:, None]
-    values = y.detach().double()
+    units = units_first(flat).movedim(1, 0).flatten(1) if flat.ndim > 1 else flat[:, None]
+    values = y.detach().cpu().double()
     return Activity(
         layer=name,
         kind=type(module).__name__,
         mean=float(values.mean()),
         sd=float(values.std(correction=0)),
-        saturated=float(flat.double().mean()),
-        dead=float(units.all(1).double().mean()),
+        saturated=float(flat.cpu().double().mean()),
+        dead=float(units.all(1).cpu().double().mean()),
     )
 
 

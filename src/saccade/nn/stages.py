@@ -61,7 +61,7 @@ def _places(output: object) -> tuple[int, ...]:
     """Return the places of the image that an output (1, C, H, W) or (1, T, D) tells apart; none of other outputs."""
     if not isinstance(output, Tensor) or output.ndim not in (3, 4) or len(output) != 1:
         return ()
-    return tuple(_channels_first(output).shape[2:]) if output.ndim == 4 else (int(output.shape[1]),)
+    return tuple(units_first(output).shape[2:]) if output.ndim == 4 else (int(output.shape[1]),)
 
 
 def check_stages(trunk: nn.Module, names: Sequence[str]) -> None:
@@ -108,13 +108,17 @@ def averaged(output: Tensor) -> Tensor:
     """
     if output.ndim == 3:
         return output.mean(1)
-    return _channels_first(output).flatten(2).mean(2) if output.ndim > 3 else output
+    return units_first(output).flatten(2).mean(2) if output.ndim > 3 else output
 
 
-def _channels_first(output: Tensor) -> Tensor:
-    """Return maps of square images with their channels before the places, wherever a network has them."""
-    rows, columns, last = output.shape[1], output.shape[2], output.shape[-1]
-    return output.movedim(-1, 1) if output.ndim == 4 and rows == columns != last else output
+def units_first(output: Tensor) -> Tensor:
+    """Return an output with its units before the places: of maps of square images, wherever they are, and of tokens.
+
+    >>> units_first(torch.ones(2, 3, 3, 5)).shape, units_first(torch.ones(2, 9, 4)).shape
+    (torch.Size([2, 5, 3, 3]), torch.Size([2, 4, 9]))
+    """
+    last = output.ndim == 3 or (output.ndim == 4 and output.shape[1] == output.shape[2] != output.shape[3])
+    return output.movedim(-1, 1) if last else output
 
 
 @torch.no_grad()

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from saccade.nn.stages import units_first
+
 EDGE = 0.02
 """A sigmoid is saturated within this share of its range from either end."""
 VALUES = 2**19
@@ -142,8 +144,8 @@ class Seen(TorchFunctionMode):
         values = out.detach()[: max(8, VALUES // out[0].numel())].float()
         dead = saturated = torch.full((), math.nan, device=out.device)
         if operation in RECTIFIERS:
-            unit = values.dim() - 1 if values.dim() == 3 else 1
-            dead = (values.amax([axis for axis in range(values.dim()) if axis != unit]) <= 0).float().mean()
+            units = units_first(values)
+            dead = (units.amax([axis for axis in range(units.dim()) if axis != 1]) <= 0).float().mean()
         elif operation in SQUASHERS:
             low, high = SQUASHERS[operation]
             edge = EDGE * (high - low)
