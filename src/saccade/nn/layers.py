@@ -30,7 +30,7 @@ class Standardize(nn.Module):
         x_NHWC = x_NHWC[:: max(1, math.ceil(len(x_NHWC) / most))]
         sums_2C = torch.zeros(2, x_NHWC.shape[-1], dtype=torch.float64)
         for chunk in x_NHWC.split(256):
-            values = chunk.flatten(0, 2).double().cpu()
+            values = chunk.flatten(0, 2).cpu().double()
             sums_2C += torch.stack([values.sum(0), values.square().sum(0)])
         mean_C, square_C = sums_2C / x_NHWC[..., 0].numel()
         if self.centre:

@@ -40,7 +40,7 @@ class MeanImage(nn.Module):
         """Set the mean from uint8 images (N, side, side, 3) that come some at a time."""
         total_HWC, images = torch.zeros(*self.mean_CHW.shape[1:], 3, dtype=torch.float64), 0
         for x_NHWC in chunks:
-            total_HWC += x_NHWC.double().sum(0).cpu()
+            total_HWC += x_NHWC.cpu().double().sum(0)
             images += len(x_NHWC)
         self.mean_CHW.copy_((total_HWC / images).permute(2, 0, 1))
 
@@ -91,7 +91,7 @@ class Decorrelate(nn.Module):
         for chunk in chunks:
             for x_NHWC in chunk.split(EXACT):
                 x_ND = x_NHWC.permute(0, 3, 1, 2).flatten(1).float() - GREY
-                sum_D += x_ND.double().sum(0).cpu()
+                sum_D += x_ND.cpu().double().sum(0)
                 products_DD += (x_ND.T @ x_ND).cpu()
                 images += len(x_ND)
         if images < 2:

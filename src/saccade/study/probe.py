@@ -51,7 +51,7 @@ def probe(session: Session, batch: Batch) -> Probe:
         scores_NK = network(trial.forward.to_input(batch.x_NHWC)).float()
     trial.loss(scores_NK, batch.y_N.to(scores_NK.device)).mean().backward()
     gradients = {
-        name: None if each.grad is None else float(each.grad.double().square().mean().sqrt())
+        name: None if each.grad is None else float(each.grad.cpu().double().square().mean().sqrt())
         for name, each in network.named_parameters()
         if each.requires_grad
     }

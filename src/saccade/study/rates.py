@@ -141,7 +141,7 @@ class _Losses(Watch):
 
     def __call__(self, step: int, loss_N: Tensor, index_N: Tensor) -> None:
         """Read a step's mean loss."""
-        self.losses.append(float(loss_N.detach().double().mean()))
+        self.losses.append(float(loss_N.detach().cpu().double().mean()))
 
 
 def _repetition(session: Session, time: int) -> Session:
