@@ -150,14 +150,13 @@ def test_a_replay_needs_a_plan_with_recorded_steps(photos: Path, tmp_path: Path)
 def test_lbfgs_goes_on_as_long_as_a_budget_lasts_and_says_where_it_ended_too_early(
     photos: Path, tmp_path: Path
 ) -> None:
-    plain = {"model": "linear", "optimizer": "lbfgs", "size": 8, "batch_size": 16, "flip": False, "views": False}
-    chosen = TrainSettings(**plain)
+    chosen = TrainSettings(model="linear", optimizer="lbfgs", size=8, batch_size=16, flip=False, views=False)
     parts = parts_of(photos, chosen)
     plan = Plan(Run.create(tmp_path / "timed", "photos"), Clock(1000.0), 0)
     _, pace = paced(start(parts.train, chosen), parts, plan)
     assert pace.steps > 60
     heard: list[Event] = []
     with listening(heard.append):
-        recipe.train(photos, TrainSettings(**plain, epochs=2), out=tmp_path / "short")
+        recipe.train(photos, chosen.override(["epochs=2"]), out=tmp_path / "short")
     [outcome] = [each.outcome for each in heard if isinstance(each, StageEnded) and each.stage == "train"]
     assert outcome.startswith("2 steps, 2.0 epochs; the loss would still fall: the largest derivative is ")

@@ -173,7 +173,7 @@ def test_layers_that_thaw_late_are_seen_learning() -> None:
     layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)]
     trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network = zoo.transferred(trunk, classes=CLASSES, side=SIDE)
-    nn.init.normal_(zoo.body(network).head.weight)  # type: ignore[arg-type]
+    nn.init.normal_(zoo.body(network).head.weight)  # type: ignore[union-attr, arg-type]
     chosen = TrainSettings(size=SIDE, batch_size=32, flip=False, device="cpu", precision="float32", thaw=1.0)
     start = Session(Forward.of(network, chosen), ArrayImages(X_NHWC, Y_N), [str(i) for i in range(IMAGES)], chosen)
     assert all(not torch.equal(before, after) for before, after in first_updates(start).values())

@@ -128,8 +128,9 @@ def test_a_session_is_looked_into_now_and_then() -> None:
 
 
 def test_units_are_counted_where_channels_come_last() -> None:
-    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
-    nn.init.constant_(network[0].bias[:1], -1000.0)
+    linear = nn.Linear(3, 4)
+    network = nn.Sequential(linear, nn.ReLU())
+    nn.init.constant_(linear.bias[:1], -1000.0)
     look = Look(network)
     with look.seeing():
         network(torch.randn(6, 5, 5, 3)).sum().backward()
