@@ -182,7 +182,9 @@ def test_fine_tuning_is_planned_by_what_its_images_cost(
     settings = FitSettings(budget=600, pretrained=f"timm/test_convnext={file}")
     contest = _contest(photos, settings, tmp_path / "run")
     monkeypatch.setattr(timing, "image_seconds", cost)
-    planned = plan_transfer(contest, pretrained.find(settings.pretrained), 0.5)
+    found = pretrained.find(settings.pretrained)
+    assert found is not None
+    planned = plan_transfer(contest, found, 0.5)
     assert planned is not None
     entry, _ = planned
     chosen = entry.settings

@@ -139,14 +139,16 @@ def plan_field(contest: Contest, weights: Pretrained | None) -> Field:
     contest = replace(contest, flip=planning.may_flip(contest.parts, contest.plan))
     budget, left = contest.settings.budget, contest.plan.left()
     another = weights is not None and not weights.settings  # one of saccade's own would go by the same name
-    own = plan_own(contest, 0.5)
-    shown = planning.TRAINING_SHARE * 0.5 * left / own.image_seconds
+    own = plan_own(contest, 0.5 if another else 1.0)
     fewest = min(BOTH[0] * len(contest.parts.train), BOTH[1])
-    both = another and shown >= fewest and 0.8 * left / 2 > WORTH_BEGINNING * budget
+    enough = planning.TRAINING_SHARE * 0.5 * left >= fewest * own.image_seconds
+    both = another and enough and 0.8 * left / 2 > WORTH_BEGINNING * budget
     transfer = None if weights is None else _transfer_if_fit(contest, weights, 0.5 if both else 1.0)
     tuned, features = transfer or (None, None)
     both = both and tuned is not None
-    field = Field(own if both else plan_own(contest, 1.0), tuned, features, both)
+    if another and not both:
+        own = plan_own(contest, 1.0)
+    field = Field(own, tuned, features, both)
     contest.candidates.note("field", field.plain())
     return field
 
