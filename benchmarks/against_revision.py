@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/against_revision"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    code = {given.revision: checked_out(given.revision, given.out / "code"), NOW: HERE / "src"}
+    code = {given.revision: checked_out(given.revision, given.out / f"code-{given.revision}"), NOW: HERE / "src"}
     rows: list[dict[str, Any]] = []
     gains = []
     print(f"{'revision':<10}{'seed':>5}{'wall s':>8}{'validation':>12}{'test':>8}  chosen")

@@ -210,6 +210,7 @@ def test_batch_norm_keeps_the_batch_whole(photos: Path, weights: Path, tmp_path:
     settings = FitSettings(budget=600, pretrained=f"timm/test_resnet={weights}")
     field = plan_field(_contest(photos, settings, tmp_path / "run"), pretrained.find(settings.pretrained))
     assert field.tuned is not None
+    assert (field.tuned.settings.size or 0) >= 96
     assert field.tuned.settings.accumulate == 1
 
 
