@@ -216,7 +216,7 @@ class TrainSettings(DataSettings):
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
     threads: int | None = Field(default=None, ge=1, le=1024)
-    """Threads that compute on the CPU; the default is one a core."""
+    """Threads that compute on the CPU; the default is one a core, shared by the workers of a search."""
     replay: str | None = None
     """The plan.json of an earlier run, whose recorded numbers of steps are taken instead of the clock's."""
 

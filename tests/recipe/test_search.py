@@ -13,7 +13,9 @@ from threading import Thread
 from typing import Any
 
 import optuna
+import psutil
 import pytest
+import torch
 from optuna.storages import RDBStorage
 
 from saccade.cli.search import text
@@ -22,7 +24,7 @@ from saccade.errors import InputError, SettingError, StorageError, TrainingError
 from saccade.events import Event, Finding, listening
 from saccade.files import read_lines
 from saccade.recipe.finalists import conclude, finalists
-from saccade.recipe.search import Bench, search
+from saccade.recipe.search import Bench, Work, search
 from saccade.settings import SearchSettings, TrainSettings
 from saccade.study import board
 from saccade.study.board import Row
@@ -191,12 +193,34 @@ def test_a_trial_put_back_is_taken_again(tmp_path: Path) -> None:
 
 def test_a_trial_that_ends_workers_by_an_error_is_given_up_and_one_that_is_interrupted_never(tmp_path: Path) -> None:
     trials = _small_board(tmp_path)
-    for died in [False] * 2 * board.ATTEMPTS + [True] * board.ATTEMPTS:
+    for error in [None] * 2 * board.ATTEMPTS + [ValueError("no room")] * board.ATTEMPTS:
         row = trials.claim()
         assert row is not None
         assert row.number == 0
-        trials.release(row.number, died=died)
+        trials.release(row.number, error=error)
     assert [row.state for row in trials.rows()] == ["stopped", "waiting"]
+    assert trials.rows()[0].result["stopped"] == "3 workers died at it; one said: no room"
+
+
+def test_workers_on_one_machine_share_its_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        theirs = _small_board(tmp_path)
+        theirs._me = {**theirs._me, "pid": other.pid, "born": psutil.Process(other.pid).create_time()}
+        mine = _small_board(tmp_path)
+        assert None not in (theirs.claim(), mine.claim())
+        bench = Bench.open("digits", TrainSettings(**SMALL))
+        given, told = (
+            Work(bench, mine, SearchSettings(threads=threads), SPACE, tmp_path, threads=4) for threads in (None, 4)
+        )
+        with given._shared_threads():
+            assert torch.get_num_threads() == 2
+        with told._shared_threads():
+            assert torch.get_num_threads() == 4, "asked for"
+        other.kill()
+    with given._shared_threads():
+        assert torch.get_num_threads() == 4, "alone again"
+    torch.set_num_threads(before)
 
 
 def test_a_process_takes_up_what_bears_its_name_and_it_no_longer_holds(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+import torch
 
 from saccade import data
 from saccade.data.batches import ArrayImages
@@ -157,6 +159,8 @@ class Work:
     settings: SearchSettings
     space: Space
     folder: Path
+    threads: int = field(default_factory=torch.get_num_threads)
+    """What the workers of this machine share, where each is not told how many to take."""
 
     def until_all_ended(self) -> list[Row]:
         """Take and run trials until none is left, those of other processes included; return all."""
@@ -191,7 +195,7 @@ class Work:
                 self.board.finish(row.number, {"stopped": f"there was no other {what}"}, stopped=True)
                 return
             self.board.settle(row.number, settings)
-            with stage(f"{row.stage} {alike.index(row.number) + 1}/{len(alike)}") as record:
+            with self._shared_threads(), stage(f"{row.stage} {alike.index(row.number) + 1}/{len(alike)}") as record:
                 result = self._run(row, settings)
                 record.validation_accuracy = result.get("accuracy")
                 came_to = result.get("stopped") or f"validation {result['accuracy']:.1%}"
@@ -201,10 +205,20 @@ class Work:
             raise
         except BaseException as error:
             with suppress(StorageError):
-                self.board.release(row.number, died=isinstance(error, Exception))
+                self.board.release(row.number, error=error if isinstance(error, Exception) else None)
             raise
         with lock(self.folder / "write"):
             write_lines(self.folder / "trials.jsonl", [each.plain() for each in self.board.rows()])
+
+    @contextmanager
+    def _shared_threads(self) -> Iterator[None]:
+        """Compute with this worker's share of the machine's threads: more than one a core wait for each other."""
+        if self.settings.threads is None:
+            use_threads(max(1, self.threads // self.board.beside()))
+        try:
+            yield
+        finally:
+            use_threads(self.threads)
 
     def _settings(self, row: Row, rows: Sequence[Row]) -> dict[str, Any] | None:
         """Return a trial's settings, which may follow from the trials before; None where there are none for it."""

@@ -139,6 +139,12 @@ class Board:
         """
         return self._reach(self._claim)
 
+    def beside(self) -> int:
+        """Return how many workers on this machine are at a trial: this one, and the others that live."""
+        running = [trial for trial in self._reach(self._trials) if trial.state == TrialState.RUNNING]
+        here = [trial for trial in running if trial.user_attrs.get("owner", {}).get("host") == self._me["host"]]
+        return 1 + sum(_alive(trial, self._me) for trial in here)
+
     def settle(self, number: int, settings: Mapping[str, Any]) -> None:
         """Write down which settings a trial that was taken has: numbers for Optuna, and all for the row."""
         trial = self._find(number)
@@ -178,14 +184,15 @@ class Board:
         state, values = (TrialState.PRUNED, None) if stopped else (TrialState.COMPLETE, [float(result["accuracy"])])
         self._set(self.storage.set_trial_state_values, trial, state, values)
 
-    def release(self, number: int, *, died: bool = False) -> None:
+    def release(self, number: int, *, error: Exception | None = None) -> None:
         """Put a trial back that was taken, so that another worker may have it at once.
 
-        Where the worker `died` at it, that is an attempt, of which there are ATTEMPTS.
+        Where the worker ended by an `error`, that is an attempt, of which there are ATTEMPTS.
         """
         trial = self._find(number)
-        if died:
-            self._set(lambda _: _put_back(self.storage, trial), trial)
+        if error is not None:
+            self._set(self.storage.set_trial_user_attr, trial, "error", _reason(error))
+            self._set(lambda _: _put_back(self.storage, self._find(number)), trial)
             return
         owner = trial.user_attrs["owner"]
         untried = {**owner, "attempts": owner["attempts"] - 1}
@@ -378,9 +385,10 @@ def _abandoned(trial: FrozenTrial, me: Mapping[str, Any]) -> bool:
 def _put_back(storage: RDBStorage, trial: FrozenTrial) -> None:
     """Let another worker have the trial of one that is gone; after ATTEMPTS give it up."""
     attempts = int(trial.user_attrs.get("owner", {}).get("attempts", 0))
+    said = f"; one said: {trial.user_attrs['error']}" if "error" in trial.user_attrs else ""
     detail = f"The worker of trial {trial.number} is gone"
     if attempts >= ATTEMPTS:
-        storage.set_trial_user_attr(trial._trial_id, "result", {"stopped": f"{attempts} {LOST}"})
+        storage.set_trial_user_attr(trial._trial_id, "result", {"stopped": f"{attempts} {LOST}{said}"})
         storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
         detail += f"; it was the last of {attempts}, and the trial is given up."
     else:
