@@ -29,11 +29,12 @@ from saccade.files import (
 
 SPLIT = ("image", "hash", "class", "part")
 PREDICTIONS = ("image", "class", "predicted", "probability")
-"""Columns of split.csv and predictions.csv."""
+SEEN = ("hash", "part")
+"""Columns of split.csv, predictions.csv and seen.csv."""
 RUNS = Path("runs")
 """Where runs go that are not told where."""
 _KEYS = {"classes", "split", "validation", "source", "chosen"}
-_FIRST_FILES = {"run.lock", "split.csv"}
+_FIRST_FILES = {"run.lock", "split.csv", "seen.csv"}
 _FOLDERS = {"model", "pictures", "checkpoints"}
 
 
@@ -121,6 +122,11 @@ class Places:
     def split(self) -> Path:
         """The table of which image went to which part: image, hash, class, part."""
         return self.path / "split.csv"
+
+    @property
+    def seen(self) -> Path:
+        """The table of images that the weights it begins with were trained on or chosen by: hash, part; if any."""
+        return self.path / "seen.csv"
 
     @property
     def settings(self) -> Path:
@@ -216,9 +222,11 @@ class Run(Places):
             raise RunError(f"{path} holds no saved model: the run did not finish, or this is not a run's folder.")
         return run
 
-    def write_split(self, rows: Iterable[tuple[str, str, str, str]]) -> None:
-        """Write split.csv: each image's name, hash, class and part."""
+    def write_split(self, rows: Iterable[tuple[str, str, str, str]], seen: Mapping[str, str]) -> None:
+        """Write split.csv: each image's name, hash, class and part; and seen.csv where weights have `seen` images."""
         write_csv(self.split, SPLIT, rows)
+        if seen:
+            write_csv(self.seen, SEEN, sorted(seen.items()))
 
     def read_split(self) -> list[dict[str, str]]:
         """Return split.csv's rows: `image`, `hash`, `class`, `part`; raises RunError where it is missing or damaged."""

@@ -26,13 +26,15 @@ def split(
     groups_N: NDArray[np.int64],
     settings: DataSettings,
     alike_N: NDArray[np.int64] | None = None,
+    latest_N: NDArray[np.int64] | None = None,
 ) -> Parts:
     """Return the three parts: given ones are kept, missing ones are taken from the training images.
 
     `groups_N` numbers images that must stay on one side (see `audit.duplicates`); they are united
     with the source's own groups. `alike_N`, coarser, keeps near-duplicates on one side of what is
-    split here, while given parts keep theirs: what is alike is a matter of judgement. Each part
-    taken has its fraction of every class, to the nearest image, as far as groups allow; every class
+    split here, while given parts keep theirs: what is alike is a matter of judgement. `latest_N` is
+    the last part that each image may be taken for, an index into PARTS (see `recipe.provenance`). Each part
+    taken has its fraction of every class, to the nearest image, as far as these allow; every class
     keeps at least one image to train on.
     Emits Findings of the kinds "leak", "small-class" and "missing-class".
     Raises SourceError where there are no training images or too few to split, SettingError where
@@ -53,10 +55,17 @@ def split(
         pool = np.flatnonzero(part_N == 0)
         kept_N = united_N if alike_N is None else united(alike_N, images.groups)
         seed = settings.seed if settings.split_seed is None else settings.split_seed
-        part_N[pool] = _assign(images.labels_N[pool], kept_N[pool], wanted, seed)
+        latest_N = np.full(len(images), len(PARTS) - 1) if latest_N is None else latest_N
+        part_N[pool] = _assign(images.labels_N[pool], kept_N[pool], latest_N[pool], wanted, seed)
         _tell_small(images.select(pool), united_N[pool])
     selected = [images.select(np.flatnonzero(part_N == number)) for number in range(3)]
     for name, part in zip(PARTS, selected, strict=True):
+        if len(part) == 0 and latest_N is not None and (known := int((latest_N < len(PARTS) - 1).sum())):
+            raise SourceError(
+                f"{known:,} of the {len(images):,} images of {images.source} were used to train or choose the run "
+                f"whose weights are asked for, and the others are too few to leave any for {name}; give more images "
+                "that it has not seen, or other weights."
+            )
         if len(part) == 0:
             raise SourceError(
                 f"{images.source} has too few images to split ({len(images)} in {len(images.classes)} classes: none is "
@@ -176,22 +185,32 @@ def _wanted(part_N: NDArray[np.int64], settings: DataSettings, source: str) -> d
 
 @dataclass
 class _Group:
-    """Images that stay together: how many of each class."""
+    """Images that stay together: how many of each class, and the last part that all of them may go to."""
 
     members: list[int]
     counts: dict[int, int]
     part: int = 0
+    latest: int = len(PARTS) - 1
 
 
 def _assign(
-    labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], wanted: dict[int, float], seed: int
+    labels_N: NDArray[np.int64],
+    groups_N: NDArray[np.int64],
+    latest_N: NDArray[np.int64],
+    wanted: dict[int, float],
+    seed: int,
 ) -> NDArray[np.int64]:
-    """Return each image's part: large groups first, each to the part that lacks most of its classes."""
+    """Return each image's part: those with least choice, then large groups first, to the part that lacks most of it."""
     groups = _groups(labels_N, groups_N)
-    shuffled = _shuffled(groups, seed)
+    for group in groups:
+        group.latest = int(latest_N[group.members].min())
+    shuffled = sorted(_shuffled(groups, seed), key=lambda group: group.latest)
     lack = _targets(labels_N, groups, wanted)
     for group in shuffled:
-        group.part = max(lack, key=lambda part: sum(n * lack[part][label] for label, n in group.counts.items()))
+        group.part = max(
+            (part for part in lack if part <= group.latest),
+            key=lambda part: sum(n * lack[part][label] for label, n in group.counts.items()),
+        )
         for label, n in group.counts.items():
             lack[group.part][label] -= n
     _fill_gaps(shuffled, wanted)
@@ -249,6 +268,7 @@ def _fill_gaps(groups: list[_Group], wanted: dict[int, float]) -> None:
                 group
                 for group in groups
                 if group.part != part
+                and part <= group.latest
                 and label in group.counts
                 and (part == 0 or all(held[group.part][other] > 1 for other in group.counts))
             ]

@@ -20,6 +20,7 @@ from saccade.recipe.evaluation import settings_of
 from saccade.recipe.licences import told_of
 from saccade.recipe.material import Material
 from saccade.recipe.plan import Plan
+from saccade.recipe.provenance import inherited, joined
 from saccade.recipe.summary import Diary
 from saccade.run import SPLIT, Run, refuse_place
 from saccade.train.budget import Clock
@@ -58,7 +59,7 @@ def combine(paths: Sequence[Path], *, out: Path | None = None, clock: Clock | No
             record.outcome, record.validation_accuracy = found.ensemble.why, judge.accuracy(chosen)
         run = Run.create(out, f"{images.name}-ensemble")
         with run.written_alone():
-            run.write_split(parts.rows())
+            run.write_split(parts.rows(), joined(row for each in runs for row in inherited(each.run).items()))
             write_atomic(run.settings, settings.to_yaml())
             chosen.model.save(run.model)
             copies = len(images) - len(set(images.hashes()))

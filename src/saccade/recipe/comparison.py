@@ -15,6 +15,7 @@ import numpy as np
 
 from saccade.errors import InputError, RunError
 from saccade.files import read_csv
+from saccade.recipe.provenance import used
 from saccade.run import PREDICTIONS, Run
 from saccade.study.compare import compare as compare_answers
 from saccade.study.compare import holm
@@ -45,8 +46,8 @@ class Recorded:
 
     @cached_property
     def used(self) -> set[str]:
-        """The hashes of the images that the run was trained or chosen by."""
-        return {row["hash"] for row in self.run.read_split() if row["part"] != "test"}
+        """The hashes of the images that the run was trained or chosen by, or the weights that it began with."""
+        return set(used(self.run))
 
     @cached_property
     def tested(self) -> dict[str, Picture]:

@@ -19,6 +19,7 @@ from saccade.ledger import Ledger, part_hash
 from saccade.recipe.advice import confused_pairs
 from saccade.recipe.candidates import Candidates
 from saccade.recipe.pictures import draw_each, draw_pairs
+from saccade.recipe.provenance import used
 from saccade.run import PREDICTIONS, Run
 from saccade.settings import DataSettings
 from saccade.study.compare import compare
@@ -176,11 +177,10 @@ def _new(source: str | Path, run: Run, model: Model) -> ImageSet:
     if "test" in images.given_parts:
         images = images.select([i for i, part in enumerate(images.given_parts) if part == "test"])
     images = data.readable(images)
-    part_of = {row["hash"]: row["part"] for row in run.read_split()}
-    used = sum(part_of.get(digest) in ("train", "validation") for digest in images.hashes())
-    if used:
+    known = used(run)
+    if seen := sum(digest in known for digest in images.hashes()):
         raise SourceError(
-            f"{used} of the {len(images)} images in {source} were used to train or choose this model; give new ones, "
+            f"{seen} of the {len(images)} images in {source} were used to train or choose this model; give new ones, "
             "or no source to measure the run's own test part."
         )
     return _labelled(images, [images.classes[k] for k in images.labels_N], model)

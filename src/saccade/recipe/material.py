@@ -18,8 +18,9 @@ from saccade.errors import InputError, RunError, SettingError
 from saccade.events import Finding, emit, stage
 from saccade.files import write_atomic
 from saccade.metrics import wilson_interval
+from saccade.recipe.provenance import Seen
 from saccade.run import SPLIT, Run, refuse_place
-from saccade.settings import DataSettings, FitSettings, TrainSettings
+from saccade.settings import BaselineSettings, DataSettings, FitSettings, TrainSettings
 from saccade.words import plural
 
 AnySettings = TypeVar("AnySettings", bound=DataSettings)
@@ -119,11 +120,12 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             copied = len(images) - len(set(images.hashes()))
             record.outcome = f"{copied:,} copies"
         with stage("split") as record:
-            parts, groups = _split(images, groups_N, alike, settings)
+            seen = Seen.by(settings)
+            parts, groups = _split(images, groups_N, alike, settings, seen)
             if begun is None:
                 run = Run.create(out, images.name, resume=resume)
                 kept.enter_context(run.written_alone())
-                run.write_split(parts.rows())
+                run.write_split(parts.rows(), seen.part_of)
                 write_atomic(run.settings, settings.to_yaml())  # the last: from here on, the run is begun
             else:
                 run = begun
@@ -141,7 +143,7 @@ def parts_of(source: str | Path, settings: DataSettings) -> Parts:
     """
     images = data.integrity(data.open(source, settings))
     groups_N, alike = _copies(images, settings)
-    return _split(images, groups_N, alike, settings)[0]
+    return _split(images, groups_N, alike, settings, Seen.by(settings))[0]
 
 
 def _copies(images: ImageSet, settings: DataSettings) -> tuple[NDArray[np.int64], Alike]:
@@ -152,16 +154,21 @@ def _copies(images: ImageSet, settings: DataSettings) -> tuple[NDArray[np.int64]
 
 
 def _split(
-    images: ImageSet, groups_N: NDArray[np.int64], alike: Alike, settings: DataSettings
+    images: ImageSet, groups_N: NDArray[np.int64], alike: Alike, settings: DataSettings, seen: Seen
 ) -> tuple[Parts, dict[str, int]]:
-    """Return the parts, and a number for each training and validation image: equal where they must stay together."""
-    parts = data.split(images, groups_N, settings, alike.groups_N)
+    """Return the parts, and a number for each training and validation image: equal where they must stay together.
+
+    What the weights to begin with have `seen` is not in the test part, nor what they were trained on in a validation
+    part that is taken here.
+    """
+    parts = data.split(images, groups_N, settings, alike.groups_N, seen.latest(images))
     together_N = united(alike.groups_N, images.groups)
     number_of = dict(zip(images.keys, together_N.tolist(), strict=True))
     groups = {key: number_of[key] for key in parts.known.images.keys}
     if isinstance(settings, TrainSettings) and settings.fold is not None:
         seed = settings.seed if settings.split_seed is None else settings.split_seed
         parts = data.hold_out(parts, np.array(list(groups.values())), settings.fold, seed)
+    seen.tell(parts.known, parts.known if isinstance(settings, BaselineSettings) else parts.validation)
     return parts, groups
 
 

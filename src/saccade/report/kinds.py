@@ -3,6 +3,7 @@
 # The gravest first. Findings of other kinds are the checks' and the watch's.
 KINDS: dict[str, tuple[str, str]] = {
     "leak": ("Copies across parts", "A picture in training and test alike would be tested on what it taught."),
+    "seen": ("Images the network knows", "What its weights have seen is no test of what is trained from them."),
     "label-conflict": ("Copies under different classes", "The same picture with two labels: at least one is wrong."),
     "unreadable": ("Unreadable files", "Files that could not be decoded."),
     "empty-class": ("Empty classes", "Classes without an image that can be read."),
