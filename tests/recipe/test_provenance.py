@@ -55,6 +55,14 @@ def test_what_the_weights_have_seen_is_not_tested_on(first: Result, photos: Path
         photos, TransferSettings(pretrained=f"run/{run.path}", cell="top", seed=seed), out=tmp_path / "third"
     )
     assert hashes(transferred.run, "test") == hashes(run, "test")
+    told = transferred.summary["transfer"]
+    assert told["seen"] == trained
+    assert f"The network was trained on {trained} of these {trained} training images" in told["why"]
+    for known, what in ((transferred, "a simple classifier on what a network trained in an earlier run sees in yours"),
+                        (result, "a network trained in an earlier run, then on yours (convnet)")):  # fmt: skip
+        page = known.run.report.read_text()
+        assert what in page
+        assert "other photos" not in page
 
 
 def test_new_images_beside_known_ones_are_split_as_ever(first: Result, photos: Path, tmp_path: Path) -> None:

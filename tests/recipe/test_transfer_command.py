@@ -164,6 +164,9 @@ def test_fit_transfers_from_a_run_of_a_network_of_ones_own(photos: Path, tmp_pat
     result = recipe.fit(photos, FitSettings(budget=60, pretrained=asked), out=tmp_path / "fit")
     names = [row["name"] for row in result.summary["candidates"]]
     assert {"linear on convnet", "convnet"} <= set(names)
+    assert result.summary["weights"]["run"] == str(first.run.path)
+    if (advice := result.summary.get("transfer")) is not None:  # there was time for it
+        assert advice["seen"] == first.summary["split"]["train"]
     assert len(names) == len(set(names))
     tuned = TrainSettings.load(result.run.network("convnet"))
     assert (tuned.width, tuned.depth, tuned.norm, tuned.pretrained) == (0.3, 2, "group", asked)

@@ -63,6 +63,20 @@ def test_where_earlier_stages_avoid_a_third_of_the_mistakes_the_upper_layers_are
     assert "wrong for them" not in advice(1.0, 0.4, 500).why
 
 
+def test_the_gain_is_told_beside_its_error_and_images_the_network_was_trained_on_are_named() -> None:
+    found = advice(0.3, 0.8, 10)
+    gain, error = 100 * found.gain, 100 * found.gain_error
+    assert f"all stages, a gain of {gain:.1f} points beside a standard error of {error:.1f}" in found.why
+    x_ND = np.concatenate([rows(0.3, 6, 0), rows(0.8, 4, 1)], 1)
+    told = {"counts_K": np.full(3, 10), "drift": {}, "fold_N": FOLD_N}
+    known = advise(x_ND, LABELS_N, {"first": 6, END: 4}, **told, seen=21)  # type: ignore[arg-type]
+    assert known.seen == 21
+    assert known.why == (
+        f"{found.why} The network was trained on 21 of these 30 training images, so its features look better on them "
+        "than they are, those of the last stage most of all: on new images earlier stages may help more."
+    )
+
+
 def test_probes_are_as_good_as_scikit_learns() -> None:
     found = advice(1.0, 0.4, 10)
     x_ND = np.concatenate([rows(1.0, 6, 0), rows(0.4, 4, 1)], 1)

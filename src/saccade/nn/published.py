@@ -68,6 +68,7 @@ class Pretrained:
             "licence": self.licence,
             "commercial_use": allows_commerce(self.licence),
             "file": str(self.file),
+            "run": None if self.run is None else str(self.run),
             "size": self.size,
             "mean": list(self.mean),
             "sd": list(self.sd),

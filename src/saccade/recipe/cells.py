@@ -69,17 +69,18 @@ def prepared(
     *,
     flip: bool,
     groups_N: NDArray[np.int64] | None = None,
+    seen: int = 0,
 ) -> Ground:
     """Return the ground for the cells: features computed or found on disk, data measured, advice given.
 
-    `groups_N` numbers the training images that must stay together. Raises ModelError where the network takes no
-    images of the size asked for.
+    `groups_N` numbers the training images that must stay together; the weights were trained on `seen` of them. Raises
+    ModelError where the network takes no images of the size asked for.
     """
     base = _settings(parts, weights, settings, flip=flip)
     assert base.size is not None
     forward, widths = on_all_stages(start(parts.train.select([0, 1]), base).forward)
     x_VND, held_VND = (_features(forward, part, weights, base) for part in (parts.train, parts.validation))
-    advice = advised(parts.train, forward, x_VND[0], widths, groups_N=groups_N)
+    advice = advised(parts.train, forward, x_VND[0], widths, groups_N=groups_N, seen=seen)
     return Ground(parts, base, forward, widths, x_VND, held_VND, advice, settings.epochs or epochs_for(parts.train))
 
 
@@ -98,10 +99,12 @@ def advised(
     *,
     groups_N: NDArray[np.int64] | None = None,
     counts_K: NDArray[np.int64] | None = None,
+    seen: int = 0,
 ) -> Advice:
     """Return advice from the features of a part's images, from as many as probes need.
 
-    `counts_K` are the training images of each class where the part is a sample of them.
+    `counts_K` are the training images of each class where the part is a sample of them; the network was trained on
+    `seen` of the training images.
     """
     sample = np.sort(stratified_order(part.labels_N)[: adviser.MOST])
     few = part.select(sample)
@@ -109,7 +112,7 @@ def advised(
     fold_N = folds_of(few, groups_N[sample])
     counts_K = part.images.class_counts() if counts_K is None else counts_K
     moved = drift(body_of(forward).trunk, _standardised(few, forward), list(widths))
-    return adviser.advise(x_ND[sample], few.labels_N, widths, counts_K=counts_K, drift=moved, fold_N=fold_N)
+    return adviser.advise(x_ND[sample], few.labels_N, widths, counts_K=counts_K, drift=moved, fold_N=fold_N, seen=seen)
 
 
 def folds_of(part: Part, groups_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 import time
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from saccade.recipe import plan as planning
 from saccade.recipe.candidates import Candidate, Candidates, Judge, test_time
 from saccade.recipe.network import WORTH_BEGINNING, start
 from saccade.recipe.plan import Plan
+from saccade.recipe.provenance import Seen
 from saccade.settings import DataSettings, FitSettings, TrainSettings
 from saccade.study.adviser import CELLS, Advice
 from saccade.study.baselines import stratified_share
@@ -125,6 +126,8 @@ class Contest:
     judge: Judge
     flip: bool = False
     """Whether images may be mirrored."""
+    seen: Seen = field(default_factory=Seen)
+    """What the pretrained weights were trained on or chosen by."""
 
     def keep(self, name: str, candidate: Candidate) -> Candidate:
         """Write a candidate to disk, and return it."""
@@ -334,7 +337,8 @@ def advice(contest: Contest, features: Features, probe: Probe) -> Advice | None:
         part = stratified_share(parts.train, min(most, ADVICE_MOST))
         forward, widths = cells.on_all_stages(probe.forward)
         x_ND = study.features(replace(forward, views=False), part, task="features of stages")[0]
-        found = cells.advised(part, forward, x_ND, widths, counts_K=parts.train.images.class_counts())
+        counts_K, seen = parts.train.images.class_counts(), contest.seen.count(parts.train)
+        found = cells.advised(part, forward, x_ND, widths, counts_K=counts_K, seen=seen)
         plan.decide("advice on transfer", found.cell, found.why)
         record.outcome = CELLS[found.cell]
     contest.candidates.note("advice", found.plain())

@@ -36,7 +36,7 @@ class Material:
 
     `leaked` names images of given validation and test parts with a near-duplicate in an earlier part; `resumed`
     says whether the run was begun before; `groups` numbers the training and validation images that must stay
-    together.
+    together; `seen` is what the weights that it begins with were trained on or chosen by.
     """
 
     parts: Parts
@@ -47,6 +47,7 @@ class Material:
     leaked: frozenset[str] = frozenset()
     resumed: bool = False
     groups: Mapping[str, int] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
 
 
 @contextmanager
@@ -133,7 +134,7 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             sizes = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
             record.outcome = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
             tell_small(parts)
-        yield Material(parts, run, origin(source), found, copied, alike.leaked, begun is not None, groups)
+        yield Material(parts, run, origin(source), found, copied, alike.leaked, begun is not None, groups, seen)
 
 
 def parts_of(source: str | Path, settings: DataSettings) -> Parts:

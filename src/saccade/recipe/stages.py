@@ -68,7 +68,8 @@ def fit(
         tell_licence(weights)
         if weights is None and settings.pretrained == "auto":
             emit(Finding(kind="weights", detail=NO_WEIGHTS))
-        contest = Contest(parts, settings, plan, Candidates(run), Judge.of(parts.train, parts.validation))
+        judge = Judge.of(parts.train, parts.validation)
+        contest = Contest(parts, settings, plan, Candidates(run), judge, seen=material.seen)
         baselines, simple = classical(contest)
         plan.choose_threads(usage)
         found = networks(contest, weights, simple)

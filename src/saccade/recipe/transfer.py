@@ -92,7 +92,8 @@ def _ground(material: Material, weights: Pretrained, settings: TransferSettings,
     with stage("features") as record:
         flip = may_flip(parts, plan)
         groups_N = np.array([material.groups[key] for key in parts.train.images.keys])
-        ground = cells.prepared(parts, weights, settings, flip=flip, groups_N=groups_N)
+        seen = material.seen.count(parts.train)
+        ground = cells.prepared(parts, weights, settings, flip=flip, groups_N=groups_N, seen=seen)
         record.outcome = f"{len(ground.widths)} stages of {weights.model} at {ground.forward.side} px"
     with stage("advice") as record:
         plan.decide("cell", ground.advice.cell, ground.advice.why)

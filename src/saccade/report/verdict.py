@@ -48,7 +48,7 @@ def verdict(summary: Summary, findings: Findings = ()) -> Verdict:
     return Verdict(
         part=part,
         classifier=summary["chosen"],
-        described=described(summary["chosen"], _simple(summary)),
+        described=described(summary["chosen"], _simple(summary), _taught(summary)),
         accuracy=figures["accuracy"],
         bounds=(bounds[0], bounds[1]) if bounds else None,
         right=round(figures["accuracy"] * images),
@@ -67,20 +67,32 @@ def _simple(summary: Summary) -> list[str]:
     ]
 
 
-def described(name: str, baselines: Sequence[str] = ()) -> str:
+def _taught(summary: Summary) -> Mapping[str, str]:
+    """Return how the networks that began with weights were trained before: those a run, or whoever published them."""
+    weights, network = summary.get("weights") or {}, summary.get("network") or {}
+    how = "in an earlier run" if weights.get("run") else "on other photos"
+    tuned = bool((network.get("settings") or {}).get("pretrained"))
+    return {"": how, **({network["name"]: how} if tuned else {})}
+
+
+def described(name: str, baselines: Sequence[str] = (), taught: Mapping[str, str] | None = None) -> str:
     """Return what a classifier is, for someone who does not know its name.
+
+    `taught` tells by name how networks were trained before, and under "" how those are that are not named.
 
     >>> described("linear on resnet18")
     'a simple classifier on what a network trained on other photos sees in yours (linear on resnet18)'
     """
+    taught = taught or {"": "on other photos"}
     if " + " in name:
-        return "the average of " + ", and of ".join(described(each, baselines) for each in name.split(" + "))
+        return "the average of " + ", and of ".join(described(each, baselines, taught) for each in name.split(" + "))
     if name in baselines:
         return f"a simple classifier, not a network ({name})"
     if name.startswith("linear on "):
-        return f"a simple classifier on what a network trained on other photos sees in yours ({name})"
-    if name.startswith(("torchvision/", "timm/")):
-        return f"a network trained on other photos, then on yours ({name})"
+        return f"a simple classifier on what a network trained {taught['']} sees in yours ({name})"
+    plain = name.partition(" (")[0]
+    if plain in taught or name.startswith(("torchvision/", "timm/")):
+        return f"a network trained {taught.get(plain, taught[''])}, then on yours ({name})"
     return f"a network trained on your images alone ({name})"
 
 

@@ -63,7 +63,8 @@ class Advice:
     """What was measured, the cell of the lecture's table that it leads to, and why in two sentences.
 
     `together` ± `together_error` is the accuracy on all stages' features side by side, and `gain` ± `gain_error`
-    what it is above that on the last stage's.
+    what it is above that on the last stage's. `seen` is how many of the `images` the network was trained on: where
+    there are some, a third sentence tells it.
     """
 
     cell: str
@@ -78,6 +79,7 @@ class Advice:
     gain_error: float
     many: bool
     similar: bool
+    seen: int = 0
 
     def plain(self) -> dict[str, Any]:
         """Return plain values, for the summary."""
@@ -97,11 +99,13 @@ def advise(
     counts_K: NDArray[np.int64],
     drift: Mapping[str, float | None],
     fold_N: NDArray[np.int64],
+    seen: int = 0,
 ) -> Advice:
     """Return advice from frozen features of training images, those of the stages side by side.
 
     `widths` are how many of the columns are each stage's, in order; `counts_K` the training images of each
-    class, of which x_ND may be a sample; `fold_N` numbers the folds that linear probes are validated by.
+    class, of which x_ND may be a sample; `fold_N` numbers the folds that linear probes are validated by; the network
+    was trained on `seen` of the training images.
     """
     ends = np.cumsum([*widths.values()])
     columns = {name: slice(int(end - wide), int(end)) for (name, wide), end in zip(widths.items(), ends, strict=True)}
@@ -121,11 +125,12 @@ def advise(
         stages,
         (together.mean, _error(rest), float(gains_N.mean()), _error(gains_N)),
         (int(counts_K.sum()), int(np.median(counts_K)), float(counts_K.max() / counts_K.sum())),
+        seen,
     )
 
 
 def _placed(
-    stages: Sequence[Stage], measured: tuple[float, float, float, float], data: tuple[int, int, float]
+    stages: Sequence[Stage], measured: tuple[float, float, float, float], data: tuple[int, int, float], seen: int
 ) -> Advice:
     """Return the cell that the measurements lead to, and why."""
     together, _, gain, error = measured
@@ -138,18 +143,24 @@ def _placed(
     cell = "more" if wrong else TABLE[many, similar]
     size = f"{a_class:,} images in the median class, which is {'enough to fine-tune' if many else 'few'}"
     end = stages[-1].accuracy
-    seen = (
+    told = (
         f"a linear classifier tells {100 * end:.1f} % right on the features of the last stage and "
-        f"{100 * together:.1f} % on those of all stages"
+        f"{100 * together:.1f} % on those of all stages, a gain of {100 * gain:.1f} points beside a standard error of "
+        f"{100 * error:.1f}"
     )
     shifted = "" if drift is None else f", and their statistics lie {drift:.2f} sd from the network's own"
     kind = "similar to" if similar else f"{'very ' if wrong else ''}different from"
     known = ", which pays with few images too where the upper layers are wrong for them" if wrong and not many else ""
     why = (
-        f"There are {size}, and they are {kind} what the network knows: {seen}{shifted}. "
+        f"There are {size}, and they are {kind} what the network knows: {told}{shifted}. "
         f"Hence {CELLS[cell]}{known}; always naming the commonest class would be right for {100 * chance:.1f} %."
     )
-    return Advice(cell, why, images, a_class, chance, tuple(stages), *measured, many, similar)
+    if seen:
+        why += (
+            f" The network was trained on {seen:,} of these {images:,} training images, so its features look better on "
+            "them than they are, those of the last stage most of all: on new images earlier stages may help more."
+        )
+    return Advice(cell, why, images, a_class, chance, tuple(stages), *measured, many, similar, seen)
 
 
 def _probed(x_ND: NDArray[np.float32], y_N: NDArray[np.int64], fold_N: NDArray[np.int64]) -> Setting:
