@@ -14,11 +14,12 @@ from time import sleep
 import pytest
 import torch
 
-from saccade import events, files, recipe
+from saccade import data, events, files, recipe
 from saccade.device import cores, derived_seed, generator, machine, resolve_device, resolve_precision
 from saccade.errors import (
     DecodeError,
     InputError,
+    ModelError,
     RunError,
     SaccadeError,
     SettingError,
@@ -27,6 +28,7 @@ from saccade.errors import (
     did_you_mean,
 )
 from saccade.ledger import Ledger, part_hash
+from saccade.nn import pretrained
 from saccade.recipe.checking import check
 from saccade.recipe.curvature import measure_curvature
 from saccade.recipe.search import search
@@ -273,6 +275,35 @@ def test_a_folder_that_cannot_be_written_to_is_refused_at_once(read_only: Path) 
     )
 
 
+def left(folder: Path, *files: str) -> Path:
+    """Return a folder with these files, each empty."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("split.csv", "a run"),
+        ("comparison.json", "a comparison of several trainings"),
+        ("trials.jsonl", "a search"),
+        ("checks.json", "a check before training"),
+        ("curvature.json", "a measurement of curvature"),
+        ("augment.json", "a sheet of augmentations"),
+    ],
+)
+def test_what_saccade_left_is_no_source(tmp_path: Path, file: str, kind: str) -> None:
+    folder = left(tmp_path / "left", "settings.yaml", file, "pictures/a.png")
+    with pytest.raises(SourceError) as caught:
+        data.open(folder)
+    assert str(caught.value) == (
+        f"{folder} is the folder of {kind}, as saccade left it, and no source of images; give the images that it was "
+        "made from."
+    )
+
+
 def test_what_is_no_finished_run(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         Run.open(tmp_path / "none")
@@ -285,6 +316,19 @@ def test_what_is_no_finished_run(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{run.path} holds no saved model: the run did not finish, or this is not a run's folder."
     )
+    with pytest.raises(RunError) as caught:
+        Run.open(left(tmp_path / "search", "trials.jsonl"))
+    assert str(caught.value) == (
+        f"{tmp_path / 'search'} is a search, not a run; give the folder that `saccade fit` or `saccade train` wrote."
+    )
+    each = left(tmp_path / "each", "comparison.json", "fold-1-2/model/model.json", "fold-2-2/model/model.json")
+    told = f"{each} is a comparison of several trainings, not a run; give one of the runs in it: fold-1-2, fold-2-2."
+    with pytest.raises(RunError) as caught:
+        Run.open(each)
+    assert str(caught.value) == told
+    with pytest.raises(ModelError) as unusable:
+        pretrained.find(f"run/{each}")
+    assert str(unusable.value) == told
     (run.path / "plan.json").write_text("{")
     for name in ("plan", "summary"):
         with pytest.raises(RunError) as caught:

@@ -26,6 +26,7 @@ from saccade.files import (
     write_json,
     write_lines,
 )
+from saccade.words import some
 
 SPLIT = ("image", "hash", "class", "part")
 PREDICTIONS = ("image", "class", "predicted", "probability")
@@ -36,6 +37,15 @@ RUNS = Path("runs")
 _KEYS = {"classes", "split", "validation", "source", "chosen"}
 _FIRST_FILES = {"run.lock", "split.csv", "seen.csv"}
 _FOLDERS = {"model", "pictures", "checkpoints"}
+_TRAININGS = "a comparison of several trainings"
+_LEFT = {
+    "comparison.json": _TRAININGS,
+    "trials.jsonl": "a search",
+    "checks.json": "a check before training",
+    "curvature.json": "a measurement of curvature",
+    "augment.json": "a sheet of augmentations",
+}
+"""What a folder holds that no model was saved in, by the file that it alone has."""
 
 
 def refuse_place(source: str | Path, out: Path | None, *, resume: bool = False) -> None:
@@ -90,6 +100,23 @@ def _hardly_begun(out: Path) -> bool:
         return path.name in _FIRST_FILES or is_temporary(path)
 
     return out.is_dir() and all(map(worthless, out.iterdir()))
+
+
+def kind_of(folder: Path) -> str | None:
+    """Return what a command of saccade left in a folder, such as "a run" or "a search"; None where none did."""
+    begun = (folder / "settings.yaml").is_file() and (folder / "split.csv").is_file()
+    return next((kind for file, kind in _LEFT.items() if (folder / file).is_file()), "a run" if begun else None)
+
+
+def without_model(folder: Path) -> str:
+    """Return the sentence that says why a folder without a saved model is no finished run, and what to give instead."""
+    kind = kind_of(folder)
+    if kind in (None, "a run"):
+        return f"{folder} holds no saved model: the run did not finish, or this is not a run's folder."
+    finished = sorted(file.parents[1].name for file in folder.glob("*/model/model.json"))
+    if kind == _TRAININGS and finished:
+        return f"{folder} is {kind}, not a run; give one of the runs in it: {some(finished, 10)}."
+    return f"{folder} is {kind}, not a run; give the folder that `saccade fit` or `saccade train` wrote."
 
 
 @dataclass(frozen=True)
@@ -219,7 +246,7 @@ class Run(Places):
         if not path.is_dir():
             raise RunError(f"There is no run at {path}; give the folder that `saccade fit` or `saccade train` wrote.")
         if not (run.model / "model.json").exists():
-            raise RunError(f"{path} holds no saved model: the run did not finish, or this is not a run's folder.")
+            raise RunError(without_model(path))
         return run
 
     def write_split(self, rows: Iterable[tuple[str, str, str, str]], seen: Mapping[str, str]) -> None:

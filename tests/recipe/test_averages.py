@@ -110,6 +110,15 @@ def test_runs_that_cannot_judge_each_other_are_refused(photos: Path, trained: tu
         combine([trained[0], trained[0]], out=out)
     other = {**QUICK, "epochs": 1, "split_seed": 5}
     recipe.train(photos, TrainSettings(**other), out=tmp_path / "other")
+    short = {**QUICK, "epochs": 1}
+    folds = [recipe.train(photos, TrainSettings(**short, fold=fold), out=tmp_path / f"fold-{fold[0]}")
+             .run.path for fold in ("1/2", "2/2")]  # fmt: skip
+    with pytest.raises(RunError) as caught:
+        combine(folds, out=out)
+    assert str(caught.value) == (
+        f"{folds[0].name} and {folds[1].name} hold out different folds: what chose one trained the other; give runs "
+        "that hold out the same images, as `saccade train` does without --folds."
+    )
     with pytest.raises(RunError, match=r"run-0 and other have different images or splits: what chose one trained"):
         combine([trained[0], tmp_path / "other"], out=out)
     square = {**QUICK, "epochs": 1, "fit_to_square": "crop"}

@@ -18,6 +18,7 @@ from saccade.data.trees import Folder, Tar, Zip, read_file, stamp_of
 from saccade.errors import SourceError, did_you_mean
 from saccade.events import Finding
 from saccade.files import expanded
+from saccade.run import kind_of
 from saccade.settings import DataSettings
 
 Opener = Callable[[Path, DataSettings], ImageSet]
@@ -48,6 +49,11 @@ def open(source: str | Path, settings: DataSettings = DataSettings()) -> ImageSe
 
 def _opener(path: Path) -> Opener:
     if path.is_dir():
+        if (kind := kind_of(path)) is not None:
+            raise SourceError(
+                f"{path} is the folder of {kind}, as saccade left it, and no source of images; give the images that "
+                "it was made from."
+            )
         return lambda path, settings: _from_tree(Folder(path), path, settings)
     if not path.is_file():
         raise SourceError(f"{path} is neither a folder nor a file.")

@@ -15,6 +15,7 @@ from saccade.nn import zoo
 from saccade.nn.published import OWN_LICENCE, RGB, Pretrained
 from saccade.nn.trunks import fill, misfit
 from saccade.nn.weights import shapes
+from saccade.run import kind_of, without_model
 from saccade.settings import TrainSettings
 
 PREFIX = "run/"
@@ -100,6 +101,8 @@ def _read(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return model.json and the tensors of a run's model; nothing in them is executed."""
     place = run / "model"
     if not (place / "model.json").is_file():
+        if kind_of(run) not in (None, "a run"):
+            raise ModelError(without_model(run))
         kind = "holds no saved model" if run.is_dir() else "does not exist"
         raise ModelError(
             f"The run {run} {kind}; give the folder of a finished one, as in run/runs/20260102-030405-photos."

@@ -79,12 +79,17 @@ def _refuse_unlike(runs: Sequence[Recorded]) -> None:
                 f"{run.name} was fitted to its validation images too, in the end: they cannot tell what it is worth in "
                 "an average; give runs of `saccade train`."
             )
+        if run.settings.get("fold") != first.settings.get("fold"):
+            raise RunError(
+                f"{first.name} and {run.name} hold out different folds: what chose one trained the other; give runs "
+                "that hold out the same images, as `saccade train` does without --folds."
+            )
         if _split(run) != _split(first):
             raise RunError(
                 f"{first.name} and {run.name} have different images or splits: what chose one trained the other; "
                 "train them from one source with the same seed of the split."
             )
-        if run.run.read_settings().get("fit_to_square") != first.run.read_settings().get("fit_to_square"):
+        if run.settings.get("fit_to_square") != first.settings.get("fit_to_square"):
             raise RunError(f"{first.name} and {run.name} make images square in different ways; give runs that agree.")
 
 
