@@ -12,11 +12,13 @@ import pytest
 from saccade import recipe, study
 from saccade.classifiers import Model
 from saccade.cli.ensemble import ensemble_text
+from saccade.cli.summary import evaluation_text
 from saccade.errors import InputError, RunError
 from saccade.recipe.combining import combine
 from saccade.run import Run
 from saccade.settings import FitSettings, TrainSettings
 from saccade.study.compare import compare
+from saccade.study.ensemble import Ensemble
 from tests.photos import photo_folder
 
 pytestmark = pytest.mark.usefixtures("ledger_folder")
@@ -93,6 +95,37 @@ def test_runs_of_one_name_are_told_apart_where_no_average_is_kept(
     assert summary["chosen"] in {f"convnet ({name})" for name in accuracy if accuracy[name] == accuracy[best]}
     assert f"Not kept: the model is {summary['chosen']} alone, the best by accuracy." in ensemble_text(summary)
     assert "weights" not in summary
+
+
+def test_of_one_member_no_average_is_told(
+    trained: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_the_best(*given: Any) -> Ensemble:
+        found = study_ensemble(*given)
+        weights = tuple(float(place == found.best) for place in range(len(found.weights)))
+        return replace(found, weights=weights, accepted=False, gain=0.0, disagreement=0.0)
+
+    study_ensemble = study.ensemble
+    monkeypatch.setattr(study, "ensemble", of_the_best)
+    summary = combine(trained[:2], out=tmp_path / "together").summary
+    told, page = ensemble_text(summary), (tmp_path / "together" / "report.html").read_text()
+    assert "No average has a lower validation log loss than the best classifier alone." in told
+    assert told.splitlines()[-2].endswith(f"sealed until `saccade evaluate {tmp_path / 'together'}`")
+    assert "no average has a lower validation log loss" in page
+    for what in ("their average", "Gain in log loss", "of those averaged"):
+        assert what not in told
+        assert what not in page
+
+
+def test_what_averaging_gained_is_told_where_a_test_part_is_looked_at() -> None:
+    gain = {"over": "mlp (a)", "difference": 0.021, "interval": [-0.01, 0.05], "log_loss": 0.0312,
+            "log_loss_interval": [0.01, 0.05]}  # fmt: skip
+    figures = {"accuracy": 0.9, "interval": [0.8, 0.95], "macro_f1": 0.9}
+    assert evaluation_text({**figures, "averaging": gain}).splitlines()[-1] == (
+        "Averaging  +2.1 points against mlp (a) alone (95 % interval -1.0 to +5.0), log loss lower by 0.031 (0.010 to "
+        "0.050)"
+    )
+    assert "Averaging" not in evaluation_text(figures)
 
 
 def test_an_average_of_an_average_gives_its_members(trained: tuple[Path, ...], tmp_path: Path) -> None:

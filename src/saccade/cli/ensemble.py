@@ -32,21 +32,24 @@ def ensemble_text(summary: Mapping[str, Any]) -> str:
         [each["name"], f"{each['weight']:.2f}", percent(each["accuracy"]), f"{each['log_loss']:.3f}"]
         for each in found["members"]
     ]
-    rows.append(["their average", "", percent(found["accuracy"]), f"{_loss(found):.3f}"])
-    low, high = found["interval"]
     alone = f"Not kept: the model is {summary['chosen']} alone, the best by {summary['chosen_by']}"
     decision = "Kept" if found["accepted"] else alone
-    gain = f"Gain in log loss {found['gain']:.3f} (95 % interval {low:.3f} to {high:.3f})"
-    if sum(each["weight"] > 0 for each in found["members"]) > 1:
-        gain += f"; two of those averaged differ on {percent(found['disagreement'])} of the validation images"
-    told = [
-        f"{decision}. {found['why'][0].upper()}{found['why'][1:]}.",
-        f"{gain}.",
-        f"Test   sealed until `saccade evaluate {run}`, which tells what averaging gained there",
-        f"Model  {summary['run']}/model",
-    ]
+    told = [f"{decision}. {found['why'][0].upper()}{found['why'][1:]}."]
+    if sum(each["weight"] > 0 for each in found["members"]) > 1:  # else their average is the best of them, and no more
+        rows.append(["their average", "", percent(found["accuracy"]), f"{_loss(found):.3f}"])
+        told.append(_gain(found))
+    then = ", which tells what averaging gained there" if found["accepted"] else ""
+    told += [f"Test   sealed until `saccade evaluate {run}`{then}", f"Model  {summary['run']}/model"]
     lines = "\n".join(map(printable, told))
     return f"{table(['Run', 'weight', 'validation accuracy', 'log loss'], rows)}\n\n{lines}"
+
+
+def _gain(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"]
+    return (
+        f"Gain in log loss {found['gain']:.3f} (95 % interval {low:.3f} to {high:.3f}); two of those averaged differ "
+        f"on {percent(found['disagreement'])} of the validation images."
+    )
 
 
 def _loss(found: Mapping[str, Any]) -> float:

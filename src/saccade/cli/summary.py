@@ -70,10 +70,21 @@ def evaluation_text(test: Mapping[str, Any]) -> str:
     rows = [("Test", _accuracy(test)), ("Without", _without_leaks(test)), ("Macro F1", f"{test['macro_f1']:.3f}")]
     if "calibration_error" in test:
         rows.append(("Calibration", f"error {test['calibration_error']:.3f}"))
+    if gain := test.get("averaging"):
+        rows.append(("Averaging", _averaging(gain)))
     if others := test.get("others"):
         rows.insert(0, ("Classifier", test["name"]))
         rows += [(name, told) for each in others for name, told in (("", each["name"]), ("Test", _accuracy(each)))]
     return _aligned([row for row in rows if row[1]])
+
+
+def _averaging(gain: Mapping[str, Any]) -> str:
+    """Return what averaging changed on the same images against its best member alone."""
+    (low, high), (least, most) = gain["interval"], gain["log_loss_interval"]
+    return (
+        f"{100 * gain['difference']:+.1f} points against {gain['over']} alone (95 % interval {100 * low:+.1f} to "
+        f"{100 * high:+.1f}), log loss lower by {gain['log_loss']:.3f} ({least:.3f} to {most:.3f})"
+    )
 
 
 def _without_leaks(test: Mapping[str, Any]) -> str:

@@ -10,9 +10,11 @@ def averaging(summary: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[st
     if not found:
         return None
     rows = [{**each, "average": False} for each in found["members"]]
-    loss = min(row["log_loss"] for row in rows) - found["gain"]
-    rows.append({"name": "their average", "weight": 0.0, "accuracy": found["accuracy"], "log_loss": loss,
-                 "average": True})  # fmt: skip
+    several = sum(row["weight"] > 0 for row in rows) > 1
+    if several:
+        loss = min(row["log_loss"] for row in rows) - found["gain"]
+        rows.append({"name": "their average", "weight": 0.0, "accuracy": found["accuracy"], "log_loss": loss,
+                     "average": True})  # fmt: skip
     rows.sort(key=lambda row: float(row["log_loss"]))
     images = summary["split"]["validation"]
-    return {"rows": rows, "found": found, "images": images, "test": figures.get("averaging")}
+    return {"rows": rows, "found": found, "images": images, "several": several, "test": figures.get("averaging")}
