@@ -1,6 +1,7 @@
 """The report as a page: well-formed, alone in the world, escaped, the same bytes twice, true to summary.json."""
 
 import re
+import shutil
 import time
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -209,6 +210,20 @@ def test_only_a_summary_is_needed(tmp_path: Path) -> None:
     page = Page(render(run))
     assert page.faults == []
     assert "1 of 2 images" in page.text
+
+
+def test_activations_that_stayed_as_they_were_are_told_once(made: Made, tmp_path: Path) -> None:
+    run, _, _ = made[next(iter(made))]
+    copy = Run(Path(shutil.copytree(run.path, tmp_path / "run")))
+    rows = [{"layer": f"relu{place}", "kind": "ReLU", "mean": 19.7, "sd": 2.5 + place, "saturated": 0.5, "dead": 0.0}
+            for place in range(3)]  # fmt: skip
+    moved = [rows[0], {**rows[1], "mean": 19.9}, rows[2]]
+    network = {"name": "convnet", "activations": {"images": 24, "start": rows, "end": moved, "faults": []}}
+    for chosen, told in (("convnet", False), ("linear softmax on pixels", True)):
+        copy.write("summary", {**run.read_summary(), "network": network, "chosen": chosen})
+        page = render(copy)
+        assert page.count("before: 19.7") == page.count("<small>before: ") == 1
+        assert ('Of <bdi class="name">convnet</bdi>, which was trained and not chosen.' in page) == told
 
 
 def test_writing_is_quick(made: Made) -> None:

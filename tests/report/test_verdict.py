@@ -64,6 +64,31 @@ def test_a_lead_that_may_be_chance_is_not_called_one() -> None:
     assert "it alone named 5 of the images correctly, the baseline 1, which may be chance" in said(unclear)
     assert "It is clearly ahead of the best simple baseline (linear softmax on pixels" in said(clear)
     assert "It is not clearly ahead of the best simple baseline (linear softmax on pixels, 93.0 %" in said(unclear)
+    assert "pixels, 93.0 % on validation, where this one has 95.6 %): it alone named 5 of" in said(unclear)
+
+
+def test_how_little_a_small_part_tells_is_said_once() -> None:
+    texts = [f"the {part} part has 24 images: anything may be true" for part in ("validation", "test")]
+    found = summary([[10, 6], [8, 8]], warnings=texts)
+    rows = [{"kind": "small-part", "detail": text, "paths": [], "severity": "warning"} for text in texts]
+    told = verdict(found, rows).warnings
+    assert texts[0] in told
+    assert texts[1] not in told
+    assert any(each.startswith("With only 32 test images") for each in told)
+
+
+def test_a_network_that_a_run_trained_before_is_called_one() -> None:
+    weights = {"run": "runs/first", "commercial_use": True, "source": "run first", "licence": "your own run's"}
+    tuned = summary(GOOD, network__settings={"pretrained": "run/runs/first"})
+    assert verdict(tuned).described == "a network trained on other photos, then on yours (convnet)"
+    tuned["weights"] = weights
+    assert verdict(tuned).described == "a network trained in an earlier run, then on yours (convnet)"
+    tuned["chosen"] = "linear on convnet + convnet (cycle 2)"
+    assert verdict(tuned).described == (
+        "the average of a simple classifier on what a network trained in an earlier run sees in yours (linear on "
+        "convnet), and of a network trained in an earlier run, then on yours (convnet (cycle 2))"
+    )
+    assert verdict(summary(GOOD)).described == "a network trained on your images alone (convnet)"
 
 
 def test_a_baseline_that_won_is_called_one() -> None:

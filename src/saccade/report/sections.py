@@ -12,7 +12,7 @@ from saccade.report.averages import averaging
 from saccade.report.folds import over_folds
 from saccade.report.kinds import KINDS, title
 from saccade.report.layers import layer_charts
-from saccade.report.verdict import is_baseline, majority, verdict
+from saccade.report.verdict import is_baseline, majority, plain_names, verdict
 
 View = dict[str, Any]
 History = Sequence[Mapping[str, Any]]
@@ -222,8 +222,9 @@ def activations(material: Material) -> View | None:
     ]
     same = len(start) == len(end)
     rows = [{"after": after, "before": before} for after, before in zip(end, start if same else end, strict=True)]
-    return {"charts": [each for each in drawn if each], "rows": rows, "images": found["images"], "same": same,
-            "faults": found.get("faults") or []}  # fmt: skip
+    return {"charts": [each for each in drawn if each], "rows": rows, "images": found["images"],
+            "faults": found.get("faults") or [], "network": network.get("name"),
+            "passed_over": network.get("name") not in plain_names(material.summary["chosen"])}  # fmt: skip
 
 
 def _by_depth(title: str, start: History, end: History, name: str, kind: str) -> View | None:

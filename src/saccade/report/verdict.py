@@ -90,10 +90,24 @@ def described(name: str, baselines: Sequence[str] = (), taught: Mapping[str, str
         return f"a simple classifier, not a network ({name})"
     if name.startswith("linear on "):
         return f"a simple classifier on what a network trained {taught['']} sees in yours ({name})"
-    plain = name.partition(" (")[0]
+    (plain,) = plain_names(name)
     if plain in taught or name.startswith(("torchvision/", "timm/")):
         return f"a network trained {taught.get(plain, taught[''])}, then on yours ({name})"
     return f"a network trained on your images alone ({name})"
+
+
+def plain_names(chosen: str) -> list[str]:
+    """Return the names of the classifiers in one that may be their average, without what tells two of a name apart.
+
+    >>> plain_names("linear on resnet18 + convnet (cycle 2)")
+    ['linear on resnet18', 'convnet']
+    """
+    return [name.partition(" (")[0] for name in chosen.split(" + ")]
+
+
+def _of_size(finding: Mapping[str, Any], part: str) -> bool:
+    """Return whether a finding says how little so few images of a part can tell, as their interval says too."""
+    return finding["kind"] == "small-part" and str(finding["detail"]).startswith(f"the {part} part ")
 
 
 def majority(summary: Summary, part: str) -> float | None:
@@ -172,7 +186,7 @@ def _beside_baselines(summary: Summary) -> Iterator[str]:
         beaten = f" It did better on validation than the network, {network['name']}." if network else ""
         yield f"The winner is a classical classifier, not a network: {reached}.{beaten}"
         return
-    against = f"the best simple baseline ({reached}, against {percent(summary['validation']['accuracy'])})"
+    against = f"the best simple baseline ({reached}, where this one has {percent(summary['validation']['accuracy'])})"
     paired = summary.get("beside_simple")
     if paired is None:
         yield f"It stands beside {against}."
@@ -214,7 +228,11 @@ def _warnings(summary: Summary, findings: Findings, part: str) -> Iterator[str]:
     never = [row["class"] for row in figures.get("per_class") or [] if row["images"] and not row["recall"]]
     if never:
         yield f"Never recognised: {listed(never)}."
-    told = tuple(finding["detail"] for finding in findings if finding.get("paths") or finding["kind"] == "check")
+    told = tuple(
+        finding["detail"]
+        for finding in findings
+        if finding.get("paths") or finding["kind"] == "check" or (bounds and _of_size(finding, part))
+    )
     yield from (warning for warning in summary.get("warnings") or [] if not warning.startswith(told))
     grave = {title(row["kind"]).lower(): None for row in findings if row.get("paths") and row.get("severity") != "note"}
     if grave:
