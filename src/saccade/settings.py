@@ -43,14 +43,14 @@ class Settings(BaseModel):
 
         Raises SettingError when an assignment is not `key=value`, a key is given twice, or key or value are refused.
         """
-        given = {key: _yaml(value, f"The value of {key}") for key, value in assigned(assignments).items()}
+        given = {key: from_yaml(value, f"The value of {key}") for key, value in assigned(assignments).items()}
         return type(self)(**{**self.model_dump(exclude_unset=True), **given})
 
     def variants(self, assignments: Iterable[str]) -> dict[str, Self]:
         """Return a copy for each combination of values that `key=value` texts give, by what it has of its own.
 
         `key=a,b` gives two values; a value in quotes or brackets is one, whatever it holds. Where nothing
-        is given twice, the one copy is called "". Raises SettingError as `override` does.
+        has two, the one copy is called "". Raises SettingError as `override` does, and where two are the same.
 
         >>> list(TrainSettings().variants(["activation=relu,tanh", "epochs=3", "depth=2,4"]))
         ['activation=relu depth=2', 'activation=relu depth=4', 'activation=tanh depth=2', 'activation=tanh depth=4']
@@ -73,7 +73,7 @@ class Settings(BaseModel):
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingError(f"The settings file {path} cannot be read: {error}.") from error
-        values = _yaml(text, str(path))
+        values = from_yaml(text, str(path))
         if not isinstance(values, dict):
             raise SettingError(f"{path} holds no settings; expected YAML lines such as epochs: 5.")
         return cls(**{str(key): value for key, value in values.items()})
@@ -359,7 +359,12 @@ class BaselineSettings(DataSettings):
     """Module of that network whose features are taken; the default is its end, before the head."""
 
 
-def _yaml(text: str, where: str) -> Any:
+def from_yaml(text: str, where: str) -> Any:
+    """Return what YAML says; raises SettingError where it is none, which names `where` it stands.
+
+    >>> from_yaml("{rotate: 15}", "The value of augment")
+    {'rotate': 15}
+    """
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # a date that cannot be is a ValueError

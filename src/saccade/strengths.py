@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saccade.errors import did_you_mean
+from saccade.values import parse_several
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,17 @@ APART: Mapping[str, str] = {
 
 
 def parse_augment(value: object) -> object:
-    """Turn a name, a list of names or a mapping of names to strengths into the mapping; names alone are as usual.
+    """Turn a name, several names or a mapping of names to strengths into the mapping; names alone are as usual.
 
     Raises ValueError for an unknown name or a strength out of range, which pydantic makes part of its own.
 
-    >>> parse_augment(["rotate", "noise"])
-    {'rotate': 15, 'noise': 0.05}
+    >>> parse_augment("rotate, noise"), parse_augment(["rotate", "noise"])
+    ({'rotate': 15, 'noise': 0.05}, {'rotate': 15, 'noise': 0.05})
     """
     if value is None:
         return {}
-    names = [value] if isinstance(value, str) else value
-    if isinstance(names, list):
-        value = {name: _known(name).usual for name in names}
+    if isinstance(value, str | list):
+        value = {name: _known(name).usual for name in parse_several(value)}
     if not isinstance(value, dict):
         raise ValueError("expected a name such as trivialaugment, or names with strengths such as {rotate: 15}")
     value = {name: _number(strength) for name, strength in value.items()}

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from saccade.cli.app import build
 from saccade.recipe.augmentations import assignment, preview_augmentations
-from saccade.settings import DataSettings
+from saccade.settings import DataSettings, TrainSettings
 from saccade.strengths import STRENGTHS
 from saccade.study.invariance import Invariance, Level
 from tests.cli.test_wrong_use import assert_refused
@@ -50,6 +52,22 @@ def test_few_images_are_drawn_a_row_a_strength(tmp_path: Path) -> None:
     rows = [1, *(1 if name in ("mirror", "upside_down") else 3 for name in STRENGTHS)]
     assert width == 6 * (cell + 4) - 4, "six training images"
     assert height == sum(title + count * (cell + 4) - 4 + below for count in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "augment"),
+    [
+        (["--augment", "{rotate: 15, noise: 0.05}"], {"rotate": 15, "noise": 0.05}),
+        (["--augment", '{"rotate": 5}'], {"rotate": 5}),
+        (["--augment", "trivialaugment"], {"trivialaugment": 1}),
+        (["--augment", "rotate,noise"], {"rotate": 15, "noise": 0.05}),
+        (["--augment", "[rotate, noise]"], {"rotate": 15, "noise": 0.05}),
+        (["--augment.rotate", "5", "--augment.noise", "0.1"], {"rotate": 5, "noise": 0.1}),
+    ],
+)
+def test_the_option_takes_names_and_strengths_as_its_help_says(words: list[str], augment: dict[str, float]) -> None:
+    _, bound, _ = build().parse_args(["train", "photos", *words])
+    assert bound.arguments["settings"] == TrainSettings(augment=augment)
 
 
 def test_to_turn_images_upside_down_is_never_suggested() -> None:

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, get_origin
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 
 from saccade.cli.usage import sentence
 from saccade.errors import NO_MEMORY, SaccadeError, out_of_memory
@@ -58,11 +58,24 @@ def build() -> App:
         print_error=False,
         suppress_keyboard_interrupt=False,
         result_action="return_value",
+        config=_read_as_yaml,
         default_parameter=Parameter(negative_iterable=()),  # a list is never emptied by an option of its own
     )
     for place, (name, (function, line)) in enumerate(COMMANDS.items()):
         app.command(f"saccade.cli.{function}", name=name, help=line, sort_key=place)
     return app
+
+
+def _read_as_yaml(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Read an option's value in brackets as `--set` and files of settings are read, where the parser would as JSON."""
+    for argument in arguments:
+        if get_origin(argument.hint) is dict and any(token.value.startswith(("{", "[")) for token in argument.tokens):
+            from saccade.settings import from_yaml
+
+            argument.tokens = [
+                token.evolve(implicit_value=from_yaml(token.value, f"The value of {argument.name}"))
+                for token in argument.tokens
+            ]
 
 
 def run() -> NoReturn:
