@@ -86,6 +86,8 @@ def test_what_settings_refuse(kind: type[Settings], values: dict[str, Any], sent
     ("assignment", "sentence"),
     [
         ("epochs", '"epochs" is not a setting; expected key=value, such as epochs=5.'),
+        ("learning_rate=", '"learning_rate=" gives no value; expected key=value, such as epochs=5.'),
+        ("=3", '"=3" names no setting; expected key=value, such as epochs=5.'),
         ("epohcs=3", 'There is no setting "epohcs". Did you mean "epochs"?'),
         ("model=[", "The value of model is not valid YAML: while parsing a flow node."),
         ("budget=2024-99-99", "The value of budget is not valid YAML: month must be in 1..12."),
@@ -100,7 +102,7 @@ def test_what_override_refuses(assignment: str, sentence: str) -> None:
 
 def test_overriding_is_a_checked_copy() -> None:
     settings = TrainSettings(epochs=2)
-    changed = settings.override(["learning_rate=1e-3", " flip =false", "model=mlp", "epochs=", "budget=1m"])
+    changed = settings.override(["learning_rate=1e-3", " flip =false", "model=mlp", "epochs=null", "budget=1m"])
     assert (changed.learning_rate, changed.flip, changed.model) == (1e-3, False, "mlp")
     assert (changed.epochs, changed.budget) == (None, 60.0)
     assert settings == TrainSettings(epochs=2)
@@ -119,11 +121,15 @@ def test_several_values_give_a_copy_for_each_combination() -> None:
     ]
     last = variants["activation=tanh learning_rate=0.01"]
     assert last == TrainSettings(epochs=2, activation="tanh", learning_rate=0.01, model="mlp")
-    for one in (["model=mlp"], [], ["epochs="], ["activation=tanh,tanh"], ["replay='a,b.json'"]):
+    for one in (["model=mlp"], [], ["epochs=null"], ["replay='a,b.json'"]):
         assert list(TrainSettings(epochs=2).variants(one)) == [""]
     assert TrainSettings().variants(["replay='a,b.json'"])[""].replay == "a,b.json"
     with pytest.raises(SettingError, match=r'^"epochs" is not a setting; expected key=value'):
         TrainSettings().variants(["epochs"])
+    with pytest.raises(SettingError, match=r'^"epochs=" gives no value; expected key=value'):
+        TrainSettings().variants(["epochs="])
+    with pytest.raises(SettingError, match=r'^"tanh, relu,tanh" gives tanh twice; give each value once\.$'):
+        TrainSettings().variants(["activation=tanh, relu,tanh"])
     for refuses in (TrainSettings().variants, TrainSettings().override):
         with pytest.raises(SettingError, match=r"^The setting depth is given twice, as 2 and as 3; give it once\.$"):
             refuses(["depth=2", "model=mlp", "depth=3"])

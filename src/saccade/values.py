@@ -16,7 +16,7 @@ _BETWEEN_COMMAS = re.compile(r"""(?:"[^"]*"|'[^']*'|\[[^\]]*\]|\{[^}]*\}|[^,])+"
 def assigned(assignments: Iterable[str]) -> dict[str, str]:
     """Return the values of `key=value` texts by their keys.
 
-    Raises SettingError where one is not `key=value`, or a key is given twice.
+    Raises SettingError where one is not `key=value`, names no key or no value, or a key is given twice.
 
     >>> assigned(["epochs=3", "model = mlp"])
     {'epochs': '3', 'model': 'mlp'}
@@ -26,6 +26,9 @@ def assigned(assignments: Iterable[str]) -> dict[str, str]:
         key, separator, value = (text.strip() for text in assignment.partition("="))
         if not separator:
             raise SettingError(f'"{assignment}" is not a setting; expected key=value, such as epochs=5.')
+        if not key or not value:
+            missing = "names no setting" if not key else "gives no value"
+            raise SettingError(f'"{assignment}" {missing}; expected key=value, such as epochs=5.')
         if key in values:
             raise SettingError(f"The setting {key} is given twice, as {values[key]} and as {value}; give it once.")
         values[key] = value
@@ -33,13 +36,15 @@ def assigned(assignments: Iterable[str]) -> dict[str, str]:
 
 
 def alternatives(value: str) -> list[str]:
-    """Return the texts between the commas that are in no quotes or brackets, each once.
+    """Return the texts between the commas that are in no quotes or brackets; raises SettingError where two are the same.
 
     >>> alternatives("relu, tanh"), alternatives("[relu, tanh]"), alternatives("")
     (['relu', 'tanh'], ['[relu, tanh]'], [''])
     """
-    texts = [text.strip() for text in _BETWEEN_COMMAS.findall(value)]
-    return [text for text in dict.fromkeys(texts) if text] or [value]
+    texts = [text for part in _BETWEEN_COMMAS.findall(value) if (text := part.strip())]
+    if twice := [text for place, text in enumerate(texts) if text in texts[:place]]:
+        raise SettingError(f'"{value}" gives {twice[0]} twice; give each value once.')
+    return texts or [value]
 
 
 def parse_seconds(text: object) -> object:

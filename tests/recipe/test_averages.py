@@ -13,7 +13,7 @@ from saccade import recipe, study
 from saccade.classifiers import Model
 from saccade.cli.ensemble import ensemble_text
 from saccade.cli.summary import evaluation_text
-from saccade.errors import InputError, RunError
+from saccade.errors import InputError, RunError, SettingError
 from saccade.recipe.combining import combine
 from saccade.run import Run
 from saccade.settings import FitSettings, TrainSettings
@@ -187,6 +187,14 @@ def test_snapshots_of_one_training_are_averaged_or_the_best_is_kept(photos: Path
     assert len(result.model.members) == (sum(each["weight"] > 0 for each in told["members"]) if told["accepted"] else 1)
     rates = [line["learning_rate"] for line in Run(tmp_path / "run").history()]
     assert rates[1] > rates[0] or rates[2] > rates[1]
+
+
+def test_more_snapshots_than_steps_are_refused_before_the_first(photos: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(**{**QUICK, "epochs": 1, "batch_size": 84, "snapshots": 2})
+    refusal = r"^The training has 1 step, too few for snapshots=2, one at the end of each cycle; give fewer snapshots, or"
+    with pytest.raises(SettingError, match=refusal):
+        recipe.train(photos, settings, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_stops_when_patience_is_over_and_keeps_the_best_epoch(photos: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from saccade.cli.options import Config, Json, Out, Source, resolve, several
 from saccade.cli.output import answer, working
 from saccade.cli.text import count, percent, printable
+from saccade.errors import SettingError
 from saccade.settings import SearchSettings
 
 Ranges = Annotated[
@@ -30,12 +31,16 @@ def search(
     json: Json = False,
 ) -> None:
     """Search for the settings of one network that do best on validation images; several processes may work on one."""
-    settings = resolve(settings, config)
+    given, settings = settings.model_fields_set, resolve(settings, config)
     with working():
         from saccade.recipe.ranges import parse_space
         from saccade.recipe.search import search as run
 
-        told = run(source, settings, space=parse_space(space) or None, out=out)
+        ranges = parse_space(space)
+        if both := [name for name in ranges if name in given]:
+            option = f"--{both[0].replace('_', '-')}"
+            raise SettingError(f"{option} and --space {both[0]}=… exclude each other: give one of them.")
+        told = run(source, settings, space=ranges or None, out=out)
     answer(told, text(told), json=json)
 
 

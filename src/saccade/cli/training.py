@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 from saccade.cli.options import Assignments, Config, Json, Out, Resume, Source, resolve, resolve_each
 from saccade.cli.output import answer, working
 from saccade.cli.summary import result_text, variants_text
+from saccade.errors import SettingError
 from saccade.settings import FitSettings, TrainSettings
 
 
@@ -22,11 +23,17 @@ class Several:
     folds: Annotated[int | None, Parameter(validator=Number(gte=2, lte=1000))] = None
     """Train once for each of so many parts of the training and validation images, which is held out."""
 
-    @property
-    def held_out(self) -> list[str]:
-        """The setting that holds out each fold in turn."""
-        folds = range(1, (self.folds or 0) + 1)
-        return [f"fold={','.join(f'{fold}/{self.folds}' for fold in folds)}"] if folds else []
+    def added_to(self, given: TrainSettings) -> list[str]:
+        """Return the assignments, the one that holds out each fold in turn among them.
+
+        Raises SettingError where one fold is `given` by an option, too.
+        """
+        if self.folds is None:
+            return [*self.assignments]
+        if given.fold is not None:
+            raise SettingError("Fold and folds exclude each other: give one of them.")
+        folds = (f"{fold}/{self.folds}" for fold in range(1, self.folds + 1))
+        return [*self.assignments, f"fold={','.join(folds)}"]
 
 
 def fit(
@@ -62,7 +69,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train one network with explicit settings, or one with each of several."""
-    variants = resolve_each(settings, config, [*several.assignments, *several.held_out])
+    variants = resolve_each(settings, config, several.added_to(settings))
     if len(variants) > 1:
         _train_each(source, variants, out, resume=resume, json=json)
         return

@@ -9,6 +9,7 @@ from saccade.cli.options import Config, Json, Out, Resume, Source, resolve
 from saccade.cli.output import answer, working
 from saccade.cli.summary import result_text
 from saccade.cli.text import percent, table
+from saccade.errors import SettingError
 from saccade.settings import TransferSettings
 
 From = Annotated[str | None, Parameter(name="--from", help="The network to transfer from, as --pretrained takes it.")]
@@ -30,6 +31,8 @@ def transfer(
     The cells are those of the lecture's table: a linear classifier on top, or on several stages; a few layers
     fine-tuned, or more. The test part stays sealed.
     """
+    if from_ is not None and "pretrained" in settings.model_fields_set:
+        raise SettingError("--from and --pretrained exclude each other: each names the network; give one of them.")
     settings = resolve(settings, config, () if from_ is None else (f"pretrained={from_}",))
     with working():
         from saccade import recipe

@@ -20,7 +20,7 @@ from saccade.classifiers import Member, Model, NetworkClassifier
 from saccade.data import Crops, Part, Parts
 from saccade.data.batches import ArrayImages, Images, Order, StoredImages
 from saccade.device import cores, resolve_device
-from saccade.errors import DivergedError, TrainingError
+from saccade.errors import DivergedError, SettingError, TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.files import write_atomic
 from saccade.interrupts import held_back
@@ -40,6 +40,7 @@ from saccade.train.forward import Forward
 from saccade.train.look import Sample
 from saccade.train.recovery import Recovery
 from saccade.train.session import Session, at_once
+from saccade.words import plural
 
 SAMPLE = 5000
 GLANCE = 1000
@@ -58,7 +59,7 @@ def train_network(
     Where there are checkpoints it goes on from the newest, with the settings it was begun with.
     Raises TrainingError when the clock has left no time worth beginning, the loss stops being a number
     at a lower learning rate too, or, if it is to `stop` there, the watch finds it hopeless; ModelError when
-    the network does not fit.
+    the network does not fit; SettingError when there are more snapshots to take than steps.
     """
     record = Record.open(plan.run, settings.model)
     kept = record.kept
@@ -83,6 +84,11 @@ def train_network(
         write_atomic(plan.run.network(settings.model), session.settings.to_yaml())
         if pace.steps == 0:
             raise TrainingError(NO_TIME)
+        if kept is None and pace.steps < settings.snapshots:
+            raise SettingError(
+                f"The training has {plural(pace.steps, 'step')}, too few for snapshots={settings.snapshots}, one at the "
+                "end of each cycle; give fewer snapshots, or train for longer."
+            )
         activities = Activities.of(session, validation, kept)
         before = settled(session, verdict, activities)
         course = run(session, pace, validation, plan, record, settled=before, stop=stop)
