@@ -1,12 +1,23 @@
-"""SIGINT and SIGTERM held back until the work is between two steps, where it can be saved."""
+"""SIGINT and SIGTERM: held back until the work is between two steps, where it can be saved, and how it then goes on."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
+from saccade.events import Finding, emit
+
 Handler = Callable[[int, FrameType | None], object]
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt it unwinds everything, so that files stay whole."""
+
+
+SIGNALS = (KeyboardInterrupt, Terminated)
+"""What a signal raises."""
 
 
 class Held:
@@ -22,10 +33,16 @@ class Held:
     def __bool__(self) -> bool:
         return self.number is not None
 
-    def act(self) -> None:
-        """Do what the signal asked for, which raises an exception that ends the work."""
-        if self.number is not None:
+    def act(self, note: str = "") -> None:
+        """Do what the signal asked for, which raises an exception that ends the work; it bears a `note`, if any."""
+        if self.number is None:
+            return
+        try:
             self.handlers[self.number](self.number, None)
+        except SIGNALS as ended:
+            if note:
+                ended.add_note(note)
+            raise
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Keep the first signal for later."""
@@ -60,3 +77,21 @@ def held_back() -> Iterator[Held]:
         for held_number, handler in held.handlers.items():
             signal.signal(held_number, handler)
     held.act()
+
+
+@contextmanager
+def goes_on(place: Path | None, *, resume: bool = True) -> Iterator[None]:
+    """Where a signal ends the work in the block, say how it goes on with what lies in the folder `place`, if any.
+
+    Commands that take no `--resume` go on as they were given. What the exception bears as notes, such as how much was
+    saved, is said first.
+    """
+    try:
+        yield
+    except SIGNALS as ended:
+        if place is not None and place.is_dir():
+            how = f"--out {place}{' --resume' if resume else ''}"
+            notes = ", ".join(getattr(ended, "__notes__", ()))
+            told = f"{notes}: with {how} it goes on from there." if notes else f"With {how} the same command goes on."
+            emit(Finding(kind="interrupted", detail=told))
+        raise

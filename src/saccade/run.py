@@ -48,17 +48,17 @@ _LEFT = {
 """What a folder holds that no model was saved in, by the file that it alone has."""
 
 
-def refuse_place(source: str | Path, out: Path | None, *, resume: bool = False) -> None:
+def refuse_place(source: str | Path, out: Path | None, *, resume: bool = False, unfinished: bool = False) -> None:
     """Raise RunError, without writing anything, where a run cannot go to `out`, or to RUNS where None is given.
 
     It must not exist with content, must be writable, and must not lie inside the source, where the
-    run's pictures would be among the next run's images.
+    run's pictures would be among the next run's images. Of a run that is `unfinished` it is said how to go on with it.
     """
     place, folder = (out or RUNS).resolve(), expanded(source).resolve()
     if str(source) and folder.is_dir() and place.is_relative_to(folder):
         raise RunError(f"The output folder {place} would lie inside the source; give --out a folder elsewhere.")
     if out is not None:
-        _refuse_taken(out, resume=resume)
+        _refuse_taken(out, resume=resume, unfinished=unfinished)
 
 
 def make_folder(out: Path | None, source: str, *, resume: bool = False) -> Path:
@@ -79,13 +79,14 @@ def make_folder(out: Path | None, source: str, *, resume: bool = False) -> Path:
     return out
 
 
-def _refuse_taken(out: Path, *, resume: bool = False) -> None:
+def _refuse_taken(out: Path, *, resume: bool = False, unfinished: bool = False) -> None:
     try:
         taken = out.exists() and (not out.is_dir() or any(out.iterdir())) and not (resume and _hardly_begun(out))
     except OSError as error:
         raise RunError(f"The output folder {out} cannot be made: {error.strerror}.") from error
     if taken:
-        raise RunError(f"The output folder {out} already exists; give --out another name, or remove it.")
+        what = "go on with its run by --resume, give --out another name" if unfinished else "give --out another name"
+        raise RunError(f"The output folder {out} already exists; {what}, or remove it.")
     parent = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not parent.is_dir() or not _writable(parent):
         raise RunError(f"The output folder {out} cannot be made: {parent} is not a folder that can be written to.")
@@ -177,12 +178,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Run(Places):
-    """A run's folder: `Run.create` makes one, `Run.resume` finds one to go on with, `Run.open` one to read.
-
-    `within` is the folder of several trainings that it is one of, if any: the one a command resumes.
-    """
-
-    within: Path | None = None
+    """A run's folder: `Run.create` makes one, `Run.resume` finds one to go on with, `Run.open` one to read."""
 
     @classmethod
     def create(cls, out: Path | None, source: str, *, resume: bool = False) -> "Run":

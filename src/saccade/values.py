@@ -36,7 +36,7 @@ def assigned(assignments: Iterable[str]) -> dict[str, str]:
 
 
 def alternatives(value: str) -> list[str]:
-    """Return the texts between the commas that are in no quotes or brackets; raises SettingError where two are the same.
+    """Return the texts between the commas that are in no quotes or brackets; raises SettingError where two are alike.
 
     >>> alternatives("relu, tanh"), alternatives("[relu, tanh]"), alternatives("")
     (['relu', 'tanh'], ['[relu, tanh]'], [''])
@@ -61,7 +61,7 @@ def parse_seconds(text: object) -> object:
     return sum(float(amount or 0) * unit for amount, unit in zip(found.groups(), (3600, 60, 1), strict=True))
 
 
-def parse_several(value: object) -> object:
+def parse_several(value: object) -> tuple[object, ...]:
     """Turn `a,b`, by itself or among others, into its parts; one number is one part.
 
     >>> parse_several("l1, l2"), parse_several(["1,3", "5"]), parse_several(0.1)

@@ -191,7 +191,7 @@ def test_snapshots_of_one_training_are_averaged_or_the_best_is_kept(photos: Path
 
 def test_more_snapshots_than_steps_are_refused_before_the_first(photos: Path, tmp_path: Path) -> None:
     settings = TrainSettings(**{**QUICK, "epochs": 1, "batch_size": 84, "snapshots": 2})
-    refusal = r"^The training has 1 step, too few for snapshots=2, one at the end of each cycle; give fewer snapshots, or"
+    refusal = r"^The training has 1 step, too few for snapshots=2, one at the end of each cycle; give fewer snapshots,"
     with pytest.raises(SettingError, match=refusal):
         recipe.train(photos, settings, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -12,13 +14,15 @@ from safetensors.torch import save_file
 from saccade import recipe
 from saccade.classifiers import Model
 from saccade.errors import RunError
-from saccade.events import Event, StageStarted, listening
+from saccade.events import Event, Finding, StageStarted, listening
+from saccade.recipe.search import search
 from saccade.run import Run
-from saccade.settings import FitSettings
+from saccade.settings import BaselineSettings, FitSettings, SearchSettings, TrainSettings, TransferSettings
 from saccade.train import checkpoint
 from tests.conftest import Saccade
 from tests.photos import photo_folder
 
+WEIGHTS: dict[str, Any] = {"pretrained": "timm/test_resnet=w.safetensors"}
 STAGES = ("integrity", "baselines", "features", "search", "train", "ensemble", "evaluate", "report")
 
 
@@ -71,6 +75,50 @@ def test_interrupted_at_every_stage_it_ends_and_looks_once(
     with pytest.raises(RunError, match=r"is finished, and is of .*photos, not of digits; give --out another name"):
         recipe.fit("digits", settings, out=out, resume=True)
     assert recipe.fit(photos, settings, out=out, resume=True).summary == json.loads((out / "summary.json").read_text())
+
+
+INTERRUPTED: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
+    "fit": ("baselines", lambda source, out: recipe.fit(source, FitSettings(budget=60, pretrained="none"), out=out)),
+    "transfer": ("advice", lambda source, out: recipe.transfer(source, TransferSettings(**WEIGHTS, size=32), out=out)),
+    "train": ("plan", lambda source, out: recipe.train(source, TrainSettings(epochs=1), out=out)),
+    "search": (
+        "coarse 2/3",
+        lambda source, out: search(source, SearchSettings(model="linear", epochs=1, size=16, trials=4), out=out),
+    ),
+    "baselines": (
+        "mirror images",
+        lambda source, out: recipe.baselines(source, BaselineSettings(pretrained="none"), out=out),
+    ),
+}
+
+
+@pytest.mark.parametrize("command", INTERRUPTED)
+def test_a_signal_says_how_it_goes_on_or_leaves_nothing(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(timm.create_model("test_resnet", num_classes=10).state_dict(), tmp_path / "w.safetensors")
+    monkeypatch.chdir(tmp_path)
+    photos, out, heard = photo_folder(tmp_path / "photos", 12), tmp_path / "run", list[Event]()
+    stage, begin = INTERRUPTED[command]
+
+    def listener(event: Event) -> None:
+        heard.append(event)
+        if event == StageStarted(stage=stage):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), listening(listener):
+        begin(photos, out)
+    told = [event.detail for event in heard if isinstance(event, Finding) and event.kind == "interrupted"]
+    how = {"search": f"--out {out}", "baselines": None}.get(command, f"--out {out} --resume")
+    assert told == ([f"With {how} the same command goes on."] if how else [])
+    assert out.exists() == (command != "baselines")
+    if how and how.endswith("--resume"):
+        with pytest.raises(RunError) as caught:
+            begin(photos, out)
+        assert str(caught.value) == (
+            f"The output folder {out} already exists; go on with its run by --resume, give --out another name, or "
+            "remove it."
+        )
 
 
 def test_the_command_goes_on_with_a_killed_fit(saccade: Saccade, tmp_path: Path) -> None:

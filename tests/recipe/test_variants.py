@@ -184,6 +184,8 @@ def test_one_that_is_interrupted_says_how_all_of_them_go_on(photos: Path, tmp_pa
         signal.signal(signal.SIGINT, handler)
     [finding] = [event for event in heard if isinstance(event, Finding) and event.kind == "interrupted"]
     assert f"with --out {out} --resume it goes on from there." in finding.detail
+    with pytest.raises(RunError, match=r"already exists; go on with its run by --resume, give --out another name, or"):
+        recipe.train_each(photos, variants, out=out)
     told = recipe.train_each(photos, variants, out=out, resume=True)
     assert [row["error"] for row in told["runs"]] == [None, None]
 

@@ -13,6 +13,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 
 from saccade.cli.usage import sentence
 from saccade.errors import NO_MEMORY, SaccadeError, out_of_memory
+from saccade.interrupts import Terminated
 
 COMMANDS = {
     "fit": ("training:fit", "Turn labelled images into an honestly evaluated classifier, within a time budget."),
@@ -41,10 +42,6 @@ COMMANDS = {
 MAKE_ROOM = "What was written before is whole; make room, then give the command again, with --resume where it takes it."
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; like KeyboardInterrupt it unwinds everything, so that files stay whole."""
 
 
 def build() -> App:

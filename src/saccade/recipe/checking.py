@@ -13,6 +13,7 @@ from saccade.device import resolve_device, use_threads
 from saccade.events import Progress, emit, stage
 from saccade.files import write_atomic
 from saccade.graph.layers import check_layers
+from saccade.interrupts import SIGNALS
 from saccade.nn import zoo
 from saccade.recipe import plan as planning
 from saccade.recipe.material import discarded_on_refusal, gather
@@ -45,9 +46,9 @@ def check(
     use_threads(settings.threads)
     budget = settings.budget or BUDGET
     clock = Clock(budget) if clock is None else replace(clock, budget=budget)
-    with gather(source, settings, out) as material:
+    with gather(source, settings, out) as material, discarded_on_refusal(material, *SIGNALS):
         parts, plan = material.parts, Plan(material.run, clock, settings.seed)
-        with discarded_on_refusal(material), stage("plan"):
+        with stage("plan"):
             settings = planning.resolve(settings, parts, plan)
             write_atomic(material.run.settings, settings.to_yaml())
             session = start(parts.train, settings)

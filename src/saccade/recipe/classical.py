@@ -19,6 +19,7 @@ from saccade.events import Finding, emit, listening, stage
 from saccade.features import DeepFeatures, ImageFeatures, Stacked, handmade
 from saccade.features.cache import default_folder
 from saccade.files import slug
+from saccade.interrupts import SIGNALS
 from saccade.nn import pretrained
 from saccade.nn.published import Pretrained
 from saccade.recipe import plan as planning
@@ -107,7 +108,11 @@ def baselines(
     """
     clock = clock or Clock(None)
     weights = pretrained.find(settings.pretrained)
-    with listening(diary := Diary()), gather(source, settings, out) as material, discarded_on_refusal(material):
+    with (
+        listening(diary := Diary()),
+        gather(source, settings, out) as material,
+        discarded_on_refusal(material, *SIGNALS),
+    ):
         tell_licence(weights)
         part = material.parts.known
         groups_N = np.array([material.groups[key] for key in part.images.keys])

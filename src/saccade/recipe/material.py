@@ -51,11 +51,14 @@ class Material:
 
 
 @contextmanager
-def discarded_on_refusal(material: Material) -> Iterator[None]:
-    """Remove a new run's folder where what the user gave turns out, only now, not to fit; never what was saved."""
+def discarded_on_refusal(material: Material, *others: type[BaseException]) -> Iterator[None]:
+    """Remove a new run's folder where what the user gave turns out, only now, not to fit; never what was saved.
+
+    So it is where one of `others` ends the work of a command that cannot go on with what lies there.
+    """
     try:
         yield
-    except InputError:
+    except (InputError, *others):
         run = material.run
         saved = [each for each in (run.checkpoints, run.model, run.models) if each.is_dir() and any(each.iterdir())]
         if not material.resumed and not saved:
@@ -93,19 +96,29 @@ def _saved(kind: type[AnySettings], run: Run) -> AnySettings:
     )
 
 
+def _unfinished(kind: type[DataSettings], run: Run) -> bool:
+    """Return whether a folder holds a run of these settings that can be resumed."""
+    with suppress(RunError, OSError):
+        return run.settings.is_file() and not run.finished and bool(_saved(kind, run))
+    return False
+
+
 @contextmanager
-def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resume: bool = False) -> Iterator[Material]:
+def gather(
+    source: str | Path, settings: DataSettings, out: Path | None, *, resume: bool | None = None
+) -> Iterator[Material]:
     """Open, check and split a source, make the run's folder with its settings and split.csv, and keep it to oneself.
 
-    Where the run in `out` is to be resumed, its folder is the one it has. Raises SourceError or
-    RunError before anything is written.
+    Where the run in `out` is to be resumed, its folder is the one it has; None says that the command resumes none.
+    Raises SourceError or RunError before anything is written.
     """
     begun = Run.resume(out) if resume else None
+    unfinished = resume is False and out is not None and _unfinished(type(settings), Run(out))
     if resume and begun is None:
         emit(Finding(kind="resume", detail=f"There is no run in {out} yet: this begins one.", severity="warning"))
     with ExitStack() as kept:
         if begun is None:
-            refuse_place(source, out, resume=resume)
+            refuse_place(source, out, resume=bool(resume), unfinished=unfinished)
         else:
             kept.enter_context(begun.written_alone())
         with stage("open") as record:
@@ -124,7 +137,7 @@ def gather(source: str | Path, settings: DataSettings, out: Path | None, *, resu
             seen = Seen.by(settings)
             parts, groups = _split(images, groups_N, alike, settings, seen)
             if begun is None:
-                run = Run.create(out, images.name, resume=resume)
+                run = Run.create(out, images.name, resume=bool(resume))
                 kept.enter_context(run.written_alone())
                 run.write_split(parts.rows(), seen.part_of)
                 write_atomic(run.settings, settings.to_yaml())  # the last: from here on, the run is begun

@@ -82,13 +82,7 @@ def train_network(
     with stage("train") as training:
         session, pace = paced(session, parts, plan, kept)
         write_atomic(plan.run.network(settings.model), session.settings.to_yaml())
-        if pace.steps == 0:
-            raise TrainingError(NO_TIME)
-        if kept is None and pace.steps < settings.snapshots:
-            raise SettingError(
-                f"The training has {plural(pace.steps, 'step')}, too few for snapshots={settings.snapshots}, one at the "
-                "end of each cycle; give fewer snapshots, or train for longer."
-            )
+        _refuse_few(pace.steps, settings.snapshots if kept is None else 1)
         activities = Activities.of(session, validation, kept)
         before = settled(session, verdict, activities)
         course = run(session, pace, validation, plan, record, settled=before, stop=stop)
@@ -120,6 +114,16 @@ def train_network(
     planned = plan.kept.get(test_time(settings.model), math.inf) / max(1, len(parts.test))
     image_seconds = min(validating.seconds / len(validation), 3 * planned)
     return Candidate(model, validation_NK, facts, [asdict(check) for check in verdict], image_seconds)
+
+
+def _refuse_few(steps: int, snapshots: int) -> None:
+    if steps == 0:
+        raise TrainingError(NO_TIME)
+    if steps < snapshots:
+        raise SettingError(
+            f"The training has {plural(steps, 'step')}, too few for snapshots={snapshots}, one at the end of each "
+            "cycle; give fewer snapshots, or train for longer."
+        )
 
 
 def checked(session: Session, plan: Plan, classes: int, kept: Checkpoint | None) -> list[study.Check]:
@@ -295,9 +299,7 @@ def run(
                 course.go_back(error)
                 continue
             if signals:
-                where = f"with --out {record.run.within or record.run.path} --resume it goes on from there"
-                emit(Finding(kind="interrupted", detail=f"Saved after {done} of {pace.steps} steps: {where}."))
-                signals.act()
+                signals.act(f"Saved after {done} of {pace.steps} steps")
             if stop and course.watch.hopeless:
                 raise TrainingError(f"it was stopped as hopeless. {course.watch.hopeless}")
             loss = "" if course.watch.latest is None else f", loss {course.watch.latest:.3f}"

@@ -17,6 +17,7 @@ from saccade.device import resolve_device, use_threads
 from saccade.errors import InputError, RunError, StorageError, TrainingError
 from saccade.events import Progress, emit, stage
 from saccade.files import is_temporary, lock, write_atomic, write_json, write_lines
+from saccade.interrupts import goes_on
 from saccade.nn import zoo
 from saccade.recipe.finalists import RUNNERS, conclude, finalists, ranked
 from saccade.recipe.material import origin, parts_of
@@ -79,7 +80,8 @@ def search(
     work = Work(bench, board, settings, space, folder)
     problem: StorageError | None = None
     try:
-        rows = work.until_all_ended()
+        with goes_on(folder, resume=False):
+            rows = work.until_all_ended()
     except StorageError as error:
         problem, rows = error, board.known
     told = {

@@ -10,6 +10,7 @@ from saccade.device import Usage, resolve_device, use_threads
 from saccade.errors import ModelError, RunError
 from saccade.events import Finding, emit, listening, stage
 from saccade.files import write_atomic
+from saccade.interrupts import goes_on
 from saccade.ledger import Ledger
 from saccade.nn import pretrained, zoo
 from saccade.nn.published import Pretrained
@@ -60,7 +61,11 @@ def fit(
     weights = pretrained.find(settings.pretrained)
     if weights is not None and settings.pretrained != "auto":
         pretrained.load(weights)  # what was asked for is refused now, if it cannot be used
-    with listening(diary := Diary()), gather(source, settings, out, resume=resume) as material:
+    with (
+        listening(diary := Diary()),
+        gather(source, settings, out, resume=resume) as material,
+        goes_on(material.run.path),
+    ):
         parts, run = material.parts, material.run
         plan = (Plan.resume if material.resumed else Plan)(run, clock, settings.seed)
         plan.keep("report", REPORT_SECONDS)
@@ -99,14 +104,14 @@ def train(
     out: Path | None = None,
     clock: Clock | None = None,
     resume: bool = False,
-    within: Path | None = None,
+    one_of_several: bool = False,
 ) -> Result:
     """Train one network with explicit settings; the test part stays sealed.
 
     With `resume` the run in `out` goes on where it was interrupted, to the same weights; one that is
-    finished is returned as it is. `within` is the folder of several trainings that it is one of, if any. Raises
-    InputError, before anything is written, where source, settings or `out` cannot be used; TrainingError where the
-    loss stops being a number.
+    finished is returned as it is. Where a signal ends it, it says how it goes on, unless it is `one_of_several`, which
+    go on together. Raises InputError, before anything is written, where source, settings or `out` cannot be used;
+    TrainingError where the loss stops being a number.
     """
     weights = weights_of(settings)
     settings = suited(settings, weights)
@@ -123,9 +128,12 @@ def train(
     if settings.replay is not None:
         planning.recorded_pace(Path(settings.replay), settings.model)
     use_threads(settings.threads)
-    with listening(diary := Diary()), gather(source, settings, out, resume=resume) as material:
-        run = replace(material.run, within=within)
-        plan = (Plan.resume if material.resumed else Plan)(run, clock, settings.seed)
+    with (
+        listening(diary := Diary()),
+        gather(source, settings, out, resume=resume) as material,
+        goes_on(None if one_of_several else material.run.path),
+    ):
+        plan = (Plan.resume if material.resumed else Plan)(material.run, clock, settings.seed)
         plan.keep("report", REPORT_SECONDS)
         tell_licence(weights)
         with discarded_on_refusal(material):

@@ -10,6 +10,7 @@ from saccade.classifiers import Member, Model, NetworkClassifier
 from saccade.device import resolve_device
 from saccade.errors import ModelError
 from saccade.events import listening, stage
+from saccade.interrupts import goes_on
 from saccade.nn import pretrained
 from saccade.nn.published import Pretrained
 from saccade.recipe import cells
@@ -56,6 +57,7 @@ def transfer(
         listening(diary := Diary()),
         gather(source, settings, out, resume=resume) as material,
         discarded_on_refusal(material),
+        goes_on(material.run.path),
     ):
         tell_licence(weights)
         plan = (Plan.resume if material.resumed else Plan)(material.run, clock, settings.seed)

@@ -12,6 +12,7 @@ from saccade.device import release_memory
 from saccade.errors import NO_MEMORY, InputError, ModelError, SettingError, TrainingError, out_of_memory
 from saccade.events import Finding, emit, stage
 from saccade.files import slug, write_json
+from saccade.interrupts import goes_on
 from saccade.nn import zoo
 from saccade.recipe.conclusion import Result
 from saccade.recipe.stages import train
@@ -40,16 +41,18 @@ def train_each(
     if resume and out is None:
         Run.resume(out)  # says that the folder is to be named
     places = unique_keys(variants, slug)
-    if not (resume and _begun(out, places)):
-        refuse_place(source, out)
+    begun = _begun(out, places)
+    if not (resume and begun):
+        refuse_place(source, out, unfinished=begun)
     folder = out or RUNS / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{slug(Path(source).name)[:50]}-each"
     rows = []
-    for number, (place, name) in enumerate(places.items()):
-        with stage(f"{number + 1} of {len(variants)}: {name}") as record:
-            row = _row(name, source, variants[name], folder / place, resume=resume, first=number == 0)
-            failed = row["error"] is not None
-            record.outcome = "failed" if failed else f"validation accuracy {row['validation_accuracy']:.1%}"
-            rows.append(row)
+    with goes_on(folder):
+        for number, (place, name) in enumerate(places.items()):
+            with stage(f"{number + 1} of {len(variants)}: {name}") as record:
+                row = _row(name, source, variants[name], folder / place, resume=resume, first=number == 0)
+                failed = row["error"] is not None
+                record.outcome = "failed" if failed else f"validation accuracy {row['validation_accuracy']:.1%}"
+                rows.append(row)
     if all(row["error"] is not None for row in rows):
         raise TrainingError(f"None of the {len(rows)} trainings came to an end. {rows[0]['name']}: {rows[0]['error']}")
     compared = {"schema": 1, "source": str(source), "folder": str(folder), "runs": rows}
@@ -80,7 +83,7 @@ def _row(
 ) -> dict[str, Any]:
     told: dict[str, Any] = {"name": name, "run": str(out), "error": None}
     try:
-        result = train(source, settings, out=out, resume=resume, within=out.parent)
+        result = train(source, settings, out=out, resume=resume, one_of_several=True)
     except (TrainingError, SettingError, ModelError) as error:
         if first and not isinstance(error, TrainingError):
             _discard_empty(out.parent)
