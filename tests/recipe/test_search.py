@@ -21,10 +21,11 @@ from optuna.storages import RDBStorage
 from saccade.cli.search import text
 from saccade.data.batches import ArrayImages, StoredImages
 from saccade.errors import InputError, SettingError, StorageError, TrainingError
-from saccade.events import Event, Finding, listening
+from saccade.events import Event, Finding, StageEnded, listening
 from saccade.files import read_lines
 from saccade.recipe.finalists import conclude, finalists
 from saccade.recipe.search import Bench, Work, search
+from saccade.report.search import render_search
 from saccade.settings import SearchSettings, TrainSettings
 from saccade.study import board
 from saccade.study.board import Row
@@ -266,6 +267,50 @@ def test_a_space_with_few_settings_is_tried_once_over_and_that_is_told(tmp_path:
     assert "the trials were of images of 64 px: --size 64 trains on such ones" in text({**told, "side": 64})
 
 
+def test_trials_are_counted_among_those_that_there_are_settings_for(tmp_path: Path) -> None:
+    heard = list[Event]()
+    with listening(heard.append):
+        settings = SearchSettings(**SMALL, trials=3, repeats=2, stop="none")
+        search("digits", settings, space={"optimizer": Choice(("sgd",))}, out=tmp_path / "a")
+    ended = [event for event in heard if isinstance(event, StageEnded) and event.stage != "open"]
+    assert [event.stage for event in ended] == ["coarse 1/1", "refined 1/1", *(f"final {k}/4" for k in range(1, 5))]
+    assert ended[0].outcome.endswith(" (optimizer=sgd)")
+    assert ended[2].outcome.endswith(" (defaults)")
+
+
+def test_a_grid_with_one_value_of_a_quantity_says_so(tmp_path: Path) -> None:
+    heard = list[Event]()
+    settings = SearchSettings(**SMALL, trials=3, repeats=0, stop="none", sampler="grid")
+    with listening(heard.append):
+        search("digits", settings, space={"norm": Choice(("batch", "none")), **SPACE}, out=tmp_path / "a")
+    [told] = [event.detail for event in heard if isinstance(event, Finding) and event.kind == "grid"]
+    assert told == (
+        "A grid of 2 coarse trials has one value alone of learning_rate: give more trials, or another sampler, to vary "
+        "it."
+    )
+
+
+def test_the_page_judges_as_the_command_does(tmp_path: Path) -> None:
+    settings = SearchSettings(**SMALL, trials=2, repeats=1, stop="none")
+    told = search("digits", settings, space=SPACE, out=tmp_path / "a")
+    best = {"settings": {"learning_rate": 0.01}, "accuracies": {"1": 0.5}, "mean": 0.5, "sd": None, "stopped": 0}
+    for better, words in (
+        (None, "too few whole repeats to tell whether that is better than the defaults"),
+        (False, "other settings were better by no more than chance: the defaults stay"),
+        (True, ""),
+    ):
+        changed = {**told, "best": best, "better": better}
+        page = render_search(changed)
+        assert words in text(changed)
+        assert f"<p>{words[:1].upper()}{words[1:]}.</p>" in page if words else "by no more than chance" not in page
+        assert "standard deviation" not in page, "there is none of one repeat"
+    assert "Validation 50.0 % over 1 fresh seed\n" in text(changed)
+    stopped = {**told["trials"][0], "state": "stopped", "stopped": "it exploded"}
+    for name in ("accuracy", "loss"):
+        stopped.pop(name, None)
+    assert '<td class="n">–</td><td class="n">–</td>' in render_search({**told, "trials": [stopped]})
+
+
 def test_a_study_of_another_plan_is_refused(tmp_path: Path) -> None:
     _small_board(tmp_path, count=2)
     with pytest.raises(SettingError, match=r'The study "s" in .* has trials 2, and 3 was given'):
@@ -375,6 +420,7 @@ def test_settings_that_are_stopped_with_a_seed_are_no_winner() -> None:
     [
         (["--space", "learning_rate=1e-1:1e-4:log"], "is empty: its first number must be less"),
         (["--epochs", "3", "--budget", "2m"], "exclude each other"),
+        (["--storage", "foo://x"], 'The storage "foo://x" cannot be opened: give a URL such as'),
     ],
 )
 def test_wrong_use_is_one_sentence(saccade: Saccade, tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -10,6 +10,7 @@ from saccade.cli.output import answer, working
 from saccade.cli.text import count, percent, printable
 from saccade.errors import SettingError
 from saccade.settings import SearchSettings
+from saccade.words import plural
 
 Ranges = Annotated[
     tuple[str, ...],
@@ -46,15 +47,15 @@ def search(
 
 def text(told: Mapping[str, Any]) -> str:
     """Return what a search came to as a few lines."""
+    from saccade.report.search import judgement
+
     best = told["best"]
     spread = "" if best.get("sd") is None else f" ± {100 * best['sd']:.1f}"
     seeds = len(best["accuracies"])
-    rows = [("Best", _spelt(best["settings"]))]
-    rows.append(("Validation", f"{percent(best['mean'])}{spread}" + (f" over {seeds} fresh seeds" if seeds else "")))
-    if told["better"] is False:
-        rows.append(("", "other settings were better by no more than chance: the defaults stay"))
-    elif told["better"] is None and seeds and best["settings"]:
-        rows.append(("", "too few whole repeats to tell whether that is better than the defaults"))
+    repeated = f" over {plural(seeds, 'fresh seed')}" if seeds else ""
+    rows = [("Best", _spelt(best["settings"])), ("Validation", f"{percent(best['mean'])}{spread}{repeated}")]
+    if judged := judgement(told):
+        rows.append(("", judged))
     rows += [
         ("Beside it", f"{percent(each['mean'])} {_spelt(each['settings'])}{_unsteady(each)}")
         for each in told["finalists"]
@@ -77,7 +78,8 @@ def text(told: Mapping[str, Any]) -> str:
 
 def _unsteady(finalist: Mapping[str, Any]) -> str:
     stopped = finalist["stopped"]
-    return f"; stopped with {count(stopped)} of {count(stopped + len(finalist['accuracies']))} seeds" if stopped else ""
+    seeds = plural(stopped + len(finalist["accuracies"]), "seed")
+    return f"; stopped with {count(stopped)} of {seeds}" if stopped else ""
 
 
 def _spelt(settings: Mapping[str, Any]) -> str:

@@ -82,7 +82,9 @@ def _range(name: str, text: str) -> Range:
     kinds = _kinds(name)
     if not kinds & {int, float}:
         raise SettingError(f"The setting {name} is no number: give its values as {name}=a,b,c.")
-    if not low < high or not math.isfinite(high - low):
+    if not math.isfinite(high - low):
+        raise SettingError(f"The range {name}={text} does not end in finite numbers: {_FORM}.")
+    if not low < high:
         raise SettingError(f"The range {name}={text} is empty: its first number must be less than its second.")
     if log and low <= 0:
         raise SettingError(f"The range {name}={text} cannot be logarithmic: its first number must be more than 0.")

@@ -15,7 +15,7 @@ from saccade import data
 from saccade.data.batches import ArrayImages
 from saccade.device import resolve_device, use_threads
 from saccade.errors import InputError, RunError, StorageError, TrainingError
-from saccade.events import Progress, emit, stage
+from saccade.events import Finding, Progress, emit, stage
 from saccade.files import is_temporary, lock, write_atomic, write_json, write_lines
 from saccade.interrupts import goes_on
 from saccade.nn import zoo
@@ -28,11 +28,12 @@ from saccade.recipe.stages import with_weights
 from saccade.report.search import render_search
 from saccade.run import make_folder, refuse_place
 from saccade.settings import SearchSettings, TrainSettings
-from saccade.study.board import Board, Row, worker
+from saccade.study.board import Board, Row, check_url, worker
 from saccade.study.search import HopelessError, halved, hopeful
-from saccade.study.space import Layout, Space, lay_out, refined
+from saccade.study.space import Layout, Space, lay_out, refined, unvaried
 from saccade.train.rules import EXPLODED
 from saccade.train.session import Session
+from saccade.words import plural
 
 COARSE = 2 / 3
 """Of the trials: over the whole space, for SHORTER times the epochs."""
@@ -56,7 +57,8 @@ def search(
 
     Works on the search in `out`, or in the storage, where one of the same plan was begun: several processes
     may. Returns what is known of it in the end, as plain values, which lies in `out` as summary.json beside
-    trials.jsonl, search.html and settings.yaml, the best settings for `saccade train --config`. Raises
+    trials.jsonl, search.html and settings.yaml, the best settings for `saccade train --config`; "side" is that of
+    the trials' images, in pixels, where no size was given or searched over, else None. Raises
     InputError, before anything is written, where source, settings or `out` cannot be used; StorageError where
     the storage went away, after writing what was done; TrainingError where no trial came to an end.
     """
@@ -64,11 +66,14 @@ def search(
     if out is None or not _joinable(out):
         refuse_place(source, out)
     zoo.check_choices(settings)
+    if settings.storage is not None:
+        check_url(settings.storage)
     base = _base(settings)
     resolve_device(base.device)
     use_threads(base.threads)
     bench = Bench.open(source, base)
     space = default_space(bench.first.rule, base) if space is None else space
+    _tell_unvaried(settings, space)
     folder = _folder(out, source)
     url = f"sqlite:///{(folder / 'trials.db').resolve()}" if settings.storage is None else settings.storage
     try:
@@ -189,7 +194,6 @@ class Work:
                 write_atomic(self.folder / "settings.yaml", best.to_yaml())
 
     def _take(self, row: Row, rows: Sequence[Row]) -> None:
-        alike = [each.number for each in rows if each.stage == row.stage]
         try:
             settings = self._settings(row, rows)
             if settings is None:
@@ -197,11 +201,11 @@ class Work:
                 self.board.finish(row.number, {"stopped": f"there was no other {what}"}, stopped=True)
                 return
             self.board.settle(row.number, settings)
-            with self._shared_threads(), stage(f"{row.stage} {alike.index(row.number) + 1}/{len(alike)}") as record:
+            with self._shared_threads(), stage(self._named(row, rows)) as record:
                 result = self._run(row, settings)
                 record.validation_accuracy = result.get("accuracy")
                 came_to = result.get("stopped") or f"validation {result['accuracy']:.1%}"
-                record.outcome = f"{came_to}  {_spelt(settings)}"
+                record.outcome = f"{came_to} ({_spelt(settings)})"
             self.board.finish(row.number, result, stopped="stopped" in result)
         except StorageError:
             raise
@@ -224,21 +228,30 @@ class Work:
 
     def _settings(self, row: Row, rows: Sequence[Row]) -> dict[str, Any] | None:
         """Return a trial's settings, which may follow from the trials before; None where there are none for it."""
-        seed, job = self.settings.seed, row.job
-        order: int = job.get("order", 0)
-        if job["settings"] is not None:
-            return dict(job["settings"])
-        coarse = [each for each in rows if each.stage == "coarse"]
+        if row.job["settings"] is not None:
+            return dict(row.job["settings"])
         if row.stage == "coarse":
-            return self.board.suggest(row.number, seed + order, startup=max(3, len(coarse) // 3))
-        if row.stage == "refined":
-            count = sum(each.stage == "refined" for each in rows)
-            best, layout = ranked(coarse)[0], _layout(self.settings)
-            if best.job["settings"] is None:
-                return next(iter(lay_out("random", self.space, count, seed + 1)[order:]), None)
-            return next(iter(refined(layout, self.space, best.job["settings"], count, seed)[order:]), None)
-        found = finalists(rows)
-        return found[job["rank"]] if job["rank"] < len(found) else None
+            startup = max(3, sum(each.stage == "coarse" for each in rows) // 3)
+            return self.board.suggest(row.number, self.settings.seed + _place(row), startup=startup)
+        return next(iter(self._following(row.stage, rows)[_place(row) :]), None)
+
+    def _following(self, stage: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Return the settings that a stage tries, as they follow from the trials of the one before."""
+        if stage == "final":
+            return finalists(rows)
+        seed, count = self.settings.seed, sum(each.stage == stage for each in rows)
+        best = ranked([each for each in rows if each.stage == "coarse"])[0].job["settings"]
+        if best is None:
+            return lay_out("random", self.space, count, seed + 1)
+        return refined(_layout(self.settings), self.space, best, count, seed)
+
+    def _named(self, row: Row, rows: Sequence[Row]) -> str:
+        """Return a trial's stage, and which it is of those of the stage for which there are settings."""
+        alike = [each for each in rows if each.stage == row.stage]
+        if row.stage != "coarse":
+            count = len(self._following(row.stage, rows))
+            alike = [each for each in alike if _place(each) < count]
+        return f"{row.stage} {[each.number for each in alike].index(row.number) + 1}/{len(alike)}"
 
     def _run(self, row: Row, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a trial came to: accuracy and loss on validation images, or why it was stopped."""
@@ -285,19 +298,24 @@ class Work:
         emit(Progress(task="search", done=ended, total=len(rows), unit="trials", detail=best))
 
 
+def coarse(settings: SearchSettings) -> int:
+    """Return how many trials are to be coarse ones."""
+    return max(1, round(COARSE * settings.trials))
+
+
 def jobs(settings: SearchSettings, space: Space) -> list[dict[str, Any]]:
     """Return what each trial is to be; its settings are None where they follow from other trials."""
     assert settings.epochs is not None
     seed, epochs = settings.seed, settings.epochs
-    count = max(1, round(COARSE * settings.trials))
+    count = coarse(settings)
     places: list[dict[str, Any] | None] = [None] * count
     if settings.sampler != "tpe":
         places = [*lay_out(_layout(settings), space, count, seed)]
-    coarse = {"stage": "coarse", "seed": seed, "epochs": SHORTER * epochs}
+    first = {"stage": "coarse", "seed": seed, "epochs": SHORTER * epochs}
     fine = {"stage": "refined", "seed": seed, "epochs": epochs, "settings": None}
     final = {"stage": "final", "epochs": epochs, "settings": None}
     return [
-        *({**coarse, "order": order, "settings": given} for order, given in enumerate(places)),
+        *({**first, "order": order, "settings": given} for order, given in enumerate(places)),
         *({**fine, "order": order} for order in range(settings.trials - len(places))),
         *(
             {**final, "seed": seed + 1 + again, "rank": rank}
@@ -305,6 +323,21 @@ def jobs(settings: SearchSettings, space: Space) -> list[dict[str, Any]]:
             for rank in range(1 + RUNNERS)
         ),
     ]
+
+
+def _place(row: Row) -> int:
+    """Return which of the settings that its stage tries a trial takes."""
+    place: int = row.job["rank" if row.stage == "final" else "order"]
+    return place
+
+
+def _tell_unvaried(settings: SearchSettings, space: Space) -> None:
+    """Say what a grid of so few trials has but one value of."""
+    count = coarse(settings)
+    if settings.sampler == "grid" and (single := unvaried(space, count)):
+        detail = f"A grid of {plural(count, 'coarse trial')} has one value alone of {', '.join(single)}: give more "
+        detail += "trials, or another sampler, to vary it."
+        emit(Finding(kind="grid", severity="warning", detail=detail))
 
 
 def _layout(settings: SearchSettings) -> Layout:

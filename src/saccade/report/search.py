@@ -26,6 +26,8 @@ def render_search(told: Mapping[str, Any]) -> str:
     axes = [*clean["importance"], *(name for name in clean["space"] if name not in clean["importance"])]
     context = {
         "told": clean,
+        "judgement": judgement(clean),
+        "repeated": any(each["sd"] is not None for each in clean["finalists"]),
         "trials": [_line(trial) for trial in sorted(clean["trials"], key=_rank)],
         "finalists": [{**each, "spelt": spelt(each["settings"])} for each in clean["finalists"]],
         "best": clean["best"] and spelt(clean["best"]["settings"]),
@@ -35,6 +37,16 @@ def render_search(told: Mapping[str, Any]) -> str:
         "palette": PALETTE,
     }
     return environment().get_template("search.html.jinja").render(context)
+
+
+def judgement(told: Mapping[str, Any]) -> str:
+    """Return why the best settings of a search are no better than the defaults, as far as is known; else nothing."""
+    best = told["best"]
+    if told["better"] is False:
+        return "other settings were better by no more than chance: the defaults stay"
+    if told["better"] is None and best and best["accuracies"] and best["settings"]:
+        return "too few whole repeats to tell whether that is better than the defaults"
+    return ""
 
 
 def spelt(settings: Mapping[str, Any]) -> str:
@@ -72,7 +84,8 @@ def parallel(trials: Sequence[Trial], space: Mapping[str, Any], axes: Sequence[s
     write(chart, len(axes), -0.05, words.percent(low), ha="center", va="top", color=LIGHT["quiet"], fontsize=FONT - 1)
     write(chart, len(axes), -0.13, "accuracy", ha="center", va="top")
     best = max(trials, key=accuracy)
-    return to_svg(figure, f"Parallel coordinates of {len(trials)} trials; the best has {spelt(best['settings'])}.")
+    tried = words.plural(len(trials), "trial")
+    return to_svg(figure, f"Parallel coordinates of {tried}; the best has {spelt(best['settings'])}.")
 
 
 def plane(trials: Sequence[Trial], space: Mapping[str, Any], grid: Mapping[str, int], axes: Sequence[str]) -> Markup:

@@ -101,7 +101,7 @@ class Board:
 
         Raises SettingError where the database cannot be opened, or the study there has another plan.
         """
-        _check_url(url)
+        check_url(url)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             with _alone(url):  # to make the tables, too
@@ -341,7 +341,7 @@ def _alone(url: str) -> AbstractContextManager[None]:
     return _held(Path(file)) if file and file != ":memory:" else nullcontext()
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
     """Raise SettingError, with what may have been meant, where a text is no URL of a database that is known here."""
     known = "give a URL such as sqlite:///trials.db or postgresql://host/name"
     try:

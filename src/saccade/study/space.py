@@ -146,6 +146,16 @@ def grid_levels(space: Space, trials: int) -> list[int]:
         levels[axis] += 1
 
 
+def unvaried(space: Space, trials: int) -> list[str]:
+    """Return the names of the quantities of which a grid of so many trials has one value, though there are more.
+
+    >>> unvaried({"activation": Choice(("relu", "tanh")), "dropout": Range(0.0, 0.5)}, 2)
+    ['dropout']
+    """
+    levels = zip(space.items(), grid_levels(space, trials), strict=True)
+    return [name for (name, values), count in levels if count == 1 and _distinct(values) > 1]
+
+
 def around(space: Space, best: Mapping[str, Any]) -> dict[str, Range | Choice]:
     """Return the space around the best settings: ranges a third as wide, choices made; where no range is left, all."""
     narrower = {name: values.around(best[name]) for name, values in space.items()}
