@@ -260,7 +260,8 @@ def test_a_gain_within_the_interval_may_be_chance() -> None:
             {"epochs": 6.2},
             "The training was cut short: convnet saw each image 6 times. More time (2 min) would probably",
         ),
-        ({"epochs": 0.7}, "The training was cut short: convnet saw each image about once."),
+        ({"epochs": 1.2}, "The training was cut short: convnet saw each image about once."),
+        ({"epochs": 0.7}, "The training was cut short: convnet saw 70 % of the images once."),
         ({"size": 24}, "The training was cut short: convnet saw each image 20 times, and at 24 of 32 pixels."),
         ({"epochs": 55.0}, "More time would buy little: convnet already saw each image 55 times, at full size."),
         ({}, "More time may help a little: convnet saw each image 20 times, at full size; not measured."),
@@ -278,6 +279,11 @@ def test_a_run_without_a_network_asks_for_time_first() -> None:
     found = next_steps(known(network=None, chosen="linear softmax"))
     assert found["advice"][0]["kind"] == "budget"
     assert told(found, "budget").startswith("No network was trained to its end: a longer budget (2 min) would show")
+
+
+def test_a_budget_that_was_overrun_is_not_doubled_but_the_time_it_took() -> None:
+    found = next_steps(known(network=None, budget=1.0, seconds=4.8))
+    assert "a longer budget (10 s) would show" in told(found, "budget")
 
 
 def test_a_perfect_run_with_nothing_known_still_ends_in_words() -> None:

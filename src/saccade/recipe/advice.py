@@ -21,6 +21,8 @@ GOOD_RECALL, CLASS_GAIN = 0.95, 0.02
 BOASTING = 0.1
 """How much surer than right a classifier may be on average for its certainty to be taken for a sign."""
 FEW_EPOCHS, MANY_EPOCHS = 10, 40
+WHOLE = 0.95
+"""Of a pass over the images, which may be called one."""
 WATCHED, TROUBLES = [*(rule.kind for rule in RULES), "went back"], 2
 """Kinds of what the watch finds, the most serious first, and how many of them are told."""
 # What is worth trying although nobody measured it, in points of accuracy, to put it among what was measured.
@@ -34,8 +36,8 @@ class Evidence:
     `classes` and `counts` are all classes and their training images; `figures` are those of the part looked at
     (`per_class`, `confusion`, `mistakes`), `recalls` the chosen classifier's on validation; `network` its facts, or
     None where none was trained; `trials` are accuracies of the same network at a `share` of its training;
-    `native` is the images' own side in pixels; `unbalanced` tells that choices were made by macro F1; `findings` are
-    all that was found on the way.
+    `budget` is the time given and `seconds` the time taken; `native` is the images' own side in pixels; `unbalanced`
+    tells that choices were made by macro F1; `findings` are all that was found on the way.
     """
 
     chosen: str
@@ -47,6 +49,7 @@ class Evidence:
     network: Mapping[str, Any] | None = None
     trials: Sequence[Mapping[str, float]] = ()
     budget: float | None = None
+    seconds: float = 0.0
     native: int | None = None
     unbalanced: bool = False
     findings: Sequence[Finding] = ()
@@ -281,7 +284,7 @@ def _confusion(known: Evidence, pairs: Sequence[Mapping[str, Any]]) -> Iterator[
 
 def _budget(known: Evidence) -> Iterator[Step]:
     network = known.network
-    longer = f" ({duration(2 * known.budget)})" if known.budget else ""
+    longer = f" ({_whole(2 * max(known.budget, known.seconds))})" if known.budget else ""
     if network is None:
         if known.budget:
             told = f"No network was trained to its end: a longer budget{longer} would show whether one does better."
@@ -327,20 +330,30 @@ def _by_length(known: Evidence, network: Mapping[str, Any], longer: str) -> Iter
     epochs, size = network.get("epochs"), network.get("size")
     if epochs is None:
         return
-    passes = f"{epochs:.0f} times" if epochs >= 2 else "about once"
+    passes = f"each image {epochs:.0f} times" if epochs >= 2 else "each image about once"
+    passes = passes if epochs >= WHOLE else f"{percent(epochs, 0)} of the images once"
     full = full_side(known.native) if known.native else None
     small = full is not None and size is not None and size < full
     if epochs < FEW_EPOCHS or small:
-        seen = f"{network['name']} saw each image {passes}" + (f", and at {size} of {full} pixels" if small else "")
+        seen = f"{network['name']} saw {passes}" + (f", and at {size} of {full} pixels" if small else "")
         short = "The training was cut short" if known.budget else "The training was short"
         told = f"{short}: {seen}. More time{longer} would probably help; how far was not measured."
         yield Step("budget", told, min(CUT_SHORT, known.error))
     elif epochs > MANY_EPOCHS:
-        told = f"More time would buy little: {network['name']} already saw each image {passes}, at full size."
+        told = f"More time would buy little: {network['name']} already saw {passes}, at full size."
         yield Step("budget", told, 0.0)
     else:
-        told = f"More time may help a little: {network['name']} saw each image {passes}, at full size; not measured."
+        told = f"More time may help a little: {network['name']} saw {passes}, at full size; not measured."
         yield Step("budget", told, 0.0)
+
+
+def _whole(seconds: float) -> str:
+    r"""Return a time rounded up to whole seconds.
+
+    >>> _whole(9.55), _whole(120)
+    ('10\xa0s', '2\xa0min')
+    """
+    return duration(math.ceil(seconds)).replace(".0", "")
 
 
 def _points(gain: float) -> str:

@@ -134,6 +134,7 @@ def _next(outcome: Outcome, material: Material, plan: Plan, validation: dict[str
         network=network.facts if network else None,
         trials=_fractions(outcome, network),
         budget=plan.clock.budget,
+        seconds=plan.clock.elapsed(),
         native=planning.native_side(parts.train),
         unbalanced=outcome.judge.unbalanced,
         findings=diary.findings,
