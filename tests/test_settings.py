@@ -47,6 +47,11 @@ def test_other_times_are_refused(text: Any) -> None:
                 "set at position 8)."
             ),
         ),
+        (
+            TrainSettings,
+            {"augment": "rotat"},
+            'The setting augment cannot be "rotat": there is no augmentation "rotat"; did you mean "rotate"?',
+        ),
         (FitSettings, {"budget": 0}, 'The setting budget cannot be "0": input should be greater than 0.'),
         (FitSettings, {"budget": float("inf")}, 'The setting budget cannot be "inf": input should be a finite number.'),
         (TrainSettings, {"epochs": -1}, 'The setting epochs cannot be "-1": input should be greater than 0.'),
@@ -167,8 +172,11 @@ def test_what_a_settings_file_is_refused_for(tmp_path: Path, content: bytes, sen
 
 
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"The settings file .*no\.yaml cannot be read: .*No such file"):
+    refusal = r"^The settings file .*no\.yaml does not exist; give one such as a run's settings\.yaml\.$"
+    with pytest.raises(SettingError, match=refusal):
         TrainSettings.load(tmp_path / "no.yaml")
+    with pytest.raises(SettingError, match=r"^The settings file .* cannot be read: Is a directory\.$"):
+        TrainSettings.load(tmp_path)
 
 
 def test_what_is_assigned_takes_the_place_of_what_the_file_excludes(tmp_path: Path) -> None:

@@ -33,6 +33,17 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def writable(folder: Path) -> bool:
+    """Return whether files can be made in a folder: permission bits lie to root, on shares and on read-only mounts."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Let an error of the system within the block name the file: one of writing, unlike one of opening, does not."""

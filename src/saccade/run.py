@@ -22,6 +22,7 @@ from saccade.files import (
     read_json,
     read_lines,
     slug,
+    writable,
     write_csv,
     write_json,
     write_lines,
@@ -88,7 +89,7 @@ def _refuse_taken(out: Path, *, resume: bool = False, unfinished: bool = False) 
         what = "go on with its run by --resume, give --out another name" if unfinished else "give --out another name"
         raise RunError(f"The output folder {out} already exists; {what}, or remove it.")
     parent = next(p for p in (out, *out.absolute().parents) if p.exists())
-    if not parent.is_dir() or not _writable(parent):
+    if not parent.is_dir() or not writable(parent):
         raise RunError(f"The output folder {out} cannot be made: {parent} is not a folder that can be written to.")
 
 
@@ -312,14 +313,3 @@ class Run(Places):
 def _unused(path: Path) -> Path:
     candidates = (path, *(path.with_name(f"{path.name}-{n}") for n in range(2, 1000)))
     return next(candidate for candidate in candidates if not candidate.exists())
-
-
-def _writable(folder: Path) -> bool:
-    """Try it: permission bits lie to root, on network shares and on read-only mounts."""
-    import tempfile
-
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False

@@ -71,8 +71,12 @@ class Settings(BaseModel):
         """
         try:
             text = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            reason = f"The settings file {path} does not exist; give one such as a run's settings.yaml."
+            raise SettingError(reason) from error
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingError(f"The settings file {path} cannot be read: {error}.") from error
+            reason = getattr(error, "strerror", None) or error
+            raise SettingError(f"The settings file {path} cannot be read: {reason}.") from error
         values = from_yaml(text, str(path))
         if not isinstance(values, dict):
             raise SettingError(f"{path} holds no settings; expected YAML lines such as epochs: 5.")
@@ -380,7 +384,5 @@ def _sentence(error: ValidationError, settings: type[Settings]) -> str:
         hint = did_you_mean(name, known) or f" Known are: {', '.join(known)}."
         return f'There is no setting "{name}".{hint}'
     reason = first["msg"].removeprefix("Value error, ")
-    reason = reason[:1].lower() + reason[1:]
-    return (
-        f'The setting {name} cannot be "{first["input"]}": {reason}.' if name else f"{reason[:1].upper()}{reason[1:]}."
-    )
+    reason = reason[:1].lower() + reason[1:] + ("" if reason.endswith("?") else ".")
+    return f'The setting {name} cannot be "{first["input"]}": {reason}' if name else reason[:1].upper() + reason[1:]

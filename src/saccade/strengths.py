@@ -95,6 +95,6 @@ def _known(name: object) -> Strength:
     if name not in known:
         if name in APART:
             raise ValueError(f"{name} is a setting of its own, such as {APART[name]}")
-        nearest = did_you_mean(name, known).strip(" ?").replace("Did", "did")
-        raise ValueError(f'there is no augmentation "{name}"; {nearest or "known are " + ", ".join(known)}')
+        hint = did_you_mean(name, known).replace("Did", "did") or f" known are {', '.join(known)}"
+        raise ValueError(f'there is no augmentation "{name}";{hint}')
     return known[name]

@@ -219,6 +219,9 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Pat
         ),
         (arrays, tmp_path / "fix.csv", f"{arrays} {UNFIXABLE}"),
     ]
+    if Path("/proc/self").exists():
+        nowhere = "/proc/x.csv cannot be written; give --fix the name of a file in a folder to write to."
+        cases.append((root, Path("/proc/x.csv"), nowhere))
     for source, fix, sentence in cases:
         with pytest.raises(SourceError) as caught:
             run(source, tmp_path, fix)

@@ -155,7 +155,7 @@ def test_mixed_labels_cost_the_mean_of_both_losses() -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("rotat", 'there is no augmentation "rotat"; did you mean "rotate"'),
+        ("rotat", 'there is no augmentation "rotat"; did you mean "rotate"?'),
         (["zebra"], 'there is no augmentation "zebra"; known are upside_down, crop, rotate'),
         ({"rotate": 181}, "rotate takes a number from 0 to 180 (degrees turned)"),
         ({"noise": "much"}, "noise takes a number from 0 to 1"),

@@ -66,7 +66,7 @@ def test_many_names_in_one_finding_are_counted() -> None:
 
 def test_names_cannot_command_the_terminal() -> None:
     text = drawn([Finding(kind="unreadable", paths=("\x1b[2J[red]\udcff\n.jpg",), detail="no image")])
-    assert text == "  unreadable: \\x1b[2J[red]\\udcff\\n.jpg: no image\n"
+    assert text == "  unreadable: \\x1b[2J[red]\\xff\\n.jpg: no image\n"
 
 
 def test_a_terminal_gets_a_live_display_that_leaves_only_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:

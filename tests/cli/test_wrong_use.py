@@ -68,6 +68,7 @@ def tree(folder: Path) -> list[Path]:
         ("predict nowhere picture.png", ["no file or folder picture.png"]),
         ("predict nowhere . --top 0", ["--top"]),
         ("predict nowhere . --csv nowhere/table.csv", ["--csv"]),
+        ("predict nowhere . --csv /proc/table.csv", ["The table /proc/table.csv cannot be written; give --csv"]),
     ],
 )
 def test_words_on_the_command_line(tmp_path: Path, saccade: Saccade, arguments: str, words: list[str]) -> None:

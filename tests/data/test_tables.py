@@ -212,6 +212,10 @@ def test_wrong_npz_files_get_a_clear_sentence(tmp_path: Path) -> None:
     assert "cannot be read as .npz arrays" in refusal(tmp_path / "c.npz")
     np.savez(tmp_path / "d.npz", images=np.zeros((2, 4, 4)), labels=[0, 0])
     assert 'has one class only, "0"' in refusal(tmp_path / "d.npz")
+    np.savez(tmp_path / "e.npz", images=np.zeros((2, 4, 4)), labels=[0, 1, 1])
+    assert refusal(tmp_path / "e.npz").startswith(f"{tmp_path / 'e.npz'} has 2 images and 3 labels; expected one label")
+    np.savez(tmp_path / "f.npz", images=np.full((2, 4, 4), np.nan), labels=[0, 1])
+    assert refusal(tmp_path / "f.npz").startswith(f"The images of {tmp_path / 'f.npz'} hold values that are not finite")
 
 
 def test_arrays_larger_than_memory_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:

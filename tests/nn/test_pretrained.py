@@ -360,7 +360,9 @@ def test_damaged_files_are_refused_up_front(tmp_path: Path) -> None:
         f'"{misnamed}" is no safetensors file but one of torch.save; name it .pth.'
     )
     file.write_text("hello")
-    assert message(lambda: find(str(file))) == f'"{file}" is damaged or no file of weights (KeyError).'
+    assert message(lambda: find(str(file))) == (
+        f'"{file}" is damaged or no file of weights; give what torch.save(network.state_dict(), FILE) wrote.'
+    )
     file.write_text("<!DOCTYPE html><title>404</title>")
     assert message(lambda: find(str(file))).startswith(f'"{file}" is damaged or no file of weights')
 

@@ -145,6 +145,8 @@ def test_a_replay_needs_a_plan_with_recorded_steps(photos: Path, tmp_path: Path)
     plan.write_text('{"paces": {}}')
     with pytest.raises(SettingError, match=r"is not a plan\.json with recorded steps of convnet; give that of a run"):
         recipe.train(photos, TrainSettings(size=16, replay=str(plan)), out=tmp_path / "run")
+    with pytest.raises(SettingError, match=r"^The plan nope\.json does not exist; give the plan\.json of a run"):
+        recipe.train(photos, TrainSettings(size=16, replay="nope.json"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

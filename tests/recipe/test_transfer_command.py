@@ -184,7 +184,7 @@ def test_what_is_no_source_is_refused(photos: Path, weights: Path, tmp_path: Pat
         assert not (tmp_path / "run").exists()
         return str(caught.value)
 
-    assert "does not exist; give the folder of a finished one" in message("run/nowhere")
+    assert 'The run "nowhere" does not exist; give the folder of a finished one' in message("run/nowhere")
     (tmp_path / "empty").mkdir()
     assert "holds no saved model; give the folder of a finished one" in message(f"run/{tmp_path / 'empty'}")
     linear = recipe.train(photos, TrainSettings(model="linear", epochs=1, size=16), out=tmp_path / "linear")

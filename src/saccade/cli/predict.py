@@ -12,7 +12,7 @@ from saccade.cli.output import answer, working
 from saccade.cli.text import percent, printable
 from saccade.errors import InputError, SaccadeError
 from saccade.events import Finding, Progress, emit
-from saccade.files import write_csv
+from saccade.files import writable, write_csv
 from saccade.run import Run
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def _check(paths: Sequence[Path], csv: Path | None) -> None:
         raise InputError("`saccade predict` needs PATH: images, folders or archives. See `saccade predict --help`.")
     if not any(path.exists() for path in paths):
         raise InputError(f"There is no file or folder {paths[0]}; give images, folders or archives.")
-    if csv is not None and (csv.is_dir() or not csv.absolute().parent.is_dir()):
-        raise InputError(f"The table {csv} cannot be written; give --csv the name of a file in a folder that exists.")
+    if csv is not None and (csv.is_dir() or not writable(csv.absolute().parent)):
+        raise InputError(f"The table {csv} cannot be written; give --csv the name of a file in a folder to write to.")
     if csv is not None:
         from saccade.cli.inputs import is_source
 

@@ -12,9 +12,14 @@ def printable(text: str) -> str:
     r"""Return `text` with what a terminal would obey or could not show spelt out.
 
     >>> printable("a\x1b[2Jb\n\udcff")
-    'a\\x1b[2Jb\\n\\udcff'
+    'a\\x1b[2Jb\\n\\xff'
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if c.isprintable() else _spelt_out(c) for c in text)
+
+
+def _spelt_out(c: str) -> str:
+    """Return a character's escape; where it stands for a byte that is no text, as in some file names, the byte's."""
+    return (chr(ord(c) - 0xDC00) if "\udc80" <= c <= "\udcff" else c).encode("unicode_escape").decode("ascii")
 
 
 def count(amount: float) -> str:

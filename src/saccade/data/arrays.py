@@ -48,21 +48,26 @@ def stacked(
     *,
     name: str,
     classes: Sequence[str] | None = None,
+    source: str | None = None,
     settings: DataSettings,
 ) -> ImageSet:
-    """Return arrays that come in given parts, `(part or None, x, labels)`, as one ImageSet (see `from_arrays`)."""
+    """Return arrays that come in given parts, `(part or None, x, labels)`, as one ImageSet (see `from_arrays`).
+
+    Its images are called by `name`; errors speak of the `source`, by default that name.
+    """
+    source = source or name
     place: dict[str, tuple[Images, int]] = {}
     given: list[str | None] = []
     labels = []
     for part, x, part_labels in parts:
-        checked = _checked(x, name)
-        labels.append(_labels(part_labels, len(checked), name))
+        checked = _checked(x, source)
+        labels.append(_labels(part_labels, len(checked), source))
         width = len(str(max(len(checked) - 1, 0)))
         place |= {f"{part or name}/{i:0{width}d}": (checked, i) for i in range(len(checked))}
         given += [part] * len(checked)
-    labels_N, names = _numbered(np.concatenate(labels), classes, name)
+    labels_N, names = _numbered(np.concatenate(labels), classes, source)
     return ImageSet(
-        source=name,
+        source=source,
         name=name,
         keys=tuple(place),
         labels_N=labels_N,
@@ -95,7 +100,8 @@ def from_npz(path: Path, settings: DataSettings) -> ImageSet:
         )
     classes = arrays.get("classes")
     names = None if classes is None else [str(value) for value in classes.ravel()]
-    return from_arrays(arrays["images"], arrays["labels"], name=path.stem, classes=names, settings=settings)
+    parts = [(None, arrays["images"], arrays["labels"])]
+    return stacked(parts, name=path.stem, classes=names, source=str(path), settings=settings)
 
 
 def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:

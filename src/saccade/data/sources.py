@@ -56,17 +56,14 @@ def _opener(path: Path) -> Opener:
             )
         return lambda path, settings: _from_tree(Folder(path), path, settings)
     if not path.is_file():
-        raise SourceError(f"{path} is neither a folder nor a file.")
+        raise SourceError(f"{path} is neither a folder nor a file; {_EXPECTED}.")
     name = path.name.lower()
     for suffix, opener in _BY_SUFFIX.items():
         if name.endswith(suffix):
             if path.stat().st_size == 0:
                 raise SourceError(f"The file {path} is empty (0 bytes).")
             return opener
-    raise SourceError(
-        f"{path} is not a source saccade knows by its extension; give a folder of class folders, or a file that ends "
-        f"in {', '.join(_BY_SUFFIX)}."
-    )
+    raise SourceError(f"{path} is not a source saccade knows by its extension; {_EXPECTED}.")
 
 
 def _absent(source: str, path: Path) -> str:
@@ -166,3 +163,4 @@ _BY_SUFFIX: Mapping[str, Opener] = {
     ".pq": _from_manifest,
     ".npz": from_npz,
 }
+_EXPECTED = f"give a folder of class folders, or a file that ends in {', '.join(_BY_SUFFIX)}"

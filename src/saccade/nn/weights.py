@@ -111,15 +111,19 @@ def _pickled(file: Path) -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r"Unsupported (?:global|class)\W+(?:GLOBAL )?([\w.]+)", str(error))
         if found is None:
-            raise ModelError(
-                f'"{file}" is damaged or no file of weights; give what torch.save(network.state_dict(), FILE) wrote.'
-            ) from error
+            raise _damaged(file) from error
         raise ModelError(
             f'"{file}" holds more than tensors ({found[1]}), which would run code and is never loaded; '
             "save only the weights, with torch.save(network.state_dict(), FILE)."
         ) from error
     except _DAMAGED as error:
-        raise ModelError(f'"{file}" is damaged or no file of weights ({_first_line(error)}).') from error
+        raise _damaged(file) from error
+
+
+def _damaged(file: Path) -> ModelError:
+    return ModelError(
+        f'"{file}" is damaged or no file of weights; give what torch.save(network.state_dict(), FILE) wrote.'
+    )
 
 
 def _unwrapped(content: Any) -> Mapping[Any, Any]:

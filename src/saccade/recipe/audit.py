@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -21,7 +22,7 @@ from saccade.device import derived_seed, resolve_device
 from saccade.errors import ModelError, SourceError
 from saccade.events import Finding, emit, listening, stage
 from saccade.features import HOG
-from saccade.files import content_hash, expanded, slug, write_csv
+from saccade.files import content_hash, expanded, slug, writable, write_csv
 from saccade.nn import pretrained, zoo
 from saccade.nn.published import Pretrained
 from saccade.recipe.material import search_work
@@ -120,7 +121,11 @@ def _refuse_places(source: str | Path, fix: Path | None, page: Path) -> None:
         raise SourceError(f"{fix} already exists; give --fix another name, or remove it.")
     if fix is not None and not fix.absolute().parent.is_dir():
         raise SourceError(f"There is no folder {fix.absolute().parent}; make it, or give --fix another name.")
-    page.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # which is said below
+        page.absolute().parent.mkdir(parents=True, exist_ok=True)
+    for option, place in (("--fix", fix), ("--page", page)):
+        if place is not None and not writable(place.absolute().parent):
+            raise SourceError(f"{place} cannot be written; give {option} the name of a file in a folder to write to.")
 
 
 def _duplicates(images: ImageSet, settings: AuditSettings) -> _Groups:

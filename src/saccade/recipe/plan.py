@@ -107,6 +107,8 @@ def recorded_pace(path: Path, network: str) -> Pace:
     """Return a network's pace that an earlier run's plan.json recorded; raises SettingError where there is none."""
     try:
         return Pace(_paces(read_json(path))[network])
+    except FileNotFoundError as error:
+        raise SettingError(f"The plan {path} does not exist; give the plan.json of a run with a budget.") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{path} is not a plan.json with recorded steps of {network}; give that of a run with a budget."
         raise SettingError(reason) from error
