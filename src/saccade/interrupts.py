@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 
 from saccade.events import Finding, emit
@@ -90,7 +91,7 @@ def goes_on(place: Path | None, *, resume: bool = True) -> Iterator[None]:
         yield
     except SIGNALS as ended:
         if place is not None and place.is_dir():
-            how = f"--out {place}{' --resume' if resume else ''}"
+            how = f"--out {quote(str(place))}{' --resume' if resume else ''}"
             notes = ", ".join(getattr(ended, "__notes__", ()))
             told = f"{notes}: with {how} it goes on from there." if notes else f"With {how} the same command goes on."
             emit(Finding(kind="interrupted", detail=told))

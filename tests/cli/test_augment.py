@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from saccade.cli.app import build
+from saccade.cli.augment import augmentations_text
 from saccade.recipe.augmentations import assignment, preview_augmentations
 from saccade.settings import DataSettings, TrainSettings
 from saccade.strengths import STRENGTHS
@@ -29,7 +30,9 @@ def test_digits_keep_their_class_when_turned_a_little_and_never_in_the_mirror(sa
     assert found["brightness"]["kept"] == 0.5
     assert "--no-flip" in told["settings"]
     assert "upside_down" not in told["settings"]
+    assert f"one or a few at a time:  saccade train digits {told['settings']}\n" in augmentations_text(told)
     page = (tmp_path / "seen" / "augment.html").read_text()
+    assert "<pre>saccade train digits --no-flip" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert page.count("data:image/png") == 1 + len(STRENGTHS)
     sheet = np.asarray(Image.open(tmp_path / "seen" / "augment.png"))

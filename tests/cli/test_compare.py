@@ -101,7 +101,7 @@ def test_only_common_images_count_and_copies_once(tmp_path: Path) -> None:
     assert (pair["images"], pair["test_images"]) == (5, [10, 26])
     assert (pair["both"], pair["first_alone"]) == (4, 1)
     assert compared["warnings"] == [
-        "1 test images have one class in a and another in b; they are left out of the comparison."
+        "1 test image has one class in a and another in b; it is left out of the comparison."
     ]
     text = comparison_text(compared)
     assert "5 of 10 and 26" in text

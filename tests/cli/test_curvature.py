@@ -126,6 +126,8 @@ def test_few_images_batch_norm_and_fused_attention_are_measured_too(tmp_path: Pa
         ({"leading": []}, "give more --products"),
         ({"noise_scale": None}, "no gradient can be told from it"),
         ({"condition": 2000.0, "method": "lanczos"}, "at least 2e+03"),
+        ({"epochs": 1.0}, "after 1 epoch\n"),
+        ({"negative_share": 0.0}, "0.0 % below 0"),
     ],
 )
 def test_what_is_not_known_is_said(changed: dict[str, Any], expected: str) -> None:
@@ -136,7 +138,9 @@ def test_what_is_not_known_is_said(changed: dict[str, Any], expected: str) -> No
         "density": {"values": [-1.0, 0.0, 0.0, 2.0], "shares": [0.25] * 4, "errors": [0.0] * 4},
     }  # fmt: skip
     assert expected in text({**told, **changed})
-    assert "<svg" in curvature_page({**told, **changed})
+    page = curvature_page({**told, **changed})
+    assert "<svg" in page
+    assert ("No direction is known to curve down, as in a bowl." in page) == ("negative_share" in changed)
 
 
 def test_flat_losses_are_drawn() -> None:

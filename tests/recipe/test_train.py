@@ -161,5 +161,8 @@ def test_lbfgs_goes_on_as_long_as_a_budget_lasts_and_says_where_it_ended_too_ear
     heard: list[Event] = []
     with listening(heard.append):
         recipe.train(photos, chosen.override(["epochs=2"]), out=tmp_path / "short")
+    [checked] = [each.outcome for each in heard if isinstance(each, StageEnded) and each.stage == "check"]
+    assert all(each.endswith((" passed", " failed")) for each in checked.split("; "))
+    assert ", " not in checked
     [outcome] = [each.outcome for each in heard if isinstance(each, StageEnded) and each.stage == "train"]
     assert outcome.startswith("2 steps, 2.0 epochs; the loss would still fall: the largest derivative is ")

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from saccade.errors import RunError
@@ -142,6 +143,11 @@ def test_sections_whose_data_are_missing_are_absent(made: Made) -> None:
     assert everything >= {"baselines", "checks", "findings", "split", "inputs", "training", "confusion", "mistakes"}
     assert everything - headings(made["baseline_won"][1]) == {"checks", "inputs", "training"}
     assert everything - headings(made["sealed"][1]) == {"baselines", "mistakes"}
+
+
+def test_the_only_mistake_is_told_of_as_one(tmp_path: Path) -> None:
+    run = runs.make(tmp_path / "one", source="x", classes=["a", "b"], counts_KK=np.array([[10, 0], [1, 9]]))
+    assert "The only mistake. It may be the label's mistake" in Page(render(run)).text
 
 
 def test_hostile_names_are_shown_and_do_nothing(made: Made) -> None:

@@ -10,6 +10,7 @@ from saccade.cli.options import Config, Json, Source, resolve
 from saccade.cli.output import answer, working
 from saccade.cli.text import count, printable, seconds
 from saccade.settings import AuditSettings
+from saccade.words import plural
 
 Fix = Annotated[
     Path | None, Parameter(help="Write a manifest without the bad images, and with groups, to give to `fit`.")
@@ -41,7 +42,7 @@ def audit(
 
 def audit_text(value: Mapping[str, Any], rows: Any) -> str:
     """Return what `audit` says: a table of what was found by kind, and where to look."""
-    lines = [f"{count(value['images'])} images, {count(len(value['classes']))} classes"]
+    lines = [f"{plural(value['images'], 'image')}, {plural(len(value['classes']), 'class')}"]
     if rows:
         width = max(len(title) for _, title, _, _ in rows)
         lines += [f"  {severity:<7}  {title:<{width}}  {count(images):>9}" for severity, title, _, images in rows]

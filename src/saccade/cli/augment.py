@@ -1,6 +1,7 @@
 """The command `augment`: what each augmentation does to a source's images, and which keep their class."""
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -9,6 +10,7 @@ from saccade.cli.options import Json, Out, Source
 from saccade.cli.output import answer, working
 from saccade.cli.text import percent, printable
 from saccade.settings import DataSettings
+from saccade.words import plural
 
 
 def augment(
@@ -35,12 +37,11 @@ def augmentations_text(told: Mapping[str, Any]) -> str:
     """Return what `augment` says: each augmentation's verdict, the options that follow, where the pictures are."""
     rows = told["augmentations"]
     first = rows[0]
-    lines = [f"{percent(first['accuracy'])} of {first['images']} validation images are labelled right as they are.", ""]
+    seen = plural(first["images"], "validation image")
+    lines = [f"{percent(first['accuracy'])} of {seen} are labelled right as they are.", ""]
     lines += [_line(row) for row in rows]
-    lines += [
-        "",
-        f"To try, one or a few at a time:  saccade train SOURCE {told['settings']}" if told["settings"] else "",
-    ]
+    train = f"saccade train {quote(printable(told['source']))} {told['settings']}"
+    lines += ["", f"To try, one or a few at a time:  {train}" if told["settings"] else ""]
     return "\n".join([*lines, "", f"Pictures  {printable(told['page'])}"])
 
 

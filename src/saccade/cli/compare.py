@@ -65,7 +65,7 @@ def _network(network: Values) -> str:
     if network["size"] is not None:
         told.append(f"{network['size']} px")
     if network["epochs"] is not None:
-        told.append(f"{count(network['epochs'])} epochs")
+        told.append(f"{count(network['epochs'])} {'epoch' if network['epochs'] == 1 else 'epochs'}")
     return ", ".join(told)
 
 

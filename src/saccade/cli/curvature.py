@@ -47,7 +47,8 @@ def text(told: Mapping[str, Any]) -> str:
     largest, noise = told["largest"], told["noise_scale"]
     bound = "" if told["method"] == "exact" else "at least "
     rows = {
-        "loss": f"{told['loss']:.4g} over {told['images']:,} images, after {told['epochs']:g} epochs",
+        "loss": f"{told['loss']:.4g} over {told['images']:,} images, after {told['epochs']:g} "
+        + ("epoch" if told["epochs"] == 1 else "epochs"),
         "gradient": f"{told['gradient_norm']:.3g} long, of {told['parameters']:,} parameters",
         "eigenvalues": f"{told['smallest']:.3g} to {largest:.3g}, mean {told['mean']:.3g}; "
         f"{percent(told['negative_share'])} below 0, {percent(told['flat_share'])} flat",

@@ -5,6 +5,7 @@ from shlex import quote
 from typing import Any
 
 from saccade.cli.text import count, percent, printable, seconds, table
+from saccade.words import plural
 
 SHOWN = 3
 """Warnings, and steps to take next, told at the end; the report has them all."""
@@ -97,7 +98,7 @@ def _accuracy(test: Mapping[str, Any]) -> str:
     low, high = test["interval"]
     told = f"accuracy {percent(test['accuracy'])} (95 % interval {100 * low:.1f} to {percent(high)}"
     if "images" in test:
-        told += f", {count(test['images'])} images"
+        told += f", {plural(test['images'], 'image')}"
     told += ")"
     if "looks" in test:
         told += f", look {test['looks']} at this test part"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from saccade.data.imageset import ImageSet
 from saccade.errors import SettingError
 from saccade.events import Finding
+from saccade.words import plural
 
 APART = " / "
 """Between the parts of a group's name where the pattern has several pairs of parentheses."""
@@ -39,7 +40,8 @@ def by_pattern(images: ImageSet, text: str) -> ImageSet:
             'give a regular expression such as "patient([0-9]+)".'
         )
     alone = tuple(key for key, group in zip(images.keys, found, strict=True) if group is None)
-    detail = f'{len(images) - len(alone):,} images in {len(set(found) - {None}):,} groups by the pattern "{text}"'
+    together = f"{plural(len(images) - len(alone), 'image')} in {plural(len(set(found) - {None}), 'group')}"
+    detail = f'{together} by the pattern "{text}"'
     if alone:
         detail += f"; in the names of {len(alone):,} it finds nothing: each of them stands alone"
     told = Finding(kind="group", detail=detail, paths=alone, severity="warning" if alone else "note")

@@ -13,6 +13,7 @@ from saccade.device import derived_seed
 from saccade.errors import SettingError, SourceError
 from saccade.events import Finding, emit
 from saccade.settings import DataSettings
+from saccade.words import plural
 
 # Where images of one group lie in several given parts, the later part keeps its own.
 PARTS = ("train", "validation", "test")
@@ -68,8 +69,9 @@ def split(
             )
         if len(part) == 0:
             raise SourceError(
-                f"{images.source} has too few images to split ({len(images)} in {len(images.classes)} classes: none is "
-                f"left for {name}); give at least {_FEWEST} different images of each class."
+                f"{images.source} has too few images to split ({len(images):,} in "
+                f"{plural(len(images.classes), 'class')}: none is left for {name}); give at least {_FEWEST} different "
+                "images of each class."
             )
     _tell_missing(selected)
     train, validation, test = (Part(name, part) for name, part in zip(PARTS, selected, strict=True))

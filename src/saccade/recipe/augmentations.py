@@ -26,6 +26,7 @@ from saccade.strengths import APART, STRENGTHS
 from saccade.study.baselines import stratified_share
 from saccade.study.invariance import Invariance, as_settings, tried
 from saccade.train.preparing import COLOURED
+from saccade.words import plural
 
 SHOWN, CELL, TITLE = 10, 80, 32
 
@@ -39,7 +40,7 @@ def preview_augmentations(source: str | Path, settings: DataSettings, *, out: Pa
     refuse_place(source, out)
     with stage("open") as record:
         parts = parts_of(source, settings)
-        record.outcome = f"{len(parts.train):,} training images, {len(parts.classes)} classes"
+        record.outcome = f"{plural(len(parts.train), 'training image')}, {plural(len(parts.classes), 'class')}"
     with stage("probe") as record:
         kept = study.invariances(parts, settings.seed)
         record.outcome = f"{sum(each.verdict == 'yes' for each in kept)} of {len(kept)} augmentations keep the class"

@@ -19,6 +19,7 @@ from saccade.recipe.provenance import used
 from saccade.run import PREDICTIONS, Run
 from saccade.study.compare import compare as compare_answers
 from saccade.study.compare import holm
+from saccade.words import plural
 
 LEVEL = 0.05
 _TEST_FIGURES = ("accuracy", "interval", "macro_f1", "calibration_error", "images", "looks")
@@ -222,6 +223,6 @@ def _warnings(runs: Sequence[Recorded]) -> Iterator[str]:
         in_both = {picture for picture, _ in first.pictures} & {picture for picture, _ in second.pictures}
         if other := len(in_both - {picture for picture, _ in first.pictures & second.pictures}):
             yield (
-                f"{other:,} test images have one class in {first.name} and another in {second.name}; "
-                "they are left out of the comparison."
+                f"{plural(other, 'test image')} {'has' if other == 1 else 'have'} one class in {first.name} and "
+                f"another in {second.name}; {'it is' if other == 1 else 'they are'} left out of the comparison."
             )

@@ -24,6 +24,7 @@ from saccade.settings import TrainSettings
 from saccade.study.curvature import Curvature, curvature_of
 from saccade.train.budget import Pace
 from saccade.train.session import Session
+from saccade.words import plural
 
 PROBES = 2
 
@@ -47,10 +48,10 @@ def measure_curvature(
     use_threads(settings.threads)
     with stage("open") as opening:
         part = parts_of(source, settings).train
-        opening.outcome = f"{len(part):,} training images, {len(part.classes)} classes"
+        opening.outcome = f"{plural(len(part), 'training image')}, {plural(len(part.classes), 'class')}"
     with stage("train") as training:
         session = start(part, _resolved(settings, part))
-        training.outcome = f"{_train(session)} steps"
+        training.outcome = plural(_train(session), "step")
     with stage("curvature") as record:
         few = part.select(np.linspace(0, len(part) - 1, min(images, len(part))).astype(np.int64))
         x_NHWC, y_N = session.forward.images(few), torch.from_numpy(few.labels_N)

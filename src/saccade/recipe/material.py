@@ -123,7 +123,7 @@ def gather(
             kept.enter_context(begun.written_alone())
         with stage("open") as record:
             images = data.open(source, settings)
-            record.outcome = f"{len(images):,} images, {len(images.classes)} classes"
+            record.outcome = f"{plural(len(images), 'image')}, {plural(len(images.classes), 'class')}"
         with stage("integrity") as record:
             found, images = len(images), data.integrity(images)
             record.outcome = f"{found - len(images):,} unreadable"
@@ -132,7 +132,7 @@ def gather(
             audit.quality(images)
             audit.balance(images)
             copied = len(images) - len(set(images.hashes()))
-            record.outcome = f"{copied:,} copies"
+            record.outcome = plural(copied, "copy")
         with stage("split") as record:
             seen = Seen.by(settings)
             parts, groups = _split(images, groups_N, alike, settings, seen)

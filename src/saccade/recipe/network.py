@@ -78,7 +78,7 @@ def train_network(
                 emit(
                     Finding(kind="check", severity="warning", detail=f"{check.name}: {check.measured}. {check.advice}")
                 )
-        checking.outcome = ", ".join(f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict)
+        checking.outcome = "; ".join(f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict)
     with stage("train") as training:
         session, pace = paced(session, parts, plan, kept)
         write_atomic(plan.run.network(settings.model), session.settings.to_yaml())
@@ -87,7 +87,7 @@ def train_network(
         before = settled(session, verdict, activities)
         course = run(session, pace, validation, plan, record, settled=before, stop=stop)
         done = pace.step
-        training.outcome = f"{done} steps, {done * session.batch_size / len(session.images):.1f} epochs"
+        training.outcome = f"{plural(done, 'step')}, {done * session.batch_size / len(session.images):.1f} epochs"
         training.outcome += _stopped(course)
     with stage("validate") as validating:
         session = _viewed(session, validation, plan)

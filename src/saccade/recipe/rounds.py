@@ -27,6 +27,7 @@ from saccade.study.adviser import Advice
 from saccade.study.baselines import Baseline
 from saccade.study.curves import LearningCurve
 from saccade.study.transfer import Probe
+from saccade.words import plural
 
 CURVE_SHARE, CURVE_MOST = 0.03, 30.0
 """Of the time left, and the seconds at the most, for the learning curve."""
@@ -116,7 +117,7 @@ def networks(contest: Contest, weights: Pretrained | None, simple: Candidate) ->
     curve = _learning_curve(contest, simple, probe)
     with stage("search") as record:
         entries, trials = try_all(contest, entries)
-        record.outcome = f"{len(trials)} trials; to train: {', '.join(each.name for each in entries)}"
+        record.outcome = f"{plural(len(trials), 'trial')}; to train: {', '.join(each.name for each in entries)}"
     return Found([*probed, *_trained(contest, entries)], trials, curve, probe, advice)
 
 

@@ -15,6 +15,7 @@ from saccade.settings import TrainSettings
 from saccade.study.search import TIME_UP, Trial, best_trial, draws, run_trial
 from saccade.study.space import Range
 from saccade.train.session import Session
+from saccade.words import plural
 
 SHARE = 0.12
 """Of the time left, for all trials together; and all that the networks cannot use."""
@@ -164,5 +165,5 @@ def scales(rule: str, settings: TrainSettings) -> dict[str, float]:
 
 def _why(best: Trial, trials: Sequence[Trial]) -> str:
     stopped = sum(bool(trial.stopped) for trial in trials)
-    told = f"best of {len(trials)} trials, {stopped} of them stopped early"
+    told = f"best of {plural(len(trials), 'trial')}, {stopped} of them stopped early"
     return told if best.settings else f"{told}: none was better than the defaults by more than chance"

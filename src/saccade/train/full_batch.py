@@ -19,6 +19,7 @@ from saccade.settings import TrainSettings
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
 from saccade.train.watch import Watch
+from saccade.words import plural
 
 FLAT = 1e-6
 """Where no derivative is larger, training ends."""
@@ -99,7 +100,7 @@ def descend(full: FullBatch, pace: Pace, watch: Watch) -> Iterator[tuple[int, fl
             pace.end()
             reason = "as far as rounding can tell" if full.rule.stuck else "and the loss is flat"
             reached = f"no derivative is larger than {full.rule.gradient:.0e}, {reason}"
-            emit(Finding(kind="converged", detail=f"L-BFGS ended after {step + 1} steps: {reached}."))
+            emit(Finding(kind="converged", detail=f"L-BFGS ended after {plural(step + 1, 'step')}: {reached}."))
         yield step + 1, progress
     watch.read()
 
