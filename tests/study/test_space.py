@@ -82,6 +82,17 @@ def test_the_default_space_holds_the_defaults_of_the_rule() -> None:
     assert "learning_rate" not in default_space("lbfgs", TrainSettings())
 
 
+def test_what_was_given_is_searched_around_or_left_as_it_is() -> None:
+    ranges = default_space("nesterov", TrainSettings(weight_decay=0.5, learning_rate=3.0, translate=0.2))
+    assert list(ranges) == ["learning_rate", "weight_decay", "cutout"]
+    for name, value in (("learning_rate", 3.0), ("weight_decay", 0.5)):
+        each = ranges[name]
+        assert isinstance(each, Range)
+        assert each.low < value < each.high
+    kept = TrainSettings(weight_decay=0.0, cutout=0.1)
+    assert list(default_space("nesterov", kept)) == ["learning_rate", "translate"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

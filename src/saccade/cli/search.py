@@ -16,7 +16,7 @@ Ranges = Annotated[
     tuple[str, ...],
     several(
         "What to search over, as name=low:high, name=low:high:log or name=a,b …; the default is learning rate, "
-        "translate, cutout, and weight decay where the optimizer has one."
+        "weight decay where the optimizer has one, and translate and cutout where they are not given."
     ),
 ]
 

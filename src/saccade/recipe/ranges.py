@@ -24,7 +24,9 @@ _FORM = "expected name=low:high, name=low:high:log or name=a,b,c"
 
 
 def default_space(rule: str, base: TrainSettings) -> Space:
-    """Return ranges around the defaults of an update rule, and of the augmentations.
+    """Return ranges around the learning rate and weight decay given, or an update rule's, and of the augmentations.
+
+    What was given of the augmentations stays as it is.
 
     >>> default_space("adam", TrainSettings())["learning_rate"]
     Range(low=7.5e-05, high=0.01, log=True, whole=False)
@@ -35,7 +37,8 @@ def default_space(rule: str, base: TrainSettings) -> Space:
         for name, each in FACTORS.items()
         if scale[name] and (name != "learning_rate" or rule != "lbfgs")
     }
-    return {**around, **STRENGTHS}
+    open_ = {name: each for name, each in STRENGTHS.items() if getattr(base, name) == getattr(TrainSettings(), name)}
+    return {**around, **open_}
 
 
 def parse_space(texts: Iterable[str]) -> Space:

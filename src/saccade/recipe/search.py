@@ -14,7 +14,7 @@ import torch
 from saccade import data
 from saccade.data.batches import ArrayImages
 from saccade.device import resolve_device, use_threads
-from saccade.errors import InputError, RunError, StorageError, TrainingError
+from saccade.errors import InputError, RunError, SettingError, StorageError, TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.files import is_temporary, lock, write_atomic, write_json, write_lines
 from saccade.interrupts import goes_on
@@ -73,6 +73,8 @@ def search(
     use_threads(base.threads)
     bench = Bench.open(source, base)
     space = default_space(bench.first.rule, base) if space is None else space
+    if not space:
+        raise SettingError("Nothing is left to search over: all of it was given; name a range by --space.")
     _tell_unvaried(settings, space)
     folder = _folder(out, source)
     url = f"sqlite:///{(folder / 'trials.db').resolve()}" if settings.storage is None else settings.storage

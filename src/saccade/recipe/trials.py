@@ -158,9 +158,9 @@ def _draws(entry: Entry, seed: int) -> Iterator[dict[str, float]]:
 
 
 def scales(rule: str, settings: TrainSettings) -> dict[str, float]:
-    """Return what FACTORS are factors on: learning rate and weight decay of an update rule, where none are given."""
-    default = DEFAULTS[rule]
-    return {"learning_rate": settings.learning_rate or default.learning_rate, "weight_decay": default.weight_decay}
+    """Return what FACTORS are factors on: learning rate and weight decay as given, else those of an update rule."""
+    given = {name: getattr(settings, name) for name in FACTORS}
+    return {name: getattr(DEFAULTS[rule], name) if value is None else value for name, value in given.items()}
 
 
 def _why(best: Trial, trials: Sequence[Trial]) -> str:
