@@ -72,8 +72,9 @@ class Settings(BaseModel):
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
-            reason = f"The settings file {path} does not exist; give one such as a run's settings.yaml."
-            raise SettingError(reason) from error
+            raise SettingError(
+                f"The settings file {path} does not exist; give one such as a run's settings.yaml."
+            ) from error
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SettingError(f"The settings file {path} cannot be read: {reason}.") from error
