@@ -278,6 +278,15 @@ def test_trials_are_counted_among_those_that_there_are_settings_for(tmp_path: Pa
     assert ended[2].outcome.endswith(" (defaults)")
 
 
+def test_a_trial_of_the_defaults_is_no_finalist_beside_them(tmp_path: Path) -> None:
+    settings = SearchSettings(**SMALL, trials=3, repeats=1, stop="none")
+    told = search("digits", settings, space={"activation": Choice(("relu", "tanh"))}, out=tmp_path / "a")
+    assert [each["settings"] for each in told["finalists"]] == [{}, {"activation": "tanh"}]
+    alone = SearchSettings(**SMALL, trials=2, repeats=0, stop="none")
+    told = search("digits", alone, space={"activation": Choice(("relu",))}, out=tmp_path / "b")
+    assert told["best"]["settings"] == {"activation": "relu"}
+
+
 def test_a_grid_with_one_value_of_a_quantity_says_so(tmp_path: Path) -> None:
     heard = list[Event]()
     settings = SearchSettings(**SMALL, trials=3, repeats=0, stop="none", sampler="grid")
@@ -377,6 +386,8 @@ def test_luck_is_not_mistaken_for_merit() -> None:
     tried = [_row(k, "coarse", 0, 0.6 + 0.01 * k, learning_rate=0.01 * (k + 1)) for k in range(5)]
     tried += [_row(5, "refined", 0, 0.9, learning_rate=0.05), _row(6, "refined", 0, 0.95, learning_rate=0.06)]
     assert finalists(tried) == [{}, {"learning_rate": 0.06}, {"learning_rate": 0.05}]
+    others = finalists(tried, {"learning_rate": 0.06, "norm": "batch"})
+    assert others == [{}, {"learning_rate": 0.05}, {"learning_rate": 0.04}], "0.06 is what nothing given is"
 
     def repeated(default: list[float], best: list[float], second: list[float]) -> dict[str, Any]:
         kinds: list[tuple[list[float], dict[str, float]]] = [

@@ -16,6 +16,9 @@ from saccade.nn.layers import WhiteningConv
 WIDTHS = (48, 128, 256)
 WIDEST = 512
 """Channels of stages after those."""
+MLP = Blocks(depth=2, activation="relu", norm="batch")
+CONVNET = Blocks(depth=len(WIDTHS), activation="silu", norm="batch", pool="max", global_pool="max")
+"""What they are made of where settings do not say."""
 
 
 def linear(classes: int, side: int, width: float, blocks: Blocks = Blocks()) -> nn.Module:
@@ -27,7 +30,7 @@ def linear(classes: int, side: int, width: float, blocks: Blocks = Blocks()) -> 
 def mlp(classes: int, side: int, width: float, blocks: Blocks = Blocks()) -> nn.Module:
     """Return a network with `depth` hidden fully connected layers of 512 · width units; by default two."""
     blocks.refuse_others("mlp", "depth", "activation", "norm", "init")
-    blocks = blocks.or_else(Blocks(depth=2, activation="relu", norm="batch"))
+    blocks = blocks.or_else(MLP)
     hidden = max(1, round(512 * width))
     sizes = (3 * side * side, *[hidden] * (blocks.depth or 0))
     layers = [layer for before, after in pairwise(sizes) for layer in dense(before, after, blocks)]
@@ -40,7 +43,7 @@ def convnet(classes: int, side: int, width: float, blocks: Blocks = Blocks()) ->
     Up to 40 px it whitens 2x2 patches; above, the 16 strongest components of 4x4 patches at every
     second pixel, which costs a quarter.
     """
-    blocks = blocks.or_else(Blocks(depth=len(WIDTHS), activation="silu", norm="batch", pool="max", global_pool="max"))
+    blocks = blocks.or_else(CONVNET)
     small = side <= 40
     whitening = WhiteningConv(3, 12, kernel=2) if small else WhiteningConv(3, 16, kernel=4, stride=2, padding=1)
     depth = blocks.depth or 0

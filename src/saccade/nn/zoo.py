@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from saccade.errors import ModelError, did_you_mean
 from saccade.nn import transfer
 from saccade.nn.blocks import Blocks
-from saccade.nn.convnets import ConvNet, convnet, linear, mlp
-from saccade.nn.described import CHOICES, described, is_description, parse
+from saccade.nn.convnets import CONVNET, MLP, ConvNet, convnet, linear, mlp
+from saccade.nn.described import CHOICES, DEFAULTS, described, is_description, parse
 from saccade.nn.layers import Standardize
 from saccade.nn.preprocess import PREPROCESSING, Preprocess, keeps_places
 from saccade.nn.swap import swap
@@ -239,6 +239,15 @@ def check_choices(settings: TrainSettings) -> None:
     elif blocks.chosen:
         with Weightless():
             new(name, classes=2, side=settings.size or 224, blocks=replace(blocks, init=None))
+
+
+def own_choices(name: str) -> Blocks:
+    """Return what a network is made of where settings do not say, as far as that is a choice of saccade's own.
+
+    >>> own_choices("mlp").activation, own_choices("timm/resnet18").activation
+    ('relu', None)
+    """
+    return {"convnet": CONVNET, "mlp": MLP}.get(name, DEFAULTS if is_description(name) else Blocks())
 
 
 def runs_own(settings: TrainSettings) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from saccade.study.space import Space, grid_levels
 
 RUNNERS = 2
 """Finalists beside the defaults."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
@@ -27,28 +29,32 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=key)
 
 
-def finalists(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def finalists(rows: Sequence[Row], defaults: Mapping[str, Any] = NOTHING) -> list[dict[str, Any]]:
     """Return the settings to repeat with fresh seeds: none, which are the defaults, then the best two trials'.
 
-    Trials of the refined stage come before those of the coarse one, which were shorter.
+    Trials of the refined stage come before those of the coarse one, which were shorter. Those that spell out
+    `defaults`, the values of what is not given, are no others.
     """
     found: list[dict[str, Any]] = [{}]
     for stage in ("refined", "coarse"):
         for row in ranked([row for row in rows if row.stage == stage and row.state == "done"]):
-            if row.job["settings"] not in found and len(found) <= RUNNERS:
+            given = {name: value for name, value in row.job["settings"].items() if defaults.get(name) != value}
+            if given and row.job["settings"] not in found and len(found) <= RUNNERS:
                 found.append(dict(row.job["settings"]))
     return found
 
 
-def conclude(rows: Sequence[Row], settings: SearchSettings, space: Space) -> dict[str, Any]:
-    """Return what the trials came to as plain values.
+def conclude(
+    rows: Sequence[Row], settings: SearchSettings, space: Space, defaults: Mapping[str, Any] = NOTHING
+) -> dict[str, Any]:
+    """Return what the trials came to as plain values; of `defaults` see `finalists`.
 
     "best" is the finalist with the highest mean accuracy over its fresh seeds, of those of which no repeat was stopped,
     where its lead over the defaults is more than one standard error of their differences, seed by seed, else the
     defaults. "better" tells; it is None where there are no two seeds to tell by, as of one repeat, and the lead is
     believed. Without repeats it is the best trial; None where no trial ended.
     """
-    candidates = [_repeated(given, rows) for given in finalists(rows)]
+    candidates = [_repeated(given, rows) for given in finalists(rows, defaults)]
     tried = [each for each in candidates if each["accuracies"]]
     eligible = [each for each in tried if not each["stopped"]] or tried[:1]
     best, better = None, None
@@ -57,9 +63,9 @@ def conclude(rows: Sequence[Row], settings: SearchSettings, space: Space) -> dic
         if eligible[0]["settings"] == {} and best["settings"]:
             better = _leads(best, eligible[0])
             best = best if better is not False else eligible[0]
-    elif len(candidates) > 1:
-        [first, *_] = ranked([row for row in rows if row.job["settings"] == candidates[1]["settings"]])
-        best = {**candidates[1], "mean": first.result["accuracy"]}
+    elif found := finalists(rows)[1:]:
+        [first, *_] = ranked([row for row in rows if row.job["settings"] == found[0]])
+        best = {**_repeated(found[0], rows), "mean": first.result["accuracy"]}
     coarse = [row for row in rows if row.stage == "coarse"]
     return {
         "best": best,

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,6 +19,7 @@ from saccade.events import Finding, Progress, emit, stage
 from saccade.files import is_temporary, lock, write_atomic, write_json, write_lines
 from saccade.interrupts import goes_on
 from saccade.nn import zoo
+from saccade.optim import DEFAULTS
 from saccade.recipe.finalists import RUNNERS, conclude, finalists, ranked
 from saccade.recipe.material import origin, parts_of
 from saccade.recipe.network import SAMPLE, Glance, start
@@ -96,7 +97,7 @@ def search(
         "study": settings.study, "sampler": settings.sampler, "stop": settings.stop, "complete": problem is None,
         "images": len(bench.parts.train), "validation_images": bench.seen_images,
         "side": None if base.size or "size" in space else bench.base.size,
-        **conclude(rows, settings, space), "seconds": round(perf_counter() - begun, 2),
+        **conclude(rows, settings, space, bench.defaults), "seconds": round(perf_counter() - begun, 2),
     }  # fmt: skip
     work.write(told, rows)
     if problem is not None:
@@ -133,6 +134,14 @@ class Bench:
         }
         base = base.model_copy(update=chosen)
         return cls(parts, base, start(parts.train, base), {})
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What a trial has that is given no settings, by name, as far as that is known before it is begun."""
+        rule, settings = self.first.rule, self.first.settings
+        known = {"optimizer": rule, "weight_decay": DEFAULTS[rule].weight_decay}
+        known |= {"learning_rate": self.first.highest_rate, **asdict(zoo.own_choices(settings.model))}
+        return {**known, **{name: value for name, value in settings.model_dump().items() if value is not None}}
 
     @property
     def seen_images(self) -> int:
@@ -240,7 +249,7 @@ class Work:
     def _following(self, stage: str, rows: Sequence[Row]) -> list[dict[str, Any]]:
         """Return the settings that a stage tries, as they follow from the trials of the one before."""
         if stage == "final":
-            return finalists(rows)
+            return finalists(rows, self.bench.defaults)
         seed, count = self.settings.seed, sum(each.stage == stage for each in rows)
         best = ranked([each for each in rows if each.stage == "coarse"])[0].job["settings"]
         if best is None:
