@@ -118,6 +118,21 @@ def test_a_source_leaves_a_page(photos: Path, saccade: Saccade) -> None:
     assert told == json.loads((out / "checks.json").read_text())
 
 
+def test_what_there_was_no_time_for_is_named_everywhere(photos: Path, saccade: Saccade) -> None:
+    out = photos.parent / "checked"
+    done = saccade("check", photos, "--model", "mlp", "--budget", "0.1s", "--out", out)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((out / "checks.json").read_text())
+    assert told["left_out"] == ["cost of a step", "learning rate", "overfit a handful", "inputs matter", "gradients"]
+    assert told["rates"] is None
+    names = ", ".join(told["left_out"])
+    assert f"Left out for lack of time: {names}; give a longer --budget than 0.1 s" in done.stdout
+    assert f"{len(told['checks'])} of {len(told['checks'])} passed, 5 left out for lack of time" in done.stderr
+    page = (out / "report.html").read_text()
+    assert f"Left out for lack of time: {names}. Give a longer <code>--budget</code>" in page
+    assert "Training may start" not in page
+
+
 def test_a_pretrained_network_is_checked_as_it_would_be_trained(photos: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     weights = tmp_path / "elsewhere.safetensors"

@@ -54,6 +54,25 @@ def test_what_no_step_resolves_counts_as_a_kink(function: Callable[[float], floa
     assert derivative(function).kink
 
 
+@pytest.mark.parametrize(("expected", "looks"), [(math.cos(1) * (1 + 5e-8), 4), (math.cos(1) * (1 + 1e-6), 12)])
+def test_a_derivative_as_expected_needs_no_finer_steps(expected: float, looks: int) -> None:
+    seen = []
+
+    def noisy(t: float) -> float:
+        seen.append(t)
+        return 1e3 + math.sin(1 + t)
+
+    found = derivative(noisy, middle=1e3 + math.sin(1), expected=expected)
+    assert len(seen) == looks
+    assert 0.0 not in seen
+    assert abs(found.value - math.cos(1)) <= found.uncertainty
+
+
+@pytest.mark.parametrize("expected", [0.0, -1.0, 1.0])
+def test_no_kink_is_taken_for_what_was_expected(expected: float) -> None:
+    assert derivative(abs, expected=expected).kink
+
+
 def test_rounding_within_a_function_is_no_kink() -> None:
     assert not derivative(lambda t: 1.0 + (100.0 + math.sin(t)) - 100.0).kink
 

@@ -131,6 +131,38 @@ def test_where_time_is_up_there_is_no_verdict() -> None:
     assert [check.name for check in checks(start, batch, CLASSES, lambda: 0.0)] == ["initial loss"]
 
 
+DEAR = ("cost of a step", "learning rate", "overfit a handful", "inputs matter", "gradients")
+"""The checks that take time, the most wanted first."""
+
+
+def test_what_time_ran_out_for_is_named_and_no_cheap_check_is_missing() -> None:
+    start, _ = session()
+    whole, short = full_verdict(start, CLASSES, lambda: math.inf), full_verdict(start, CLASSES, lambda: 0.0)
+    names, fewer = [check.name for check in whole.checks], [check.name for check in short.checks]
+    assert whole.left_out == ()
+    assert whole.rates is not None
+    assert names == [*fewer, *DEAR]
+    assert short.left_out == DEAR
+    assert short.rates is None
+
+
+def test_the_learning_rate_comes_before_what_is_dearer_and_each_gets_a_share_of_the_time() -> None:
+    start, _ = session()
+    left = iter(range(600, 0, -1))  # each look at the clock costs a second
+    found = full_verdict(start, CLASSES, lambda: float(next(left, 0)))
+    assert [check.name for check in found.checks][-len(DEAR) :] == list(DEAR)
+    left = iter(range(40, 0, -1))
+    found = full_verdict(start, CLASSES, lambda: float(next(left, 0)))
+    assert found.left_out[0] == "learning rate", "its share is too short, and only its share is spent"
+    assert {"cost of a step", "gradients"} <= {check.name for check in found.checks}
+
+
+def test_what_was_not_asked_for_is_not_left_out() -> None:
+    start, _ = session(model="linear", optimizer="lbfgs", y_N=torch.zeros(IMAGES).long())
+    found = full_verdict(start, CLASSES, lambda: 0.0)
+    assert found.left_out == ("cost of a step", "overfit a handful", "gradients")
+
+
 def test_a_handful_is_what_there_is() -> None:
     start, batch = session()
     check = handful(start, replace(batch, x_NHWC=batch.x_NHWC[:6], y_N=batch.y_N[:6]))

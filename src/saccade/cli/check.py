@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from saccade.cli.options import Assignments, Config, Json, Out, resolve
 from saccade.cli.output import answer, working
-from saccade.cli.text import printable
+from saccade.cli.text import printable, seconds
 from saccade.errors import SettingError
 from saccade.settings import TrainSettings
 
@@ -37,7 +37,8 @@ def check(
 ) -> None:
     """Ask all that can be known before training: first loss, gradients, planted faults, a learning rate that works.
 
-    Exits with 0 whatever the answers are; --json tells of each whether it passed.
+    Exits with 0 whatever the answers are; --json tells of each whether it passed. Without --budget it takes a
+    minute at the most, and names what it left out for lack of time.
 
     Parameters
     ----------
@@ -68,6 +69,9 @@ def checks_text(told: Mapping[str, Any]) -> str:
             lines += [f"        expected: {each['expected']}", f"        {each['advice']}"]
     passed = sum(each["passed"] for each in told["checks"])
     lines.append(f"{passed} of {len(told['checks'])} passed")
+    if told.get("left_out"):
+        longer = f"give a longer --budget than {seconds(told['budget_seconds'])}"
+        lines.append(f"Left out for lack of time: {', '.join(told['left_out'])}; {longer}")
     if "run" in told:
         lines.append(f"Page    {told['run']}/report.html")
     return "\n".join(map(printable, lines))

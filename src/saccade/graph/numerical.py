@@ -16,6 +16,8 @@ COARSE = (1e-3, 1e-2)
 ROUNDING = 16.0
 """How far off a function's value may be, in units of its last place."""
 DOUBLE = torch.finfo(torch.float64).eps
+FINE = 1e-7
+"""Relative difference from the derivative expected up to which it is the right one."""
 GOOD = 1e-8
 """Uncertainty, as a share of the derivative, at which no further step is tried."""
 HARDLY = 1e-6
@@ -57,12 +59,21 @@ class _Differences:
         return abs(self.right - self.left)
 
 
-def derivative(function: Callable[[float], float], scale: float = 1.0, eps: float = DOUBLE) -> Derivative:
+def derivative(
+    function: Callable[[float], float],
+    scale: float = 1.0,
+    eps: float = DOUBLE,
+    *,
+    middle: float | None = None,
+    expected: float = math.nan,
+) -> Derivative:
     """Return the derivative of a function of one number at 0: (f(h) - f(-h)) / 2h, for the h that suits it.
 
     Steps are tried from 1e-4 of `scale` down until two agree; what they differ by is the uncertainty.
     Where the one-sided derivatives differ, and do so at every step, there is a kink; a jump, and what climbs
     within the finest step, count as one. `eps` is the unit of rounding of the function's value, relative to it.
+    `middle` is f(0), where it is known already. Two steps that agree with each other and, within a relative
+    1e-7, with the `expected` derivative need no third.
 
     >>> found = derivative(lambda t: (2 + t) ** 3)
     >>> round(found.value, 6), found.kink
@@ -70,13 +81,14 @@ def derivative(function: Callable[[float], float], scale: float = 1.0, eps: floa
     >>> derivative(abs).left, derivative(abs).right, derivative(abs).kink
     (-1.0, 1.0, True)
     """
-    middle, rounding = function(0.0), ROUNDING * eps
+    middle, rounding = function(0.0) if middle is None else middle, ROUNDING * eps
     tried: list[_Differences] = []
     for share in STEPS:
         tried.append(_differences(function, middle, share * scale, rounding))
         if len(tried) > 1 and not _kinked(*tried[-2:]):
             found = _agreed(*tried[-2:])
-            if found.uncertainty <= GOOD * abs(found.value):
+            as_expected = abs(found.value - expected) <= FINE * max(abs(found.value), abs(expected))
+            if as_expected or found.uncertainty <= GOOD * abs(found.value):
                 return found
     coarse = [_differences(function, middle, share * scale, rounding) for share in COARSE]
     pairs = list(pairwise([*reversed(coarse), *tried]))

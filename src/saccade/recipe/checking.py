@@ -36,9 +36,9 @@ def check(
 ) -> dict[str, Any]:
     """Ask of a source and the network that settings describe what can be known before training.
 
-    Leaves a folder with checks.json and report.html, and returns checks.json's content: the `checks`, and the
-    learning-rate range test as `rates`. Raises InputError, before anything is written, where source, settings
-    or `out` cannot be used.
+    Leaves a folder with checks.json and report.html, and returns checks.json's content: the `checks`, the
+    learning-rate range test as `rates`, and the names of the checks `left_out` for lack of time. Raises
+    InputError, before anything is written, where source, settings or `out` cannot be used.
     """
     settings = with_weights(settings)
     zoo.check_choices(settings)
@@ -58,18 +58,21 @@ def check(
             frozen = [name for name, each in session.network.named_parameters() if not each.requires_grad]
             found = study.verdict(session, len(parts.classes), plan.left, declared=frozen)
             asked += found.checks
-            asking.outcome = f"{sum(each.passed for each in asked)} of {len(asked)} passed"
+            missing = f", {len(found.left_out)} left out for lack of time" if found.left_out else ""
+            asking.outcome = f"{sum(each.passed for each in asked)} of {len(asked)} passed{missing}"
         assert settings.size is not None
         told = {
             "schema": 1,
             "source": material.source,
             "model": settings.model,
             "checks": [asdict(each) for each in asked],
+            "left_out": list(found.left_out),
             "rates": of_rates(found.rates, session.highest_rate),
             "inputs": draw_inputs(material.run, parts.train, settings.size, settings.seed),
             "size": settings.size,
             "run": str(material.run.path),
             "seconds": round(clock.elapsed(), 2),
+            "budget_seconds": budget,
         }
         material.run.write("checks", told)
         report.write_checks(material.run)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
@@ -24,8 +25,8 @@ from saccade.train.watch import Watch
 
 MOST_STEPS = 60
 ENOUGH = 0.95
-GRADIENTS_SHARE, HANDFUL_SHARE = 0.3, 0.3
-"""Of the time left, for checking gradients and for learning a handful by heart."""
+RATES_SHARE, HANDFUL_SHARE, INPUTS_SHARE = 0.5, 0.5, 0.5
+"""Of the time then left, for the range test, for learning a handful by heart, and for learning it without pixels."""
 FEW = 4
 """Images that gradients are checked on."""
 JITTER = 0.01
@@ -33,20 +34,26 @@ JITTER = 0.01
 TOO_LOW = 100.0
 """A learning rate this many times below the suggestion is too low."""
 
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """The checks before training, and the learning-rate range test; None where there was no time for it."""
+    """The checks before training, the learning-rate range test, and the names of the checks `left_out`.
+
+    There was no time for these; `rates` is None where the range test is among them.
+    """
 
     checks: tuple[Check, ...]
     rates: RangeTest | None
+    left_out: tuple[str, ...] = ()
 
 
 def verdict(session: Session, classes: int, seconds: Callable[[], float], *, declared: Sequence[str] = ()) -> Verdict:
     """Return every check that a session alone can answer, within `seconds()`; the session is left as it was.
 
-    `declared` are the names of modules and parameters that are meant to be frozen. What takes long, the
-    gradients and the range test, gets a share of the time each.
+    `declared` are the names of modules and parameters that are meant to be frozen. What takes long gets a share
+    of the time each, what is wanted most first; the gradients, of which a few say something, get the rest.
     """
     batch = next(session.images.batches(Order(len(session.images), at_once(session), session.settings.seed)))
     seen = probe(session, batch)
@@ -65,15 +72,17 @@ def verdict(session: Session, classes: int, seconds: Callable[[], float], *, dec
         updates = first_updates(session)
         trainable = {name for name, each in session.network.named_parameters() if each.requires_grad}
         asked += [faults.weights_differ(updates), faults.layers_learn(updates, trainable, declared)]
-    asked.append(gradients(session, batch, _share(seconds, GRADIENTS_SHARE)))
-    asked.append(overfit_handful(session, batch, _share(seconds, HANDFUL_SHARE)))
-    asked.append(sanity.inputs_matter(session, batch, seconds))
+    dear = _Dear(seconds)
     with suppress(TrainingError):
-        asked.append(sanity.step_affordable(session, seconds))
-    rates = range_test(session, seconds=seconds)
-    if rates is not None:
-        asked.append(learning_rate(session, rates))
-    return Verdict(tuple(check for check in asked if check is not None), rates)
+        asked.append(dear.ask("cost of a step", 1.0, lambda left: sanity.step_affordable(session, left)))
+    rates = dear.ask("learning rate", RATES_SHARE, lambda left: range_test(session, seconds=left))
+    asked += [
+        None if rates is None else learning_rate(session, rates),
+        dear.ask("overfit a handful", HANDFUL_SHARE, lambda left: overfit_handful(session, batch, left)),
+        dear.ask("inputs matter", INPUTS_SHARE, lambda left: sanity.inputs_matter(session, batch, left)),
+        dear.ask("gradients", 1.0, lambda left: gradients(session, batch, left)),
+    ]
+    return Verdict(tuple(check for check in asked if check is not None), rates, tuple(dear.left_out))
 
 
 def checks(session: Session, batch: Batch, classes: int, seconds: Callable[[], float]) -> list[Check]:
@@ -201,12 +210,34 @@ def learning_rate(session: Session, rates: RangeTest) -> Check:
     )
 
 
-def _share(seconds: Callable[[], float], share: float) -> Callable[[], float]:
-    """Return the time left of a share of it, from now on."""
-    if math.isinf(seconds()):
-        return seconds
-    kept = (1 - share) * seconds()
-    return lambda: seconds() - kept
+class _Share:
+    """The time left of a share of it, from now on; `up` once it was found to be gone."""
+
+    def __init__(self, seconds: Callable[[], float], share: float) -> None:
+        left = seconds()
+        self.seconds, self.up = seconds, False
+        self.kept = 0.0 if math.isinf(left) else (1 - share) * left
+
+    def __call__(self) -> float:
+        left = self.seconds() - self.kept
+        self.up = left <= 0
+        return left
+
+
+class _Dear:
+    """Asks what takes time, and keeps the names of what time ran out for."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self.seconds = seconds
+        self.left_out: list[str] = []
+
+    def ask(self, name: str, share: float, question: Callable[[_Share], Answer | None]) -> Answer | None:
+        """Return the answer that a share of the time left allows for; None where there is none."""
+        left = _Share(self.seconds, share)
+        answer = question(left)
+        if answer is None and left.up:
+            self.left_out.append(name)
+        return answer
 
 
 @torch.no_grad()
