@@ -28,7 +28,8 @@ STEPS = 9
 
 
 def session(chosen: TrainSettings, images: Images | None = None) -> Session:
-    return Session.start(chosen, images or ArrayImages(X_NHWC, Y_N), X_NHWC, classes=CLASSES, names=NAMES)
+    images = images or ArrayImages(X_NHWC, Y_N)
+    return Session.start(chosen, images, X_NHWC, classes=CLASSES, names=NAMES[: len(images)])
 
 
 def paced(kept: Checkpoint | None) -> Pace:

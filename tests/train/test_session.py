@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from saccade import augment
 from saccade.data.batches import ArrayImages, DatasetImages, Order
 from saccade.device import derived_seed, generator
-from saccade.errors import ModelError, TrainingError
+from saccade.errors import InputError, ModelError, TrainingError
 from saccade.nn import zoo
 from saccade.optim.muon import Muon
 from saccade.settings import TrainSettings
@@ -227,6 +227,46 @@ def test_a_users_own_network_and_data_set_are_trained(optimizer: Any) -> None:
         losses_2, state_2 = outcome(2)
         assert losses_2 == losses
         assert all(torch.equal(value, state_2[name]) for name, value in state.items())
+
+
+def own_session(names: list[str], item: tuple[Tensor, int] | None = None, **changed: Any) -> Session:
+    """Return a session on the data above, of which the tenth may be another `item`."""
+
+    class Changed(OwnData):
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return item if item and index == 9 else super().__getitem__(index)
+
+    chosen = TrainSettings(size=9, batch_size=8, **{"optimizer": "nesterov", **changed})
+    return Session(Forward(OwnNetwork(), 9, False, CPU), DatasetImages(Changed()), names, chosen)
+
+
+FORTY = [f"item {i}" for i in range(40)]
+
+
+def test_names_of_classes_are_no_names_of_images() -> None:
+    with pytest.raises(InputError) as refused:
+        next(iter(own_session(["cat", "dog"]).run(Pace.fixed(5))))
+    assert str(refused.value) == (
+        "There are 2 names for 40 images; give one an image, in the order of the images: the watch tells by them on "
+        "which ones training went wrong."
+    )
+
+
+@pytest.mark.parametrize("label", [2, -1])
+@pytest.mark.parametrize(("optimizer", "name"), [("nesterov", "item 9"), ("lbfgs", "image 9")])
+def test_a_label_without_a_score_is_refused_by_the_images_name(label: int, optimizer: str, name: str) -> None:
+    start = own_session(FORTY, (torch.zeros(2, 6, 9), label), optimizer=optimizer)
+    with pytest.raises(InputError) as refused:
+        list(start.run(Pace.fixed(5)))
+    assert str(refused.value) == (
+        f"The network gives 2 scores, for labels from 0 to 1, but the label of {name} is {label}; number the classes "
+        "from 0, or give a network with more outputs."
+    )
+
+
+def test_an_image_that_makes_the_loss_no_number_is_named() -> None:
+    with pytest.raises(TrainingError, match=r"not a number at step .* \(item 9\); try a lower learning rate"):
+        list(own_session(FORTY, (torch.full((2, 6, 9), math.nan), 1)).run(Pace.fixed(5)))
 
 
 def test_steps_and_rates_for_the_record() -> None:

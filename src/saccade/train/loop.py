@@ -13,6 +13,7 @@ from saccade.optim.schedules import Schedule
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
 from saccade.train.full_batch import FullBatch, descend
+from saccade.train.labels import hold_labels
 from saccade.train.parts import Parts
 from saccade.train.watch import Watch
 
@@ -48,7 +49,8 @@ class Training:
 def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, float]]:
     """Train the network in place for as long as `pace` goes on, yielding `(steps done, progress)` after each.
 
-    Raises TrainingError, through `watch`, when a loss is not a finite number.
+    Raises TrainingError, through `watch`, when a loss is not a finite number, InputError when the network gives no
+    score for a label.
     """
     if training.full is not None:
         yield from descend(training.full, pace, watch)
@@ -65,7 +67,7 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
         batch = next(training.batches)
         x, y = training.prepare(batch, progress)
         y = y.to(training.forward.device)
-        loss_N = training.parts.each(partial(backward, training, watch, len(y)), x, y, optimizer.zero_grad)
+        loss_N = training.parts.each(partial(backward, training, watch, batch), x, y, optimizer.zero_grad)
         if training.clip is not None:
             nn.utils.clip_grad_norm_(network.parameters(), training.clip)
         optimizer.step(pace.rate * factor)
@@ -80,10 +82,11 @@ def train(training: Training, pace: Pace, watch: Watch) -> Iterator[tuple[int, f
         training.refresh()
 
 
-def backward(training: Training, watch: Watch, images: int, x: Tensor, y: Tensor) -> Tensor:
-    """Add to each gradient that of a part of a batch of `images`; return the part's losses, one an image."""
+def backward(training: Training, watch: Watch, batch: Batch, x: Tensor, y: Tensor) -> Tensor:
+    """Add to each gradient that of a part of a batch; return the part's losses, one an image."""
     with training.forward.computing(), watch.seeing():
         scores = training.forward.network(x)
+    hold_labels(batch, scores.shape[-1], watch.names)
     loss_N = training.loss(scores.float(), y)
-    (loss_N.sum() / images).backward()
+    (loss_N.sum() / len(batch.y_N)).backward()
     return loss_N.detach()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from saccade.data.batches import Images, Order, StoredImages
 from saccade.device import derived_seed, generator
-from saccade.errors import ModelError
+from saccade.errors import InputError, ModelError
 from saccade.events import Finding
 from saccade.nn import pretrained, zoo
 from saccade.nn.transfer import Transfer
@@ -51,7 +51,7 @@ STATISTICS, TOGETHER = 2048, 256
 
 @dataclass(frozen=True)
 class Session:
-    """One training of a network on `images`, whose `names` are for the watch to blame.
+    """One training of a network on `images`, whose `names`, one an image, are for the watch to blame.
 
     `settings` are resolved: size, batch_size and flip are given.
     """
@@ -147,7 +147,11 @@ class Session:
         return self.settings.learning_rate or DEFAULTS[self.rule].learning_rate
 
     def run(self, pace: Pace) -> Iterator[tuple[int, float, Watch]]:
-        """Train; yield `(steps done, progress, the watch)` after each step."""
+        """Train; yield `(steps done, progress, the watch)` after each step.
+
+        Raises InputError where not every image has a name or a score for its label, TrainingError where a loss is
+        no finite number.
+        """
         course = self.course(pace)
         for done, progress in course:
             yield done, progress, course.watch
@@ -157,8 +161,14 @@ class Session:
     ) -> Course:
         """Return the training ready to begin; with a checkpoint, to go on after it, as `pace` already does.
 
-        What the watch finds is kept in its `told`, and handed to `tell` at once.
+        What the watch finds is kept in its `told`, and handed to `tell` at once. Raises InputError where not every
+        image has a name.
         """
+        if len(self.names) != len(self.images):
+            raise InputError(
+                f"There are {len(self.names)} names for {len(self.images)} images; give one an image, in the order of "
+                "the images: the watch tells by them on which ones training went wrong."
+            )
         torch.manual_seed(derived_seed(self.settings.seed, "dropout"))
         self.network.zero_grad(set_to_none=True)  # of a step that was broken off
         watch = Watch(lambda indices: [self.names[i] for i in indices], epoch=self.steps(1.0), tell=tell)
