@@ -56,6 +56,11 @@ def begin(source: Path | str, out: Path, steps: int, **settings: Any) -> None:
         recipe.train(source, TrainSettings(**settings), out=out, resume=(out / "settings.yaml").exists())
 
 
+def resumed(heard: list[Event]) -> list[str]:
+    """Return what was said of where a training goes on."""
+    return [event.detail for event in heard if isinstance(event, Finding) and event.kind == "resume"]
+
+
 @pytest.fixture(scope="module")
 def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function that trains without interruption, once for each choice of settings."""
@@ -98,14 +103,29 @@ def test_what_the_clock_chose_for_writing_changes_nothing(
     expected, out = whole(**EPOCHS, precision="float32"), tmp_path / "run"
     begin(photos, out, 7, **EPOCHS, precision="float32")
     assert not (out / "checkpoints").exists()
-    for number, name in ((0.0, "FIRST"), (10.0, "EVERY"), (float("inf"), "SHARE")):
+    for number, name in ((0.0, "FIRST"), (10.0, "SOON"), (float("inf"), "SHARE")):
         monkeypatch.setattr(checkpoint, name, number)
     begin(photos, out, 12)
     assert [file.name for file in sorted(out.glob("checkpoints/convnet/*.json"))] == ["000000001.json"]
     assert len(figures(out)) == 3
-    recipe.train(photos, TrainSettings(), out=out, resume=True)
+    heard: list[Event] = []
+    with listening(heard.append):
+        recipe.train(photos, TrainSettings(), out=out, resume=True)
+    assert resumed(heard) == ["convnet goes on after step 1, the last that was saved."]
     assert weights(out) == weights(expected)
     assert figures(out) == figures(expected)
+
+
+def test_where_nothing_was_saved_it_is_said_that_training_begins_anew(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "FIRST", float("inf"))
+    out, heard = tmp_path / "run", list[Event]()
+    with listening(heard.append):
+        begin(photos, out, 1, **EPOCHS, precision="float32")
+        assert resumed(heard) == []
+        begin(photos, out, 1)
+    assert resumed(heard) == ["convnet begins anew: none of its steps was saved yet."]
 
 
 @pytest.mark.usefixtures("often")

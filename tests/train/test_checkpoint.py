@@ -289,11 +289,34 @@ def test_all_but_the_first_wait_for_a_sound_step(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(checkpoint, "FIRST", 5.0)
     checkpoints = Checkpoints(folder)
     told = []
-    for now[0] in (4.0, 5.0, 14.0, 15.0, 24.0, 25.0):
+    for now[0] in (4.0, 5.0, 5.9, 6.0, 6.9, 7.0, 200.0, 209.0, 210.0, 219.0, 220.0):
         told.append((checkpoints.due(), checkpoints.due(sound=False)))
-        if now[0] == 5.0:
+        if now[0] in (5.0, 200.0):
             checkpoints.save(1, some(1))
-    assert told == [(False, False), (True, True), (False, False), (True, False), (True, False), (True, True)]
+    soon, late = told[1:6], told[6:]
+    assert told[0] == (False, False)
+    assert soon == late == [(True, True), (False, False), (True, False), (True, False), (True, True)]
+
+
+def test_of_a_short_training_little_is_lost_for_little_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, written = [0.0], [0.0]
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(checkpoint, "FIRST", 5.0)
+
+    def slowly(*given: Any) -> None:
+        now[0] += 0.02  # what the ConvNet's takes
+
+    monkeypatch.setattr(checkpoint, "write", slowly)
+    checkpoints = Checkpoints(folder)
+    while now[0] < 40.0:
+        now[0] += 0.1  # a step
+        if checkpoints.due(sound=False):
+            checkpoints.save(1, some(1))
+            written.append(now[0])
+    gaps = np.diff([*written, now[0]])
+    assert gaps[0] < 5.2
+    assert all(gap <= max(2.2, 0.25 * begun) for gap, begun in zip(gaps[1:], written[1:], strict=True))
+    assert 0.02 * (len(written) - 1) < 0.01 * 40.0
 
 
 # pace and watch

@@ -65,7 +65,11 @@ def train_network(
     kept = record.kept
     if kept is not None:
         settings = TrainSettings(**kept.plain["settings"])
-        plan.decide("resumed after step", kept.plain["pace"]["step"] + 1, "the newest whole checkpoint")
+        step = kept.plain["pace"]["step"] + 1
+        plan.decide("resumed after step", step, "the newest whole checkpoint")
+        emit(Finding(kind="resume", detail=f"{settings.model} goes on after step {step}, the last that was saved."))
+    elif plan.run.network(settings.model).exists():
+        emit(Finding(kind="resume", detail=f"{settings.model} begins anew: none of its steps was saved yet."))
     budget = plan.clock.budget if settings.epochs is None and settings.replay is None else None
     if kept is None and budget is not None and plan.left() < WORTH_BEGINNING * budget:
         raise TrainingError(NO_TIME)

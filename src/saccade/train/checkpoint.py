@@ -18,8 +18,8 @@ from saccade.files import content_hash, read_json, write_atomic, write_json
 
 FIRST = 5.0
 """Seconds after which a training's first checkpoint is written."""
-EVERY = 10.0
-"""Seconds between two checkpoints, at the least."""
+SOON, LOST, EVERY = 1.0, 0.1, 10.0
+"""Between two checkpoints lies, at the least, this share of the training's time so far, from SOON to EVERY seconds."""
 SHARE = 0.02
 """Share of the training's time that writing may take."""
 KEPT = 2
@@ -130,8 +130,9 @@ class Checkpoints:
         now = time.perf_counter()
         self._writing += now - begun
         self._affordable = self._begun + (self._writing + now - begun) / SHARE
-        self._next = max(now + EVERY, self._affordable)
-        self._latest = self._next + EVERY
+        apart = min(EVERY, max(SOON, LOST * (now - self._begun)))
+        self._next = max(now + apart, self._affordable)
+        self._latest = self._next + apart
 
     def drop(self, step: int) -> None:
         """Remove the checkpoints taken after more than `step` steps."""
