@@ -208,6 +208,27 @@ def test_settings_that_differ(tmp_path: Path) -> None:
     )
 
 
+def test_only_what_differs_is_in_the_table_and_in_the_words_of_the_settings(tmp_path: Path) -> None:
+    tested = images(range(4))
+    own = {f"own{number}": number for number in range(8)}
+    runs = [
+        record(tmp_path / "fit", tested, settings={"seed": 0, "size": None, "augment": {}, "budget": 20.0}),
+        record(
+            tmp_path / "one", tested, settings={"seed": 0, "size": 32, "augment": {"rotate": 5}, "flip": True, **own}
+        ),
+        record(tmp_path / "two", tested, settings={"seed": 0, "size": 32, "augment": {}, "flip": False, **own}),
+    ]
+    lines = comparison_text(compare(runs)).splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("Settings that differ"))
+    rows = [line.split(maxsplit=1) for line in lines[start + 1 : lines.index("", start)]]
+    assert {name: " ".join(values.split()) for name, values in rows} == {
+        "size": "null 32 32",
+        "augment": "{} {rotate: 5} {}",
+        "flip": "– true false",
+    }
+    assert "Settings that not all of the runs have: budget, own0, own1, own2, own3, own4 and 3 more" in lines
+
+
 def test_runs_of_the_same_name_are_called_by_their_paths(tmp_path: Path) -> None:
     paths = [record(tmp_path / place / "run", images(range(3))) for place in ("x", "y")]
     paths.append(record(tmp_path / "other", images(range(3))))

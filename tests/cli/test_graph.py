@@ -33,6 +33,17 @@ def test_an_expression(tmp_path: Path, saccade: Saccade) -> None:
     assert "made by saccade graph" in picture.read_text(encoding="utf-8")[:500]
 
 
+@pytest.mark.parametrize("columns", [30, 60, 90])
+def test_no_number_is_broken_on_a_narrow_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["graph", "x*y", "x=1.234", "y=-6.789", "--out", "a.svg"]) == 0
+    words = capsys.readouterr().out.replace(",", " ").split()
+    assert {"1.234", "−6.789", "−8.378"} <= {word.removesuffix(";") for word in words}
+
+
 def test_json_and_an_older_picture_is_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

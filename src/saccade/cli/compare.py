@@ -1,14 +1,20 @@
 """The command `compare`: runs side by side, differences tested on the same images."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from saccade.cli.options import Json
 from saccade.cli.output import answer, working
 from saccade.cli.text import count, percent, printable, seconds, table
+from saccade.words import some
 
 NONE = "–"
+MOST_NAMED = 6
+"""Settings named of those that not all runs have."""
 Values = Mapping[str, Any]
 
 
@@ -31,14 +37,16 @@ def comparison_text(compared: Values) -> str:
     """Return what `compare` says: the runs' figures, each pair's difference, the settings that differ, warnings."""
     names = [run["name"] for run in compared["runs"]]
     tested = [pair for pair in compared["pairs"] if pair["untested"] is None]
-    shared = {name: values for name, values in compared["settings"].items() if len(values) > 1}
-    partial = [name for name in compared["settings"] if name not in shared]
+    texts = {name: _in_yaml(values) for name, values in compared["settings"].items()}
+    shared = {name: values for name, values in texts.items() if len({*values.values()}) > 1}
+    partial = [name for name, values in texts.items() if name not in shared and len(values) < len(names)]
+    have = "only one of the runs has" if len(names) == 2 else "not all of the runs have"
     sections = [
         table(["", *names], _figures(compared["runs"])),
         "\n".join(printable(pair["sentence"]) for pair in compared["pairs"]),
         _differences(tested, compared) if tested else "",
         table(["Settings that differ", *names], _differing(shared, names)) if shared else "",
-        printable(f"Settings that only one of the runs has: {', '.join(partial)}") if partial else "",
+        printable(f"Settings that {have}: {some(partial, MOST_NAMED)}") if partial else "",
         "\n".join(printable(f"Warning  {warning}") for warning in compared["warnings"]),
     ]
     return "\n\n".join(filter(None, sections))
@@ -117,8 +125,11 @@ def _difference(pair: Values) -> list[str]:
     ]
 
 
-def _differing(settings: Mapping[str, Values], names: Sequence[str]) -> list[list[str]]:
-    return [
-        [setting, *(str(values[name]) if name in values else NONE for name in names)]
-        for setting, values in settings.items()
-    ]
+def _in_yaml(values: Values) -> dict[str, str]:
+    """Return the runs' values of a setting as settings.yaml has them."""
+    written = {run: yaml.safe_dump(value, default_flow_style=True, width=math.inf) for run, value in values.items()}
+    return {run: text.removesuffix("\n...\n").strip() for run, text in written.items()}
+
+
+def _differing(settings: Mapping[str, Mapping[str, str]], names: Sequence[str]) -> list[list[str]]:
+    return [[setting, *(values.get(name, NONE) for name in names)] for setting, values in settings.items()]

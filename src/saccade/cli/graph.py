@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from saccade.cli.options import Json
 from saccade.cli.output import answer, working
-from saccade.cli.text import printable
+from saccade.cli.text import printable, table
 from saccade.errors import GraphError, InputError, SettingError, did_you_mean
 
 if TYPE_CHECKING:
@@ -159,42 +159,19 @@ def _check_unfold(found: "Graph", unfold: Sequence[str]) -> None:
 
 
 def _text(found: "Graph", verdict: "Verdict | None", title: str, target: Path) -> str:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from saccade.graph.page import is_network, network_rows, rows, verified
     from saccade.graph.words import told
 
-    network = is_network(found)
-    console = Console(markup=False, emoji=False, highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in (
-        "step",
-        "value",
-        "gradient",
-        "what it does with the gradient",
-        *(() if network else ("upstream × local",)),
-    ):
-        table.add_column(column, overflow="fold")
-    if not network:
-        for leaf in found.leaves:
-            if leaf.name:
-                table.add_row(
-                    printable(leaf.name), Text(told(leaf.value), "blue"), Text(told(leaf.gradient), "yellow"), "", ""
-                )
-    for row in network_rows(found) if network else rows(found):
-        cells: list[str | Text] = [
-            row["step"],
-            Text(row["value"], "blue"),
-            Text(row["gradient"], "yellow"),
-            row["role"],
-        ]
-        table.add_row(*cells, *(() if network else (row["back"],)))
-    with console.capture() as capture:
-        console.print(table)
+    header = ["step", "value", "gradient", "what it does with the gradient", "upstream × local"]
+    if is_network(found):
+        header.pop()
+        cells = [[row["step"], row["value"], row["gradient"], row["role"]] for row in network_rows(found)]
+    else:
+        cells = [[leaf.name, told(leaf.value), told(leaf.gradient), "", ""] for leaf in found.leaves if leaf.name]
+        cells += [[row["step"], row["value"], row["gradient"], row["role"], row["back"]] for row in rows(found)]
+    drawn = table(header, cells, styles={"value": "blue", "gradient": "yellow"})
     value = f" = {told(found.results[0].value)}" if verdict is None else ""
-    lines = [f"{printable(title)}{value}", *(verdict.sentences if verdict else ()), "", capture.get().rstrip(), ""]
+    lines = [f"{printable(title)}{value}", *(verdict.sentences if verdict else ()), "", drawn, ""]
     return "\n".join([*lines, *filter(None, (*found.notes, verified(found))), f"Picture    {target}"])
 
 

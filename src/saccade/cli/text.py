@@ -1,11 +1,14 @@
 """Numbers, names and tables as a terminal shows them."""
 
-from collections.abc import Collection, Iterable, Sequence
-from io import StringIO
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from shutil import get_terminal_size
+from types import MappingProxyType
+from typing import Literal
 
 UNWRAPPED = 10_000
 """Columns of a table that nobody reads on a terminal."""
+GAP = 2
+"""Spaces between two columns of a table."""
 
 
 def printable(text: str) -> str:
@@ -52,17 +55,55 @@ def seconds(amount: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()) -> str:
-    """Return aligned columns, as wide as the terminal where there is one; those named in `right` end together."""
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    styles: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return aligned columns, as wide as the terminal where there is one; those named in `right` end together.
+
+    Lines are broken between words alone. Where the terminal is too narrow for the longest words of all columns
+    side by side, the cells of a row are given one under another, each after its column's name. `styles` are
+    colours of columns by name, for where standard output shows any.
+
+    >>> print(table(["Layer", "Kind"], [["conv1", "Conv2d"], ["fc", "Linear"]]))
+    Layer  Kind
+    conv1  Conv2d
+    fc     Linear
+    """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, pad_edge=False, header_style="")
-    for name in header:
-        drawn.add_column(Text(printable(name)), overflow="fold", justify="right" if name in right else "left")
-    for row in rows:
-        drawn.add_row(*(Text(printable(cell)) for cell in row))
-    stream = StringIO()
-    Console(file=stream, width=get_terminal_size((UNWRAPPED, 24)).columns, color_system=None).print(drawn)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    names, *cells = ([printable(cell) for cell in row] for row in (header, *rows))
+    columns = list(zip(names, *cells, strict=True))
+    least = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    room = get_terminal_size((UNWRAPPED, 24)).columns - GAP * (len(columns) - 1)
+    if sum(least) > room:
+        return _listed(names, cells)
+    widths = [max(map(cell_len, column)) for column in columns]
+    while sum(widths) > room:
+        widest = max((place for place, width in enumerate(widths) if width > least[place]), key=widths.__getitem__)
+        widths[widest] -= 1
+    drawn = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim" if styles else "")
+    for name, width in zip(names, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        drawn.add_column(Text(name), width=width, justify=justify, style=styles.get(name, ""))
+    for row in cells:
+        drawn.add_row(*map(Text, row))
+    console = Console(width=UNWRAPPED, markup=False, emoji=False, highlight=False)
+    with console.capture() as capture:
+        console.print(drawn)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _listed(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as blocks: the first cell, then each other one that is not empty, after the name of its column."""
+    lines = [names[0]] if names[0] else []
+    for first, *others in rows:
+        lines += [first] if first else []
+        lines += [f"  {name}: {cell}" for name, cell in zip(names[1:], others, strict=True) if cell]
+    return "\n".join(lines)

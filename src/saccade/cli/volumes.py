@@ -1,5 +1,6 @@
 """The command `volumes`: a network layer by layer."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 HEADER = ("Layer", "Kind", "Output", "Parameters", "Multiply-adds", "Training", "Prediction", "Sees", "Drops")
 NUMBERS = HEADER[2:8]
-UNITS = ("B", "kB", "MB", "GB", "TB")
+BYTES, PRODUCTS = ("B", "kB", "MB", "GB", "TB", "PB", "EB"), ("M", "G", "T", "P", "E")
+"""Units, each 1,000 times the one before it."""
 
 
 def volumes(
@@ -87,7 +89,7 @@ def _plain(model: str, found: "Volumes", images: int) -> dict[str, Any]:
 def _text(found: "Volumes", images: int) -> str:
     rows = [_row(layer, images) for layer in found.layers]
     total = [
-        "Total", "", "", count(found.parameters), _millions(found.multiply_adds),
+        "Total", "", "", count(found.parameters), _products(found.multiply_adds),
         _bytes(images * found.training_bytes), f"{_bytes(images * found.prediction_bytes)} at once", "", "",
     ]  # fmt: skip
     notes = [f"The parameters take {_bytes(found.weight_bytes)} in float32."]
@@ -103,7 +105,7 @@ def _row(layer: "Volume", images: int) -> list[str]:
         layer.kind,
         " x ".join(map(str, layer.output)),
         count(layer.parameters) if layer.parameters else "",
-        _millions(layer.multiply_adds),
+        _products(layer.multiply_adds),
         _bytes(images * layer.training_bytes) if layer.training_bytes else "",
         _bytes(images * layer.prediction_bytes),
         sees,
@@ -121,23 +123,28 @@ def _dropped(layer: "Volume") -> str:
     return f"{layer.dropped} of padding" if layer.dropped else ""
 
 
-def _millions(products: int) -> str:
-    """Return a number of products, in millions.
+def _products(products: int) -> str:
+    """Return a number of products, in millions or more.
 
-    >>> _millions(105_415_200), _millions(0), _millions(4_000)
-    ('105.4 M', '', '0.004 M')
+    >>> _products(105_415_200), _products(0), _products(4_000), _products(15_360_000_800_000)
+    ('105.4 M', '', '0.004 M', '15.4 T')
     """
     millions = products / 1e6
-    return "" if not products else f"{millions:,.1f} M" if millions >= 1 else f"{millions:.2g} M"
+    return "" if not products else _in_units(millions, PRODUCTS) if millions >= 1 else f"{millions:.2g} M"
 
 
 def _bytes(amount: float) -> str:
     """Return an amount of memory, in the powers of 1,000 that people read.
 
-    >>> _bytes(91_171_328), _bytes(12)
-    ('91.2 MB', '12 B')
+    >>> _bytes(91_171_328), _bytes(12), _bytes(6.144e16)
+    ('91.2 MB', '12 B', '61.4 PB')
     """
+    return f"{amount:.0f} B" if amount < 1000 else _in_units(amount, BYTES)
+
+
+def _in_units(amount: float, units: Sequence[str]) -> str:
+    """Return an amount in the unit in which it is below 1,000, of those there are."""
     place = 0
-    while amount >= 1000 and place < len(UNITS) - 1:
+    while round(amount, 1) >= 1000 and place < len(units) - 1:
         amount, place = amount / 1000, place + 1
-    return f"{amount:.1f} {UNITS[place]}" if place else f"{amount:.0f} B"
+    return f"{amount:,.1f} {units[place]}"
