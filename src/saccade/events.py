@@ -105,6 +105,31 @@ def within(outer: Progress) -> Iterator[None]:
         _listeners.reset(token)
 
 
+@contextmanager
+def sifted(keep: Callable[[Event], bool]) -> Iterator[None]:
+    """Hand on only those events of the block of which `keep` is true.
+
+    >>> seen = []
+    >>> with listening(seen.append), sifted(lambda event: not isinstance(event, Progress)):
+    ...     emit(Progress(task="fit", done=1, total=2))
+    ...     emit(Finding(kind="blank", detail="nothing is to be seen"))
+    >>> [event.kind for event in seen]
+    ['blank']
+    """
+    listeners = _listeners.get()
+
+    def relay(event: Event) -> None:
+        if keep(event):
+            for listener in listeners:
+                listener(event)
+
+    token = _listeners.set((relay,))
+    try:
+        yield
+    finally:
+        _listeners.reset(token)
+
+
 @dataclass
 class Stage:
     """What `stage` yields: set `outcome` before the block ends; read `seconds` after it."""

@@ -123,7 +123,7 @@ class TrainSettings(DataSettings):
     thaw: Fraction = 0.0
     """Share of the training over which a pretrained network's other layers begin to be trained, the last first."""
     epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Passes over the training part; the result is then the same to the bit each time."""
+    """Passes over the training part, to the nearest whole step; the result is then the same to the bit each time."""
     budget: Seconds | None = None
     """Time for the whole command, such as 90s, 2m or 1h30m, where no epochs are given."""
     fold: Fold | None = None

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,18 +146,25 @@ def test_one_image_instead_of_several_is_refused(run: Path, photos: Path) -> Non
 def test_small_parts_are_told() -> None:
     """Of thirty images in a hundred ten points are chance; of eight hundred they are not."""
 
-    def told(images: int) -> list[str]:
+    def told(images: int, **shares: Any) -> list[str]:
         heard: list[object] = []
         x_NHW = np.arange(images * 16).reshape(images, 4, 4)
         arrays = data.from_arrays((x_NHW % 251).astype(np.uint8), [0, 1] * (images // 2), name="x")
-        parts = data.split(arrays, np.arange(images), DataSettings())
+        parts = data.split(arrays, np.arange(images), DataSettings(**shares))
         with listening(heard.append):
             tell_small(parts)
         return [event.detail for event in heard if isinstance(event, Finding) and event.kind == "small-part"]
 
-    asked = "part has 30 images: where 80 % of them are named correctly, anything from 63 to 90 % may be true"
-    assert told(200) == [f"the validation {asked}", f"the test {asked}"]
+    both = "the validation part has 30 images and the test part has 30 images"
+    may = "where 80 % of them are named correctly, anything"
+    assert told(200) == [f"{both}: {may} from 63 to 90 % may be true"]
     assert told(800) == []
+    assert told(400, validation_fraction=0.5) == [f"the test part has 60 images: {may} from 68 to 88 % may be true"]
+    [uneven] = told(100, validation_fraction=0.3)
+    assert uneven == (
+        f"the validation part has 30 images and the test part has 16 images: {may} from 63 to 90 % and from 57 to 93 % "
+        "may be true"
+    )
 
 
 def test_new_images_may_be_of_one_class_and_what_cannot_be_read_is_told(run: Path, tmp_path: Path) -> None:

@@ -150,6 +150,21 @@ def test_a_replay_needs_a_plan_with_recorded_steps(photos: Path, tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
+def test_steps_are_whole_and_that_is_said_where_it_changes_the_epochs(photos: Path, tmp_path: Path) -> None:
+    chosen = TrainSettings(model="linear", size=8, batch_size=40, flip=False)
+    images = len(parts_of(photos, chosen).train)
+    heard: list[Event] = []
+    with listening(heard.append):
+        recipe.train(photos, chosen.override(["epochs=2"]), out=tmp_path / "uneven")
+        recipe.train(photos, chosen.override(["epochs=2", "batch_size=1"]), out=tmp_path / "even")
+    uneven, even = [each.outcome for each in heard if isinstance(each, StageEnded) and each.stage == "train"]
+    steps = round(2 * images / 40)
+    assert uneven.startswith(
+        f"{steps} steps, {steps * 40 / images:.1f} epochs, the nearest to 2 in whole steps of 40 images"
+    )
+    assert even.split(";")[0] == f"{2 * images} steps, 2.0 epochs"
+
+
 def test_lbfgs_goes_on_as_long_as_a_budget_lasts_and_says_where_it_ended_too_early(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from saccade import recipe
 from saccade.cli import main
 from saccade.cli.summary import variants_text
 from saccade.errors import ModelError, RunError, SettingError, TrainingError
-from saccade.events import Event, Finding, Progress, listening
+from saccade.events import Event, Finding, Progress, StageEnded, listening
 from saccade.run import Run
 from saccade.settings import TrainSettings
 from tests.conftest import Saccade
@@ -54,6 +54,24 @@ def test_each_is_the_run_it_would_be_alone_and_one_that_fails_does_not_end_the_o
         recipe.train_each(photos, variants, out=tmp_path / "each")
     with pytest.raises(SettingError, match=r"name its folder with --out DIR"):
         recipe.train_each(photos, variants, resume=True)
+
+
+def test_what_is_the_same_for_all_trainings_is_told_once(photos: Path, tmp_path: Path) -> None:
+    variants = SETTINGS.override(["optimizer=sgd", "norm=none"]).variants(["depth=1,2", "learning_rate=0.01,1e30"])
+    heard: list[Event] = []
+    with listening(heard.append):
+        told = recipe.train_each(photos, variants, out=tmp_path / "each")
+    stages = [event.stage for event in heard if isinstance(event, StageEnded)]
+    once = ("open", "integrity", "duplicates", "split", "plan", "check", "report")
+    assert [stages.count(name) for name in once] == [1] * len(once)
+    assert stages.count("train") == 2, "where the loss is no number a training has no end"
+    assert [name for name in stages if " of 4: " in name] == [
+        f"{number} of 4: {run['name']}" for number, run in enumerate(told["runs"], 1)
+    ]
+    kinds = [event.kind for event in heard if isinstance(event, Finding)]
+    assert (kinds.count("small-part"), kinds.count("training")) == (1, 2)
+    warned = [Run(Path(run["run"])).read_summary()["warnings"] for run in told["runs"] if run["error"] is None]
+    assert all(any("part has" in warning for warning in each) for each in warned), "each run's own record has it"
 
 
 def test_folds_are_held_out_in_turn_and_their_mean_is_told(

@@ -140,5 +140,17 @@ def test_warnings_name_what_is_wrong() -> None:
     )
 
 
+def test_that_few_images_tell_little_is_said_once() -> None:
+    few = "the test part has 32 images: where 80 % of them are named correctly, anything from 64 to 90 % may be true"
+    found = summary([[18, 2], [12, 0]], warnings=[few])
+    findings = [{"kind": "small-part", "severity": "warning", "paths": [], "detail": few}]
+    for told in (verdict({**found, "findings": findings}).warnings, verdict(found, findings).warnings):
+        assert few not in told
+        assert "With only 32 test images, the 95 % interval is wide (39.3 to 71.8\xa0%)." in told
+    clear = summary(GOOD, warnings=[few], findings=findings)
+    assert clear["test"]["interval"][1] - clear["test"]["interval"][0] < 0.1
+    assert verdict(clear).warnings == (few,)
+
+
 def test_nothing_to_warn_of_is_no_warning() -> None:
     assert verdict(summary(GOOD)).warnings == ()

@@ -193,13 +193,16 @@ def origin(source: str | Path) -> str:
 
 
 def tell_small(parts: Parts) -> None:
-    """Say how little figures of the validation and the test part tell where these are small."""
-    for name, part in (("validation", parts.validation), ("test", parts.test)):
-        if len(part) < FEW_TO_JUDGE:
-            low, high = wilson_interval(round(0.8 * len(part)), len(part))
-            few = f"the {name} part has {plural(len(part), 'image')}: where 80 % of them are named correctly, "
-            few += f"anything from {100 * low:.0f} to {100 * high:.0f} % may be true"
-            emit(Finding(kind="small-part", detail=few, severity="warning"))
+    """Say, once, how little figures of the validation and the test part tell where these are small."""
+    sizes = {"validation": len(parts.validation), "test": len(parts.test)}
+    small = {name: size for name, size in sizes.items() if size < FEW_TO_JUDGE}
+    if not small:
+        return
+    have = " and ".join(f"the {name} part has {plural(size, 'image')}" for name, size in small.items())
+    bounds = [wilson_interval(round(0.8 * size), size) for size in dict.fromkeys(small.values())]
+    ranges = " and ".join(f"from {100 * low:.0f} to {100 * high:.0f} %" for low, high in bounds)
+    few = f"{have}: where 80 % of them are named correctly, anything {ranges} may be true"
+    emit(Finding(kind="small-part", detail=few, severity="warning"))
 
 
 def search_work(images: int, budget: float | None) -> float:

@@ -91,8 +91,7 @@ def train_network(
         before = settled(session, verdict, activities)
         course = run(session, pace, validation, plan, record, settled=before, stop=stop)
         done = pace.step
-        training.outcome = f"{plural(done, 'step')}, {done * session.batch_size / len(session.images):.1f} epochs"
-        training.outcome += _stopped(course)
+        training.outcome = _length(session, done) + _stopped(course)
     with stage("validate") as validating:
         session = _viewed(session, validation, plan)
         model, validation_NK, together = _finished(session, course, validation)
@@ -184,6 +183,15 @@ def _viewed(session: Session, validation: Part, plan: Plan) -> Session:
     told += f"error {error:.3f}) and take the accuracy from {before:.1%} to {after:.1%}"
     plan.decide("test_views", session.settings.test_views if better else 1, told)
     return session if better else alone
+
+
+def _length(session: Session, done: int) -> str:
+    """Say how many steps and epochs a training had, and why these are not quite those asked for."""
+    epochs, asked = done * session.batch_size / len(session.images), session.settings.epochs
+    told = f"{plural(done, 'step')}, {epochs:.1f} epochs"
+    if asked is None or done != session.steps(asked) or f"{epochs:.1f}" == f"{asked:.1f}":
+        return told
+    return f"{told}, the nearest to {asked:g} in whole steps of {session.batch_size} images"
 
 
 def _stopped(course: Course) -> str:

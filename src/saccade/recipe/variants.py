@@ -1,6 +1,7 @@
 """One network trained with each of several settings, on the same images for the same time; their curves together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
@@ -10,7 +11,7 @@ from saccade import report
 from saccade.data.layout import unique_keys
 from saccade.device import release_memory
 from saccade.errors import NO_MEMORY, InputError, ModelError, SettingError, TrainingError, out_of_memory
-from saccade.events import Finding, emit, stage
+from saccade.events import Event, Finding, StageEnded, StageStarted, emit, sifted, stage
 from saccade.files import slug, write_json
 from saccade.interrupts import goes_on
 from saccade.nn import zoo
@@ -45,11 +46,13 @@ def train_each(
     if not (resume and begun):
         refuse_place(source, out, unfinished=begun)
     folder = out or RUNS / f"{datetime.now().strftime('%Y%m%d-%H%M%S')}-{slug(Path(source).name)[:50]}-each"
-    rows = []
+    rows: list[dict[str, Any]] = []
+    once = Once()
     with goes_on(folder):
         for number, (place, name) in enumerate(places.items()):
             with stage(f"{number + 1} of {len(variants)}: {name}") as record:
-                row = _row(name, source, variants[name], folder / place, resume=resume, first=number == 0)
+                with once.told():
+                    row = _row(name, source, variants[name], folder / place, resume=resume, first=number == 0)
                 failed = row["error"] is not None
                 record.outcome = "failed" if failed else f"validation accuracy {row['validation_accuracy']:.1%}"
                 rows.append(row)
@@ -61,6 +64,35 @@ def train_each(
     compared["page"] = str(report.write_comparison(folder, compared))
     write_json(folder / "comparison.json", compared)
     return compared
+
+
+class Once:
+    """Hands on a stage, and a kind of finding about the data, in the first of several trainings alone.
+
+    How each was trained is told every time.
+    """
+
+    def __init__(self) -> None:
+        self._before: set[str] = set()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Sift what is emitted in the block, one training."""
+        now: set[str] = set()
+
+        def keep(event: Event) -> bool:
+            match event:
+                case StageStarted(stage=name) | StageEnded(stage=name) if name != "train":
+                    now.add(name)
+                    return name not in self._before
+                case Finding(kind=kind) if kind in report.KINDS:
+                    now.add(kind)
+                    return kind not in self._before
+            return True
+
+        with sifted(keep):
+            yield
+        self._before |= now
 
 
 def _split_alike(variants: Mapping[str, TrainSettings]) -> dict[str, TrainSettings]:

@@ -105,9 +105,9 @@ def plain_names(chosen: str) -> list[str]:
     return [name.partition(" (")[0] for name in chosen.split(" + ")]
 
 
-def _of_size(finding: Mapping[str, Any], part: str) -> bool:
+def _of(part: str, finding: Mapping[str, Any]) -> bool:
     """Return whether a finding says how little so few images of a part can tell, as their interval says too."""
-    return finding["kind"] == "small-part" and str(finding["detail"]).startswith(f"the {part} part ")
+    return str(finding["detail"]).startswith(f"the {part} part ")
 
 
 def majority(summary: Summary, part: str) -> float | None:
@@ -228,19 +228,21 @@ def _warnings(summary: Summary, findings: Findings, part: str) -> Iterator[str]:
     never = [row["class"] for row in figures.get("per_class") or [] if row["images"] and not row["recall"]]
     if never:
         yield f"Never recognised: {listed(never)}."
-    told = tuple(
-        finding["detail"]
-        for finding in findings
-        if finding.get("paths") or finding["kind"] == "check" or (bounds and _of_size(finding, part))
-    )
-    yield from (warning for warning in summary.get("warnings") or [] if not warning.startswith(told))
+    wide = bounds is not None and bounds[1] - bounds[0] > 0.1
+    told = [finding["detail"] for finding in findings if finding.get("paths") or finding["kind"] == "check"]
+    told += [
+        each["detail"]
+        for each in summary.get("findings") or findings
+        if each["kind"] == "small-part" and (wide or (bounds and _of(part, each)))
+    ]
+    yield from (warning for warning in summary.get("warnings") or [] if not warning.startswith(tuple(told)))
     grave = {title(row["kind"]).lower(): None for row in findings if row.get("paths") and row.get("severity") != "note"}
     if grave:
         yield f"The data check found {', '.join(grave)}: see “What the data check found”."
     failed = [check["name"] for check in summary.get("checks") or [] if not check["passed"]]
     if failed:
         yield f"{plural(len(failed), 'check')} before training failed: {listed(failed)}."
-    if bounds and bounds[1] - bounds[0] > 0.1:
+    if wide:
         images = figures.get("images") or summary["split"][part]
         yield f"With only {plural(images, f'{part} image')}, the 95 % interval is wide ({interval(bounds)})."
     absent = [row["class"] for row in figures.get("per_class") or [] if not row["images"]]
