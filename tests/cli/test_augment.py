@@ -10,6 +10,7 @@ from PIL import Image
 from saccade.cli.app import build
 from saccade.cli.augment import augmentations_text
 from saccade.recipe.augmentations import assignment, preview_augmentations
+from saccade.report import picture
 from saccade.settings import DataSettings, TrainSettings
 from saccade.strengths import STRENGTHS
 from saccade.study.invariance import Invariance, Level
@@ -34,7 +35,9 @@ def test_digits_keep_their_class_when_turned_a_little_and_never_in_the_mirror(sa
     page = (tmp_path / "seen" / "augment.html").read_text()
     assert "<pre>saccade train digits --no-flip" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
-    assert page.count("data:image/png") == 1 + len(STRENGTHS)
+    assert page.count('<img src="data:image/') == 1 + sum(len(each["levels"]) for each in told["augmentations"])
+    for level in found["rotate"]["levels"]:
+        assert f"<span>{level['strength']:.3g}</span>" in page
     sheet = np.asarray(Image.open(tmp_path / "seen" / "augment.png"))
     assert sheet.std() > 30
     assert json.loads((tmp_path / "seen" / "augment.json").read_text()) == told
@@ -50,11 +53,38 @@ def test_refusals_write_nothing(saccade: Saccade, tmp_path: Path) -> None:
 
 def test_few_images_are_drawn_a_row_a_strength(tmp_path: Path) -> None:
     told = preview_augmentations(split_folder(tmp_path / "few", (2, 2, 1)), DataSettings(), out=tmp_path / "seen")
-    height, width, _ = np.asarray(Image.open(told["sheet"])).shape
-    cell, title, below = 40 * (80 // 40), 32, 4
-    rows = [1, *(1 if name in ("mirror", "upside_down") else 3 for name in STRENGTHS)]
-    assert width == 6 * (cell + 4) - 4, "six training images"
-    assert height == sum(title + count * (cell + 4) - 4 + below for count in rows)
+    sheet_HW3 = np.asarray(Image.open(told["sheet"]))
+    cell, label, title, below, margin = 40 * (80 // 40), 64, 34, 32, 32
+    panel = label + 5 * (cell + 4) - 4
+    heights = [
+        title + count * (cell + 4) - 4 + below
+        for count in (1, *(1 if name in ("mirror", "upside_down") else 3 for name in STRENGTHS))
+    ]
+    height, width, _ = sheet_HW3.shape
+    assert width == 2 * panel + 2 * margin
+    left = [sum(heights[:count]) for count in range(len(heights) + 1)]
+    assert height == margin // 2 + min(each for each in left if each >= sum(heights) / 2)
+    labels_HW3 = sheet_HW3[margin // 2 :, margin // 2 : margin // 2 + label - 4]
+    names = [name for name, each in zip(("original", *STRENGTHS), left, strict=False) if each < height - margin // 2]
+    for name, top in zip(names, left, strict=False):
+        for place in range(heights[names.index(name)] // (cell + 4)):
+            row = labels_HW3[top + title + place * (cell + 4) :][:cell]
+            one = name in ("original", "mirror", "upside_down")
+            assert (row.min() == 255) == one, "each row of several strengths has a label of its own"
+    again = preview_augmentations(tmp_path / "few", DataSettings(), out=tmp_path / "again")
+    for file in ("augment.png", "augment.html"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "seen" / file).read_bytes()
+    assert again["augmentations"] == told["augmentations"]
+
+
+def test_photos_are_jpeg_within_the_page(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    photo_HW3 = np.add.outer(np.arange(60), np.arange(300))[..., None] / 2 + rng.normal(0, 12, (60, 300, 3))
+    for pixels_HW3, form in ((photo_HW3.clip(0, 255), "jpeg"), (np.full((60, 300, 3), 7), "png")):
+        drawn = picture(pixels_HW3.astype(np.uint8))
+        assert drawn.url.startswith(f"data:image/{form};base64,")
+        assert (drawn.width, drawn.height) == (300, 60)
+    assert len(picture(photo_HW3.clip(0, 255).astype(np.uint8)).url) < 30_000
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """`saccade augment`: a sheet of what each augmentation does to a source's images, and which keep their class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -16,10 +16,11 @@ from saccade.data import Part, Parts
 from saccade.device import derived_seed, generator
 from saccade.events import stage
 from saccade.files import write_atomic, write_json
+from saccade.palette import LIGHT
 from saccade.recipe.material import parts_of
 from saccade.recipe.pictures import sheet
 from saccade.recipe.plan import native_side
-from saccade.report import Picture, picture, render_augmentations
+from saccade.report import picture, render_augmentations
 from saccade.run import make_folder, refuse_place
 from saccade.settings import DataSettings
 from saccade.strengths import APART, STRENGTHS
@@ -28,7 +29,11 @@ from saccade.study.invariance import Invariance, as_settings, tried
 from saccade.train.preparing import COLOURED
 from saccade.words import plural
 
-SHOWN, CELL, TITLE = 10, 80, 32
+SHOWN, ON_SHEET = 10, 5
+"""Images in a row of the page, and of these on the sheet."""
+CELL, GAP, TITLE, LABEL, MARGIN = 80, 4, 34, 64, 32
+PANEL = LABEL + ON_SHEET * (CELL + GAP) - GAP
+"""Pixels of the sheet: an image's side at the most, between two, above a panel's rows, before them, between panels."""
 
 
 def preview_augmentations(source: str | Path, settings: DataSettings, *, out: Path | None = None) -> dict[str, Any]:
@@ -45,8 +50,9 @@ def preview_augmentations(source: str | Path, settings: DataSettings, *, out: Pa
         kept = study.invariances(parts, settings.seed)
         record.outcome = f"{sum(each.verdict == 'yes' for each in kept)} of {len(kept)} augmentations keep the class"
     with stage("draw"):
-        strips = _strips(parts, settings.seed)
-        drawn = _png(_sheet(strips))
+        rows = _rows(parts, settings.seed)
+        drawn = _png(_sheet(rows))
+        pictures = {name: [picture(sheet(x_NHWC, SHOWN)) for x_NHWC in each] for name, each in rows.items()}
         folder = make_folder(out, f"{parts.train.images.name}-augment")
         told = {
             "source": parts.train.images.source,
@@ -58,9 +64,7 @@ def preview_augmentations(source: str | Path, settings: DataSettings, *, out: Pa
             "sheet": str(folder / "augment.png"),
         }
         write_atomic(folder / "augment.png", drawn)
-        write_atomic(
-            folder / "augment.html", render_augmentations(told, {name: _picture(x) for name, x in strips.items()})
-        )
+        write_atomic(folder / "augment.html", render_augmentations(told, pictures))
         write_json(folder / "augment.json", told)
     return told
 
@@ -81,19 +85,18 @@ def _told(found: Invariance) -> dict[str, Any]:
     return {**asdict(found), "verdict": found.verdict, "kept": found.kept, "why": found.why}
 
 
-def _strips(parts: Parts, seed: int) -> dict[str, NDArray[np.uint8]]:
-    """Return a picture (h, w, 3) of training images as they are, and one for each augmentation, a row a strength."""
+def _rows(parts: Parts, seed: int) -> dict[str, list[NDArray[np.uint8]]]:
+    """Return training images (N, S, S, 3) as they are, and after each augmentation, once a strength."""
     side = _side(parts.train)
     x_NHWC = torch.from_numpy(_shown(parts.train, seed).squares(side))
     axes_33 = augment.colour_axes(torch.from_numpy(stratified_share(parts.train, COLOURED).squares(side)))
-    strips = {"original": _strip([x_NHWC])}
+    rows = {"original": [_enlarged(x_NHWC)]}
     for name in STRENGTHS:
-        rows = [
-            augment.apply(x_NHWC, {name: strength}, generator(seed, "preview", name), axes_33)
+        rows[name] = [
+            _enlarged(augment.apply(x_NHWC, {name: strength}, generator(seed, "preview", name), axes_33))
             for strength in tried(name)
         ]
-        strips[name] = _strip(rows)
-    return strips
+    return rows
 
 
 def _shown(part: Part, seed: int) -> Part:
@@ -109,26 +112,43 @@ def _side(part: Part) -> int:
     return min(CELL, max(8, native_side(part)))
 
 
-def _strip(rows: list[torch.Tensor]) -> NDArray[np.uint8]:
-    """Return rows of images (N, S, S, 3), each as wide as N of them, below each other as one picture (h, w, 3)."""
-    x_NHWC = torch.cat(rows).numpy()
+def _enlarged(x_NHWC: torch.Tensor) -> NDArray[np.uint8]:
+    """Return images with each pixel repeated, as often as a cell has room for."""
     factor = max(1, CELL // x_NHWC.shape[1])
-    strip = sheet(x_NHWC.repeat(factor, 1).repeat(factor, 2), len(rows[0]))
-    return np.pad(strip, ((0, 4), (0, 0), (0, 0)), constant_values=255)
+    return x_NHWC.numpy().repeat(factor, 1).repeat(factor, 2)
 
 
-def _sheet(strips: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return all strips below each other, each under its name and strengths."""
-    return np.concatenate([part for name, strip in strips.items() for part in (_title(name, strip.shape[1]), strip)])
+def _sheet(rows: Mapping[str, Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """Return a panel for each augmentation, one below another in two columns, as one picture (h, w, 3)."""
+    panels = [_panel(name, each) for name, each in rows.items()]
+    ends = np.cumsum([len(panel) for panel in panels])
+    first = int(np.searchsorted(ends, ends[-1] / 2)) + 1  # so that the second column is no longer than the first
+    left, right = np.concatenate(panels[:first]), np.concatenate(panels[first:])
+    right = np.pad(right, ((0, len(left) - len(right)), (0, 0), (0, 0)), constant_values=255)
+    between = np.full((len(left), MARGIN, 3), 255, np.uint8)
+    half = MARGIN // 2
+    return np.pad(np.concatenate([left, between, right], 1), ((half, 0), (half, half), (0, 0)), constant_values=255)
 
 
-def _title(name: str, width: int) -> NDArray[np.uint8]:
-    image = Image.new("RGB", (width, TITLE), "white")
-    strengths = (
-        ", ".join(f"{each:.3g}" for each in tried(name)) + f" {STRENGTHS[name].unit}" if name in STRENGTHS else ""
-    )
-    text = f"{name}   {strengths}"
-    ImageDraw.Draw(image).text((2, TITLE - 6), text, fill="black", font=ImageFont.load_default(16), anchor="ls")
+def _panel(name: str, rows: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return some images of each row, the row's strength before them, under the augmentation's name and unit."""
+    count = len(rows[0])
+    shown = np.linspace(0, count - 1, min(count, ON_SHEET)).round().astype(np.int64)
+    step = rows[0].shape[1] + GAP
+    image = Image.new("RGB", (PANEL, TITLE + step * len(rows) + MARGIN - GAP), "white")
+    draw = ImageDraw.Draw(image)
+    small = ImageFont.load_default(13)
+    draw.line((0, 0, PANEL, 0), fill=LIGHT["line"])
+    draw.text((0, TITLE - 9), name, fill=LIGHT["ink"], font=ImageFont.load_default(18), anchor="ls")
+    unit = STRENGTHS[name].unit if name in STRENGTHS else "training images"
+    draw.text((PANEL, TITLE - 9), unit, fill=LIGHT["quiet"], font=small, anchor="rs")
+    strengths = tried(name) if name in STRENGTHS else (0.0,)
+    for place, (x_NHWC, strength) in enumerate(zip(rows, strengths, strict=True)):
+        top = TITLE + place * step
+        image.paste(Image.fromarray(sheet(x_NHWC[shown], ON_SHEET, gap=GAP)), (LABEL, top))
+        if len(rows) > 1:
+            middle = (LABEL - 10, top + (step - GAP) // 2)
+            draw.text(middle, f"{strength:.3g}", fill=LIGHT["ink"], font=small, anchor="rm")
     return np.asarray(image)
 
 
@@ -136,7 +156,3 @@ def _png(pixels_HW3: NDArray[np.uint8]) -> bytes:
     buffer = BytesIO()
     Image.fromarray(pixels_HW3).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _picture(pixels_HW3: NDArray[np.uint8]) -> Picture:
-    return picture(_png(pixels_HW3[:-4]), pixels_HW3.shape[1], pixels_HW3.shape[0] - 4)

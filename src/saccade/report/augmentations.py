@@ -1,6 +1,6 @@
 """One self-contained HTML page of what each augmentation does to a source's own images, and which keep their class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from saccade import words
@@ -11,15 +11,15 @@ from saccade.report.pictures import Picture
 VERDICTS = {"yes": "keeps the class", "no": "may change the class", "undecided": "too few images to tell"}
 
 
-def render_augmentations(told: Mapping[str, Any], pictures: Mapping[str, Picture]) -> str:
-    """Return the page as HTML, from what `recipe.preview_augmentations` tells and a strip of pictures for each.
+def render_augmentations(told: Mapping[str, Any], pictures: Mapping[str, Sequence[Picture]]) -> str:
+    """Return the page as HTML, from what `recipe.preview_augmentations` tells and a strip of images for each strength.
 
     No script, and nothing loaded from elsewhere.
     """
-    rows = [{**words.clean(each), "picture": pictures[each["name"]]} for each in told["augmentations"]]
+    rows = [{**words.clean(each), "pictures": pictures[each["name"]]} for each in told["augmentations"]]
     context = {
         "rows": rows,
-        "original": pictures["original"],
+        "original": pictures["original"][0],
         "source": words.clean(str(told["source"])),
         "classes": len(told["classes"]),
         "assignment": words.clean(told["settings"]),

@@ -38,9 +38,16 @@ def embed(folder: Path, name: str | None) -> Picture | None:
         return None
 
 
-def picture(png: bytes, width: int, height: int) -> Picture:
-    """Return a PNG as a picture."""
-    return Picture(data_url(png, "image/png"), width, height)
+def picture(pixels_HW3: NDArray[np.uint8]) -> Picture:
+    """Return pixels (h, w, 3) as a picture: PNG, or JPEG where that is smaller, as it is of photos."""
+    encoded: dict[str, bytes] = {}
+    for form in ("PNG", "JPEG"):
+        buffer = BytesIO()
+        Image.fromarray(pixels_HW3).save(buffer, form, quality=85)  # which PNG has no use for
+        encoded[form] = buffer.getvalue()
+    smaller = min(encoded, key=lambda each: len(encoded[each]))
+    height, width, _ = pixels_HW3.shape
+    return Picture(data_url(encoded[smaller], _FORMATS[smaller]), width, height)
 
 
 def heat(counts_KK: NDArray[np.int64]) -> Picture:
