@@ -18,7 +18,7 @@ from saccade.optim.penalties import penalty
 from saccade.settings import TrainSettings
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
-from saccade.train.labels import hold_labels
+from saccade.train.labels import scored
 from saccade.train.watch import Watch
 from saccade.words import plural
 
@@ -70,8 +70,9 @@ class FullBatch:
             quiet(self.forward.network)
             for batch in islice(batches, order.parts):
                 scores_NK = self.forward.network(self.forward.to_input(batch.x_NHWC))
-                hold_labels(batch, scores_NK.shape[-1], lambda indices: [f"image {index}" for index in indices])
-                yield self.loss(scores_NK.float(), batch.y_N.to(scores_NK.device)).sum() / order.images
+                with scored(batch, scores_NK.shape[-1], lambda indices: [f"image {index}" for index in indices]):
+                    loss_N = self.loss(scores_NK.float(), batch.y_N.to(scores_NK.device))
+                yield loss_N.sum() / order.images
             if self.decay:
                 yield self.penalty()
 

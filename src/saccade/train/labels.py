@@ -1,6 +1,7 @@
-"""Labels held to the number of scores that a network turns out to give."""
+"""Labels that a network gives no score for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from saccade.data.batches import Batch
 from saccade.errors import InputError
@@ -8,17 +9,20 @@ from saccade.errors import InputError
 Names = Callable[[Sequence[int]], Sequence[str]]
 
 
-def hold_labels(batch: Batch, classes: int, names: Names) -> None:
-    """Raise InputError where a label of a batch is none of 0 to `classes` - 1; `names(indices)` gives whom to blame.
+@contextmanager
+def scored(batch: Batch, classes: int, names: Names) -> Iterator[None]:
+    """Around a loss: raise InputError, not IndexError, where a label of the batch is none of 0 to `classes` - 1.
 
-    Labels already on a GPU are not looked at: each step would wait for them.
+    `names(indices)` gives whom to blame. On a GPU such a label ends the process instead.
     """
-    if batch.y_N.device.type != "cpu":
-        return
-    outside_N = (batch.y_N < 0) | (batch.y_N >= classes)
-    if outside_N.any():
+    try:
+        yield
+    except IndexError as error:
+        outside_N = (batch.y_N < 0) | (batch.y_N >= classes)
+        if not outside_N.any():
+            raise
         label, [name] = int(batch.y_N[outside_N][0]), names(batch.index_N[outside_N][:1].tolist())
         raise InputError(
             f"The network gives {classes} scores, for labels from 0 to {classes - 1}, but the label of {name} is "
             f"{label}; number the classes from 0, or give a network with more outputs."
-        )
+        ) from error

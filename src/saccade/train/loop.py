@@ -13,7 +13,7 @@ from saccade.optim.schedules import Schedule
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
 from saccade.train.full_batch import FullBatch, descend
-from saccade.train.labels import hold_labels
+from saccade.train.labels import scored
 from saccade.train.parts import Parts
 from saccade.train.watch import Watch
 
@@ -86,7 +86,7 @@ def backward(training: Training, watch: Watch, batch: Batch, x: Tensor, y: Tenso
     """Add to each gradient that of a part of a batch; return the part's losses, one an image."""
     with training.forward.computing(), watch.seeing():
         scores = training.forward.network(x)
-    hold_labels(batch, scores.shape[-1], watch.names)
-    loss_N = training.loss(scores.float(), y)
+    with scored(batch, scores.shape[-1], watch.names):
+        loss_N = training.loss(scores.float(), y)
     (loss_N.sum() / len(batch.y_N)).backward()
     return loss_N.detach()
