@@ -105,7 +105,7 @@ def _read(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ModelError(without_model(run))
         kind = "holds no saved model" if run.is_dir() else "does not exist"
         raise ModelError(
-            f'The run "{run}" {kind}; give the folder of a finished one, as in run/runs/20260102-030405-photos."
+            f'The run "{run}" {kind}; give the folder of a finished one, as in run/runs/20260102-030405-photos.'
         )
     try:
         described, data = read_json(place / "model.json"), (place / "model.safetensors").read_bytes()
