@@ -56,9 +56,10 @@ def discarded_on_refusal(material: Material, *others: type[BaseException]) -> It
 
     So it is where one of `others` ends the work of a command that cannot go on with what lies there.
     """
+    ending: tuple[type[BaseException], ...] = (InputError, *others)
     try:
         yield
-    except (InputError, *others):
+    except ending:
         run = material.run
         saved = [each for each in (run.checkpoints, run.model, run.models) if each.is_dir() and any(each.iterdir())]
         if not material.resumed and not saved:
