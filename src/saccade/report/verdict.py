@@ -105,11 +105,6 @@ def plain_names(chosen: str) -> list[str]:
     return [name.partition(" (")[0] for name in chosen.split(" + ")]
 
 
-def _of(part: str, finding: Mapping[str, Any]) -> bool:
-    """Return whether a finding says how little so few images of a part can tell, as their interval says too."""
-    return str(finding["detail"]).startswith(f"the {part} part ")
-
-
 def majority(summary: Summary, part: str) -> float | None:
     """Return how often the commonest training class is right on `part`, or None where counts are missing."""
     counts = summary.get("class_counts") or {}
@@ -230,11 +225,9 @@ def _warnings(summary: Summary, findings: Findings, part: str) -> Iterator[str]:
         yield f"Never recognised: {listed(never)}."
     wide = bounds is not None and bounds[1] - bounds[0] > 0.1
     told = [finding["detail"] for finding in findings if finding.get("paths") or finding["kind"] == "check"]
-    told += [
-        each["detail"]
-        for each in summary.get("findings") or findings
-        if each["kind"] == "small-part" and (wide or (bounds and _of(part, each)))
-    ]
+    if wide:  # which is said below
+        small = [row["detail"] for row in summary.get("findings") or findings if row["kind"] == "small-part"]
+        told += [detail for detail in small if f"the {part} part" in detail]
     yield from (warning for warning in summary.get("warnings") or [] if not warning.startswith(tuple(told)))
     grave = {title(row["kind"]).lower(): None for row in findings if row.get("paths") and row.get("severity") != "note"}
     if grave:

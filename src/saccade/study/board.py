@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,6 +90,7 @@ class Board:
         self.url, self.storage, self.study, self.space = url, storage, study, space
         self.known: list[Row] = []
         self._id: int = storage.get_study_id_from_name(study)
+        self._trials = partial(storage.get_all_trials, self._id, deepcopy=False)
         self._spoken = 0.0
         process = psutil.Process()
         self._me: dict[str, Any] = {"host": socket.gethostname(), "pid": process.pid, "born": process.create_time()}
@@ -198,9 +200,6 @@ class Board:
         untried = {**owner, "attempts": owner["attempts"] - 1}
         self._set(self.storage.set_trial_user_attr, trial, "owner", untried)
         self._set(self.storage.set_trial_state_values, trial, TrialState.WAITING)
-
-    def _trials(self) -> list[FrozenTrial]:
-        return self.storage.get_all_trials(self._id, deepcopy=False)
 
     def _find(self, number: int) -> FrozenTrial:
         storage = self.storage
