@@ -284,24 +284,27 @@ def left(folder: Path, *files: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("file", "kind"),
+    ("kind", "files"),
     [
-        ("split.csv", "a run"),
-        ("comparison.json", "a comparison of several trainings"),
-        ("trials.jsonl", "a search"),
-        ("checks.json", "a check before training"),
-        ("curvature.json", "a measurement of curvature"),
-        ("augment.json", "a sheet of augmentations"),
+        ("a run", ["split.csv", "settings.yaml"]),
+        ("a comparison of several trainings", ["comparison.json", "comparison.html"]),
+        ("a search", ["trials.jsonl", "search.html", "settings.yaml"]),
+        ("a check before training", ["checks.json", "report.html", "split.csv", "settings.yaml"]),
+        ("a measurement of curvature", ["curvature.json", "curvature.html"]),
+        ("a sheet of augmentations", ["augment.json", "augment.html"]),
     ],
 )
-def test_what_saccade_left_is_no_source(tmp_path: Path, file: str, kind: str) -> None:
-    folder = left(tmp_path / "left", "settings.yaml", file, "pictures/a.png")
+def test_what_saccade_left_is_no_source(tmp_path: Path, kind: str, files: list[str]) -> None:
+    folder = left(tmp_path / "left", *files, "pictures/a.png")
     with pytest.raises(SourceError) as caught:
         data.open(folder)
     assert str(caught.value) == (
         f"{folder} is the folder of {kind}, as saccade left it, and no source of images; give the images that it was "
         "made from."
     )
+    for file in files:
+        (folder / file).unlink()
+    assert len(data.open(folder)) == 1
 
 
 def test_what_is_no_finished_run(tmp_path: Path) -> None:
@@ -317,11 +320,12 @@ def test_what_is_no_finished_run(tmp_path: Path) -> None:
         f"{run.path} holds no saved model: the run did not finish, or this is not a run's folder."
     )
     with pytest.raises(RunError) as caught:
-        Run.open(left(tmp_path / "search", "trials.jsonl"))
+        Run.open(left(tmp_path / "search", "trials.jsonl", "search.html"))
     assert str(caught.value) == (
         f"{tmp_path / 'search'} is a search, not a run; give the folder that `saccade fit` or `saccade train` wrote."
     )
-    each = left(tmp_path / "each", "comparison.json", "fold-1-2/model/model.json", "fold-2-2/model/model.json")
+    inside = [f"fold-{number}-2/model/model.json" for number in (1, 2)]
+    each = left(tmp_path / "each", "comparison.json", "comparison.html", *inside)
     told = f"{each} is a comparison of several trainings, not a run; give one of the runs in it: fold-1-2, fold-2-2."
     with pytest.raises(RunError) as caught:
         Run.open(each)

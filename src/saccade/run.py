@@ -40,13 +40,14 @@ _FIRST_FILES = {"run.lock", "split.csv", "seen.csv"}
 _FOLDERS = {"model", "pictures", "checkpoints"}
 _TRAININGS = "a comparison of several trainings"
 _LEFT = {
-    "comparison.json": _TRAININGS,
-    "trials.jsonl": "a search",
-    "checks.json": "a check before training",
-    "curvature.json": "a measurement of curvature",
-    "augment.json": "a sheet of augmentations",
+    _TRAININGS: ("comparison.json", "comparison.html"),
+    "a search": ("trials.jsonl", "search.html"),
+    "a check before training": ("checks.json", "report.html"),
+    "a measurement of curvature": ("curvature.json", "curvature.html"),
+    "a sheet of augmentations": ("augment.json", "augment.html"),
+    "a run": ("split.csv", "settings.yaml"),
 }
-"""What a folder holds that no model was saved in, by the file that it alone has."""
+"""What a command leaves in a folder, and the files by which it is known; a check has those of a run too."""
 
 
 def refuse_place(source: str | Path, out: Path | None, *, resume: bool = False, unfinished: bool = False) -> None:
@@ -106,8 +107,7 @@ def _hardly_begun(out: Path) -> bool:
 
 def kind_of(folder: Path) -> str | None:
     """Return what a command of saccade left in a folder, such as "a run" or "a search"; None where none did."""
-    begun = (folder / "settings.yaml").is_file() and (folder / "split.csv").is_file()
-    return next((kind for file, kind in _LEFT.items() if (folder / file).is_file()), "a run" if begun else None)
+    return next((kind for kind, files in _LEFT.items() if all((folder / file).is_file() for file in files)), None)
 
 
 def without_model(folder: Path) -> str:

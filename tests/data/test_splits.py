@@ -42,6 +42,27 @@ def split(
     return parts, [event for event in heard if isinstance(event, Finding)]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_image_goes_to_a_later_part_than_it_may(seed: int) -> None:
+    images = image_set([0] * 20 + [1] * 20 + [2] * 6)
+    latest_N = np.array([*([0] * 10 + [1] * 4 + [2] * 6) * 2, *[0] * 6])
+    groups_N = alone(images)
+    groups_N[14] = 13  # one that may be tested on stays with one that may not
+    heard: list[object] = []
+    with listening(heard.append):
+        parts = data.split(images, groups_N, DataSettings(seed=seed), latest_N=latest_N)
+    numbers = {row[0]: ("train", "validation", "test").index(row[3]) for row in parts.rows()}
+    part_N = np.array([numbers[key] for key in images.keys])
+    assert (part_N <= latest_N).all()
+    assert part_N[13] == part_N[14] <= 1
+    for part in (1, 2):
+        assert np.bincount(images.labels_N[part_N == part], minlength=3).tolist() == [3, 3, 0]
+    assert [(event.kind, event.paths) for event in heard if isinstance(event, Finding)] == [
+        ("missing-class", ("2",)),
+        ("missing-class", ("2",)),
+    ]
+
+
 @pytest.mark.parametrize(("images", "count"), [(17, 20), (25, 10), (14, 10), (6, 3)])
 def test_folds_are_as_even_as_can_be(images: int, count: int) -> None:
     labels_N = np.repeat([0, 1], images)

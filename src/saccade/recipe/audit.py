@@ -28,6 +28,7 @@ from saccade.nn.published import Pretrained
 from saccade.recipe.material import search_work
 from saccade.recipe.pictures import thumbnails
 from saccade.recipe.plan import native_side
+from saccade.recipe.provenance import Seen
 from saccade.recipe.summary import SCHEMA, Diary
 from saccade.report.audit import write_page
 from saccade.report.kinds import KINDS
@@ -139,11 +140,12 @@ def _duplicates(images: ImageSet, settings: AuditSettings) -> _Groups:
 
 def _split(images: ImageSet, groups: _Groups, settings: AuditSettings) -> Parts | None:
     """Split as `fit` does, and compare training and validation; None where there is nothing to split."""
+    seen = Seen.by(settings)
     with stage("split") as record:
         try:
-            parts = data.split(images, groups.same_N, settings, groups.alike_N)
+            parts = data.split(images, groups.same_N, settings, groups.alike_N, seen.latest(images))
         except SourceError as error:
-            emit(Finding(kind="small-class", detail=str(error), severity="warning"))
+            emit(Finding(kind="seen" if seen.run else "small-class", detail=str(error), severity="warning"))
             return None
         if "validation" in images.given_parts:
             auditing.shift(parts.train.images, parts.validation.images)

@@ -14,7 +14,14 @@ from saccade.events import Finding, emit
 from saccade.files import read_csv
 from saccade.nn import runs
 from saccade.run import SEEN, Run
-from saccade.settings import BaselineSettings, DataSettings, FitSettings, TrainSettings, TransferSettings
+from saccade.settings import (
+    AuditSettings,
+    BaselineSettings,
+    DataSettings,
+    FitSettings,
+    TrainSettings,
+    TransferSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,9 @@ class Seen:
 
         Emits a Finding where it has no record.
         """
-        kinds = TrainSettings | FitSettings | TransferSettings | BaselineSettings
+        kinds = TrainSettings | FitSettings | TransferSettings | BaselineSettings | AuditSettings
         asked = settings.pretrained if isinstance(settings, kinds) else None
-        folder = None if asked is None else runs.folder(asked)
+        folder = None if asked is None or asked in ("auto", "none") else runs.folder(asked)
         if folder is None:
             return cls()
         if not Run(folder).split.is_file():
