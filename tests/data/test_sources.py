@@ -353,8 +353,9 @@ def test_wrong_sources_get_a_clear_sentence(tmp_path: Path) -> None:
     assert refusal("cifar01").endswith('Did you mean "cifar10"?')
     assert refusal(tmp_path / "fotos").endswith(f'Did you mean "{photos}"?')
     assert "Known by name are: digits, mnist" in refusal("/nowhere/at/all/zzz")
-    assert refusal(os.devnull).startswith(
-        "/dev/null is neither a folder nor a file; give a folder of class folders, or a file that ends in .zip, .tar"
+    assert refusal(os.devnull) == (
+        "/dev/null is neither a folder nor a file; give a folder of class folders, or a file that ends in "
+        ".zip, .tar, .tar.gz, .tgz, .tar.bz2, .tbz2, .tar.xz, .txz, .csv, .parquet, .pq, .npz."
     )
 
     (tmp_path / "none").mkdir()
