@@ -32,6 +32,15 @@ def test_a_narrow_table_is_broken_between_words(monkeypatch: pytest.MonkeyPatch,
     assert sorted(words) == sorted(word for row in (HEADER, *ROWS) for cell in row for word in cell.split())
 
 
+@pytest.mark.parametrize("columns", range(42, 47))
+def test_a_narrower_one_between_the_parts_of_names(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    lines = drawn(monkeypatch, columns)
+    assert max(map(len, lines)) <= columns
+    assert {line[:9].rstrip() for line in lines} >= {"stages.0.", "first", "宽head"}
+    assert any("1,572,864" in line for line in lines)
+    assert any("convolution" in line for line in lines)
+
+
 def test_where_the_words_do_not_fit_side_by_side_cells_lie_under_another(monkeypatch: pytest.MonkeyPatch) -> None:
     assert drawn(monkeypatch, 40) == [
         "Layer",

@@ -1,5 +1,6 @@
 """Numbers, names and tables as a terminal shows them."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from shutil import get_terminal_size
 from types import MappingProxyType
@@ -9,6 +10,7 @@ UNWRAPPED = 10_000
 """Columns of a table that nobody reads on a terminal."""
 GAP = 2
 """Spaces between two columns of a table."""
+_BETWEEN_PARTS = re.compile(r"(?<=[._/-])(?=[^\W\d])|(?<=[a-z])(?=[A-Z])")
 
 
 def printable(text: str) -> str:
@@ -64,9 +66,10 @@ def table(
 ) -> str:
     """Return aligned columns, as wide as the terminal where there is one; those named in `right` end together.
 
-    Lines are broken between words alone. Where the terminal is too narrow for the longest words of all columns
-    side by side, the cells of a row are given one under another, each after its column's name. `styles` are
-    colours of columns by name, for where standard output shows any.
+    Lines are broken between words, and where the terminal is too narrow for the longest words of all columns side by
+    side, between the parts of names, never in a number. Where these are too wide as well, the cells of a row are given
+    one under another, each after its column's name. `styles` are colours of columns by name, for where standard output
+    shows any.
 
     >>> print(table(["Layer", "Kind"], [["conv1", "Conv2d"], ["fc", "Linear"]]))
     Layer  Kind
@@ -80,9 +83,12 @@ def table(
 
     names, *cells = ([printable(cell) for cell in row] for row in (header, *rows))
     columns = list(zip(names, *cells, strict=True))
-    least = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
     room = get_terminal_size((UNWRAPPED, 24)).columns - GAP * (len(columns) - 1)
-    if sum(least) > room:
+    for broken in (str.split, _parts):
+        least = [max(cell_len(part) for cell in column for part in broken(cell) or [""]) for column in columns]
+        if sum(least) <= room:
+            break
+    else:
         return _listed(names, cells)
     widths = [max(map(cell_len, column)) for column in columns]
     while sum(widths) > room:
@@ -91,13 +97,39 @@ def table(
     drawn = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim" if styles else "")
     for name, width in zip(names, widths, strict=True):
         justify: Literal["left", "right"] = "right" if name in right else "left"
-        drawn.add_column(Text(name), width=width, justify=justify, style=styles.get(name, ""))
+        drawn.add_column(Text(_wrapped(name, width)), width=width, justify=justify, style=styles.get(name, ""))
     for row in cells:
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*(Text(_wrapped(cell, width)) for cell, width in zip(row, widths, strict=True)))
     console = Console(width=UNWRAPPED, markup=False, emoji=False, highlight=False)
     with console.capture() as capture:
         console.print(drawn)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _parts(cell: str) -> list[str]:
+    """Return the words of a cell, names in parts.
+
+    >>> _parts("stages.0.change_norm BatchNorm2d 1e-05 1,572,864")
+    ['stages.0.', 'change_', 'norm', 'Batch', 'Norm2d', '1e-05', '1,572,864']
+    """
+    return [part for word in cell.split() for part in _BETWEEN_PARTS.split(word)]
+
+
+def _wrapped(cell: str, width: int) -> str:
+    """Return a cell in lines of a width, broken between words, and between the parts of a word that is wider."""
+    from rich.cells import cell_len
+
+    if cell_len(cell) <= width:
+        return cell
+    lines = [""]
+    for word in cell.split():
+        for place, part in enumerate([word] if cell_len(word) <= width else _parts(word)):
+            longer = f"{lines[-1]}{'' if place else ' '}{part}".lstrip()
+            if cell_len(longer) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(part)
+    return "\n".join(filter(None, lines))
 
 
 def _listed(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -92,10 +92,11 @@ def _text(found: "Volumes", images: int) -> str:
         "Total", "", "", count(found.parameters), _products(found.multiply_adds),
         _bytes(images * found.training_bytes), f"{_bytes(images * found.prediction_bytes)} at once", "", "",
     ]  # fmt: skip
+    last = None if any(row[-1] for row in rows) else -1  # without the column of what is dropped, where nothing is
     notes = [f"The parameters take {_bytes(found.weight_bytes)} in float32."]
     if any(layer.dropped_inputs for layer in found.layers):
         notes.append("Drops: rows and columns at the right and lower border that no window reaches.")
-    return "\n".join([table(HEADER, [*rows, total], right=NUMBERS), "", *notes])
+    return "\n".join([table(HEADER[:last], [row[:last] for row in (*rows, total)], right=NUMBERS), "", *notes])
 
 
 def _row(layer: "Volume", images: int) -> list[str]:
