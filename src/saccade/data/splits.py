@@ -56,8 +56,9 @@ def split(
         pool = np.flatnonzero(part_N == 0)
         kept_N = united_N if alike_N is None else united(alike_N, images.groups)
         seed = settings.seed if settings.split_seed is None else settings.split_seed
-        latest_N = np.full(len(images), len(PARTS) - 1) if latest_N is None else latest_N
-        part_N[pool] = _assign(images.labels_N[pool], kept_N[pool], latest_N[pool], wanted, seed)
+        part_N[pool] = _assign(
+            images.labels_N[pool], kept_N[pool], None if latest_N is None else latest_N[pool], wanted, seed
+        )
         _tell_small(images.select(pool), united_N[pool])
     selected = [images.select(np.flatnonzero(part_N == number)) for number in range(3)]
     for name, part in zip(PARTS, selected, strict=True):
@@ -198,14 +199,15 @@ class _Group:
 def _assign(
     labels_N: NDArray[np.int64],
     groups_N: NDArray[np.int64],
-    latest_N: NDArray[np.int64],
+    latest_N: NDArray[np.int64] | None,
     wanted: dict[int, float],
     seed: int,
 ) -> NDArray[np.int64]:
     """Return each image's part: those with least choice, then large groups first, to the part that lacks most of it."""
     groups = _groups(labels_N, groups_N)
-    for group in groups:
-        group.latest = int(latest_N[group.members].min())
+    if latest_N is not None:
+        for group in groups:
+            group.latest = int(latest_N[group.members].min())
     shuffled = sorted(_shuffled(groups, seed), key=lambda group: group.latest)
     lack = _targets(labels_N, groups, wanted)
     for group in shuffled:

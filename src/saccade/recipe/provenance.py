@@ -14,14 +14,7 @@ from saccade.events import Finding, emit
 from saccade.files import read_csv
 from saccade.nn import runs
 from saccade.run import SEEN, Run
-from saccade.settings import (
-    AuditSettings,
-    BaselineSettings,
-    DataSettings,
-    FitSettings,
-    TrainSettings,
-    TransferSettings,
-)
+from saccade.settings import DataSettings
 
 
 @dataclass(frozen=True)
@@ -40,8 +33,7 @@ class Seen:
 
         Emits a Finding where it has no record.
         """
-        kinds = TrainSettings | FitSettings | TransferSettings | BaselineSettings | AuditSettings
-        asked = settings.pretrained if isinstance(settings, kinds) else None
+        asked: str | None = getattr(settings, "pretrained", None)
         folder = None if asked is None or asked in ("auto", "none") else runs.folder(asked)
         if folder is None:
             return cls()
@@ -52,11 +44,14 @@ class Seen:
             return cls()
         return cls(folder, used(Run(folder)))
 
-    def latest(self, images: ImageSet) -> NDArray[np.int64]:
+    def latest(self, images: ImageSet) -> NDArray[np.int64] | None:
         """Return the last part that each image may go to, an index into PARTS: none after that it was used in.
 
-        Raises SourceError where the source itself puts one that was used into its test part.
+        None where there is no run. Raises SourceError where the source itself puts one that was used into its test
+        part.
         """
+        if self.run is None:
+            return None
         latest_N = np.array([PARTS.index(self.part_of.get(each, "test")) for each in images.hashes()], np.int64)
         tested_N = given_numbers(images) == PARTS.index("test")
         if spoilt := int((latest_N[tested_N] < PARTS.index("test")).sum()):
@@ -73,6 +68,8 @@ class Seen:
 
     def tell(self, known: Part, held: Part) -> None:
         """Emit Findings on what was seen of the training and validation images, and of those `held` out for choices."""
+        if self.run is None:
+            return
         trained, chosen = self.count(known), self.count(known, "validation")
         if trained or chosen:
             detail = (

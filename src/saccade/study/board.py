@@ -193,7 +193,7 @@ class Board:
         """
         trial = self._find(number)
         if error is not None:
-            self._set(self.storage.set_trial_user_attr, trial, "error", _reason(error))
+            self._set(self.storage.set_trial_user_attr, trial, "error", _first_words(error))
             self._set(lambda _: _put_back(self.storage, self._find(number)), trial)
             return
         owner = trial.user_attrs["owner"]
@@ -368,7 +368,11 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, ModuleNotFoundError):
         return f"its driver is not installed; pip install {_DRIVERS.get(str(error.name), error.name)}"
-    words = " ".join(str(getattr(error, "orig", None) or error).split())
+    return _first_words(getattr(error, "orig", None) or error)
+
+
+def _first_words(error: BaseException) -> str:
+    words = " ".join(str(error).split())
     return (words[:1].lower() + words[1:200]).rstrip(".") or type(error).__name__
 
 
