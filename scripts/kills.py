@@ -5,11 +5,13 @@
     python scripts/kills.py --kills 100 --each 5 --same --vary workers 0 2 -- train digits --epochs 2 --memory 0
         --flip --augment.rotate 15 --mixup 0.2 --ema 0.9 --precision bfloat16
 
-The first run goes through; the others are killed by SIGKILL at a moment drawn evenly over its length, up to `--each`
-times a run. Each must then finish under `--resume` with a whole summary and a model that predicts. With `--same` a
-checkpoint is written every 50 ms, and the SHA-256 of weights, last state (with the optimizer's and the generators')
-and sample log must be those of the first, and the history too. `--vary` gives an option's values to one run after
-the other; none may change anything. Ends with exit status 1 where something was wrong.
+The first run goes through; the others are killed by SIGKILL up to `--each` times, by turns at a moment drawn evenly
+over its length and at one drawn evenly over what follows its first checkpoint, which is waited for: half of the kills
+fall on the training, however busy the machine is. Each must then finish under `--resume` with a whole summary and a
+model that predicts. With `--same` a checkpoint is written every 50 ms, and the SHA-256 of weights, last state (with
+the optimizer's and the generators') and sample log must be those of the first, and the history too. `--vary` gives an
+option's values to one run after the other; none may change anything. Ends with exit status 1 where something was
+wrong.
 
 Every command is forked from a process that has imported everything, so that the moments fall on its work.
 """
@@ -40,6 +42,7 @@ from saccade.run import Run
 
 KEYS = {"classes", "split", "validation", "chosen", "seconds", "warnings", "run"}
 OFTEN = 0.05
+POLL = 0.005
 FORKED = multiprocessing.get_context("forkserver")
 
 
@@ -47,37 +50,60 @@ FORKED = multiprocessing.get_context("forkserver")
 class Story:
     """What became of one run: the moments it was killed at, and what was wrong with it in the end.
 
-    `whole` is how long it took from nothing to its end, where it was let.
+    `whole` is the command that went from nothing to its end, where it was let.
     """
 
     killed: list[float] = field(default_factory=list)
     resumed: int = 0
     seconds: float = 0.0
-    whole: float | None = None
+    whole: "Done | None" = None
     faults: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended, and what it wrote."""
+    """How a command ended, what it wrote, how long it took, and after how long it had saved its first checkpoint."""
 
     status: int
     out: str
     err: str
+    seconds: float
+    saved: float | None
 
 
-def saccade(*arguments: str | Path, often: bool = False, seconds: float | None = None) -> Done:
-    """Run the command, killed by SIGKILL after so many seconds."""
+@dataclass(frozen=True)
+class Moment:
+    """A time to kill at: so many seconds after a start or, where it is of the training, after its first checkpoint."""
+
+    seconds: float
+    training: bool
+
+
+def saccade(*arguments: str | Path, often: bool = False, run: Path | None = None, kill: Moment | None = None) -> Done:
+    """Do the command, whose checkpoints are the run's, until it ends or is killed by SIGKILL."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         process = FORKED.Process(target=command, args=([*map(str, arguments)], str(out), str(err), often))
+        before, saved = checkpoints(run), None
+        begun = time.perf_counter()
         process.start()
-        process.join(seconds)
-        process.kill()
-        process.join()
+        while process.is_alive():
+            now = time.perf_counter() - begun
+            if saved is None and checkpoints(run) - before:
+                saved = now
+            since = saved if kill and kill.training else 0.0
+            if kill and since is not None and now >= since + kill.seconds:
+                process.kill()
+            process.join(POLL)
+        seconds = time.perf_counter() - begun
         assert process.exitcode is not None
-        texts = [file.read_text(errors="replace") if file.exists() else "" for file in (out, err)]
-        return Done(process.exitcode, *texts)
+        texts = (file.read_text(errors="replace") if file.exists() else "" for file in (out, err))
+        return Done(process.exitcode, next(texts), next(texts), seconds, saved)
+
+
+def checkpoints(run: Path | None) -> set[Path]:
+    """Return the checkpoints in a run's folder."""
+    return set(run.glob("checkpoints/*/*.json")) if run else set()
 
 
 def command(arguments: Sequence[str], out: str, err: str, often: bool) -> None:
@@ -97,7 +123,7 @@ def command(arguments: Sequence[str], out: str, err: str, often: bool) -> None:
 def state(run: Path) -> dict[str, Any]:
     """Return the SHA-256 of a run's weights, of the parts of its last checkpoint, of its sample log; its history."""
     hashes: dict[str, Any] = {"weights": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest()}
-    last = max(run.glob("checkpoints/*/*.json"))
+    last = max(checkpoints(run))
     for part, name in json.loads(last.read_text())["files"].items():
         hashes[f"last state {part}"] = hashlib.sha256(last.with_name(name).read_bytes()).hexdigest()
     hashes["sample log"] = json.loads((run / "summary.json").read_text())["network"]["samples"]
@@ -126,29 +152,29 @@ def faults(run: Path, picture: Path, expected: dict[str, Any] | None) -> list[st
     return found
 
 
-def live(given: Sequence[str], run: Path, moments: list[float], *, picture: Path, expected: Any) -> Story:
-    """Kill a run at each of the moments, counted from each start, then let it finish.
-
-    Until something is saved each start gets half as much time again as the one before.
-    """
+def live(given: Sequence[str], run: Path, moments: Sequence[Moment], *, picture: Path, expected: Any) -> Story:
+    """Kill a run at each of the moments, each of a start of its own, then let it finish."""
     story, begun = Story(), time.perf_counter()
     for moment in (*moments, None):
-        saved = any(run.glob("checkpoints/*/*.json"))
-        story.resumed += saved
-        if moment is not None and not saved:
-            moment *= 1.5 ** len(story.killed)
-        started = time.perf_counter()
-        done = saccade(*given, "--out", run, "--resume", often=expected is not None, seconds=moment)
+        resumed = bool(checkpoints(run))
+        story.resumed += resumed
+        done = saccade(*given, "--out", run, "--resume", often=expected is not None, run=run, kill=moment)
         if done.status == -signal.SIGKILL and moment is not None:
-            story.killed.append(moment)
+            story.killed.append(done.seconds)
             continue
-        story.whole = None if saved else time.perf_counter() - started
+        story.whole = None if resumed else done
         if done.status:
             story.faults.append(f"exit status {done.status}: {done.err.strip().splitlines()[-1:]}")
         break
     story.seconds = time.perf_counter() - begun
     story.faults += story.faults or faults(run, picture, expected)
     return story
+
+
+def drawn(draw: random.Random, whole: Done, training: bool) -> Moment:
+    """Draw a moment evenly over the length of a command that was let, or over what followed its first checkpoint."""
+    begun = whole.saved if training and whole.saved is not None else 0.0
+    return Moment(draw.uniform(0.0, whole.seconds - begun), training)
 
 
 def table(stories: Sequence[Story]) -> str:
@@ -181,24 +207,23 @@ def main() -> int:
     given = parsed()
     FORKED.set_forkserver_preload(["saccade.recipe", "saccade.cli.training", "saccade.cli.predict"])
     varied = cycle([[f"--{given.vary[0]}={value}"] for value in given.vary[1:]] or [[]])
-    draw, stories = random.Random(given.seed), list[Story]()
+    draw, of_training, stories = random.Random(given.seed), cycle((False, True)), list[Story]()
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "picture.png"
         Image.new("RGB", (40, 30), (90, 140, 220)).save(picture)
         saccade("models")  # what is imported first would count
-        begun = time.perf_counter()
-        done = saccade(*given.command, *next(varied), "--out", Path(folder) / "whole", often=given.same)
-        length = time.perf_counter() - begun
-        if done.status:
-            print(done.err, file=sys.stderr)
+        run = Path(folder) / "whole"
+        whole = saccade(*given.command, *next(varied), "--out", run, often=given.same, run=run)
+        if whole.status:
+            print(whole.err, file=sys.stderr)
             return 1
-        print(f"uninterrupted: {length:.1f} s")
-        check = partial(live, picture=picture, expected=state(Path(folder) / "whole") if given.same else None)
+        print(f"uninterrupted: {whole.seconds:.1f} s")
+        check = partial(live, picture=picture, expected=state(run) if given.same else None)
         while (kills := sum(len(story.killed) for story in stories)) < given.kills and len(stories) < 2 * given.kills:
-            moments = [draw.uniform(0.0, length) for _ in range(min(given.each, given.kills - kills))]
+            moments = [drawn(draw, whole, next(of_training)) for _ in range(min(given.each, given.kills - kills))]
             story = check([*given.command, *next(varied)], Path(folder) / f"run-{len(stories)}", moments)
             stories.append(story)
-            length = story.whole or length  # the machine may have become busier, or less busy
+            whole = story.whole or whole  # the machine may have become busier, or less busy
             told = ", ".join(f"{moment:.1f} s" for moment in story.killed) or "no time: it was faster"
             ended = "; ".join(story.faults) or "whole"
             print(f"killed at {told}; ended after {story.seconds:.1f} s: {ended}", flush=True)
