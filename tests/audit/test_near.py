@@ -6,8 +6,9 @@ from io import BytesIO
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy.fft import dctn
+from scipy.spatial import cKDTree
 
 from saccade import audit, data
 from saccade.audit import near
@@ -262,3 +263,40 @@ def test_where_work_is_short_cropped_copies_across_given_parts_are_looked_for_fi
     found = near.find(grey_NHW, work, later=2)
     assert set(zip(found.first_P.tolist(), found.second_P.tolist(), strict=True)) == {(0, 1_000), (1, 1_001)}
     assert not len(near.find(grey_NHW, work).first_P)
+
+
+def test_windows_that_share_their_products_are_those_that_are_taken_one_by_one() -> None:
+    grey_NHW = textured(80)[..., 0]
+    whitening = near.Whitening.of(grey_NHW, 8)
+    expected = np.stack([whitening(grey_NHW[:5], (size, right, down)) for size, right, down in near.FRAMES], axis=1)
+    np.testing.assert_allclose(near._window_vectors(grey_NHW[:5], whitening), expected, atol=1e-4)
+
+
+def neighbours(places_ND: NDArray[np.float64], reach: float) -> NDArray[np.int64]:
+    """Return the pairs of points that lie within reach of each other."""
+    return np.array(sorted(cKDTree(places_ND).query_pairs(reach)), np.int64)
+
+
+def test_a_cloud_is_neither_a_film_nor_copies_of_one_picture() -> None:
+    rng = np.random.default_rng(0)
+    film, copies = neighbours(np.arange(600.0)[:, None], 4), np.argwhere(np.triu(np.ones((80, 80)), 1)) + 600
+    square = neighbours(rng.random((3000, 2)), 0.03) + 680
+    pairs_P2 = np.concatenate([film, copies, square])
+    cloudy_P = near._in_clouds(pairs_P2, 3680)
+    assert not cloudy_P[: len(film) + len(copies)].any()
+    assert cloudy_P[len(film) + len(copies) :].mean() > 0.99
+
+
+def test_handwritten_strokes_are_no_copies_of_each_other() -> None:
+    rng, strokes = np.random.default_rng(0), []
+    for i in range(1200):
+        drawn, corners = Image.new("L", (112, 112)), rng.uniform(20, 92, (5, 2))
+        if i % 2:
+            (x, y), slant, length = rng.normal(56, 3, 2), rng.normal(0.2, 0.4), rng.normal(36, 6)
+            ends = (x + slant * length, y - length), (x - slant * length, y + length)
+            corners = np.array([ends[0], (x + rng.normal(0, 6), y + rng.normal(0, 4)), ends[1]])
+        ImageDraw.Draw(drawn).line([(x, y) for x, y in corners], 255, int(rng.integers(6, 12)), "curve")
+        strokes.append(np.asarray(drawn.resize((28, 28), Image.Resampling.BOX)))
+    images = data.from_arrays(np.stack(strokes)[..., None].repeat(3, 3), np.arange(1200) % 2)
+    alike_N = audit.near_duplicates(images, np.arange(1200)).groups_N
+    assert np.bincount(alike_N).max() < 50

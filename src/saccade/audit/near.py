@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, dijkstra
 
 from saccade.data.sketch import SIDE
 from saccade.events import Progress, emit
@@ -33,8 +35,12 @@ MOST = 4_000_000
 """Candidates kept; where there are more, only those beyond ALIKE."""
 A_SECOND = 200_000_000
 """Pairs that are compared in a second, on one core of some years ago."""
-WINDOWED = 100_000
-"""Pairs that could be compared in the time that one pair takes whose windows are compared."""
+WINDOWED, AT_LEAST = 50_000, 0.1
+"""Pairs that could be compared in the time that one pair takes whose windows are compared; their share of the work."""
+TRIED = 2
+"""Ways to lay one picture on the other, of four, that are refined: the likeliest."""
+CLOUD, BROAD = 50, 2.0
+"""Images and breadth, in neighbours, from which a group of images like one another is a cloud."""
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -45,12 +51,14 @@ Frame = tuple[Places, Places, Places]
 Or one window for each of P sketches, as three arrays (P,)."""
 
 WHOLE: Frame = (1.0, 0.0, 0.0)
-FRAMES: tuple[Frame, ...] = (
-    *((1.0, float(x), float(y)) for x in range(-3, 4) for y in range(-3, 4)),
-    *((0.9, x, y) for x in (-1.5, 0.0, 1.5) for y in (-1.5, 0.0, 1.5)),
-    *((0.8, x, y) for x in (-3.0, -1.5, 0.0, 1.5, 3.0) for y in (-3.0, -1.5, 0.0, 1.5, 3.0)),
+WINDOWS: tuple[tuple[float, tuple[float, ...]], ...] = (
+    (1.0, (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)),
+    (0.9, (-1.5, 0.0, 1.5)),
+    (0.8, (-3.0, -1.5, 0.0, 1.5, 3.0)),
 )
-"""Windows of one picture that are compared with the whole of the other."""
+"""Windows of one picture that are compared with the whole of the other: sides, and the shifts in both directions."""
+FRAMES = np.array([(size, right, down) for size, shifts in WINDOWS for down in shifts for right in shifts])
+"""The same, (F, 3)."""
 STEPS, HOPE = (0.05, 0.75, 0.75), 0.6
 """Steps by which a window is refined, and the cosine from which that is worth it."""
 CROPS: tuple[Frame, ...] = (
@@ -128,23 +136,26 @@ def find(grey_NHW: NDArray[np.uint8], work: float, later: int = 0) -> Pairs:
             seen_ND, first = coarse(grey_NHW[cropped], frame), cropped.start or 0
             found = found.with_(_candidates(seen_ND, v_ND[others], coarse.odd_D, work, tell, offset=first))
     pairs_P2, v_ND = found.pairs_P2, fine(grey_NHW)
-    level = usual_likeness(v_ND, fine.odd_D)
-    alike_P = _alike_whole(v_ND, fine.odd_D, pairs_P2, level)
+    usual, cosines_P = usual_likeness(v_ND, fine.odd_D, 1.0), _whole_cosines(v_ND, fine.odd_D, pairs_P2)
+    alike_P = cosines_P > min(usual, SURELY)
+    left = max(work - whole - len(frames) * a_frame, AT_LEAST * work)
     open_P = np.flatnonzero(~alike_P)
-    open_P = open_P[np.argsort(-found.cosines_P[open_P], kind="stable")[: int(work // WINDOWED)]]
-    for start in range(0, len(open_P), 4 * BLOCK):
-        part = open_P[start : start + 4 * BLOCK]
+    open_P = open_P[np.argsort(-found.cosines_P[open_P], kind="stable")[: int(left // WINDOWED)]]
+    for start in range(0, len(open_P), BLOCK):
+        part = open_P[start : start + BLOCK]
         alike_P[part] = _alike_in_windows(grey_NHW, pairs_P2[part], coarse, fine)
+    if usual > SURELY:
+        alike_P[alike_P] = (cosines_P[alike_P] > usual) | ~_in_clouds(pairs_P2[alike_P], len(v_ND))
     return Pairs(pairs_P2[alike_P, 0], pairs_P2[alike_P, 1], found.compared)
 
 
-def usual_likeness(v_ND: Floats, odd_D: NDArray[np.bool_]) -> float:
+def usual_likeness(v_ND: Floats, odd_D: NDArray[np.bool_], most: float = SURELY) -> float:
     """Return the cosine beyond which a pair is alike here: ALIKE, or more where different images are that alike too.
 
     Of the pairs of a sample, the z = artanh(cosine) that one in ten and one in a hundred exceed are known; beyond,
     their share falls by ten for each such step in z or faster, as it does for photos, and for small pictures of few
     shapes such as digits. The level is where so few would be left that CHANCE different pairs were called alike in
-    all, but at most SURELY: where many images are true copies, they are what makes others look usual.
+    all, but at `most`: where many images are true copies, they are what makes others look usual.
     """
     sample_N = np.random.default_rng(0).permutation(len(v_ND))[:SAMPLE]
     even_ND, odd_ND = v_ND[np.ix_(sample_N, ~odd_D)], v_ND[np.ix_(sample_N, odd_D)]
@@ -154,7 +165,7 @@ def usual_likeness(v_ND: Floats, odd_D: NDArray[np.bool_]) -> float:
     tenth, hundredth = np.arctanh(np.clip(np.quantile(cosines_P, (0.9, 0.99)), 0, 0.999))
     pairs = len(v_ND) * (len(v_ND) - 1) / 2
     decades = np.log10(pairs / CHANCE) - 2
-    return float(np.clip(np.tanh(hundredth + decades * (hundredth - tenth)), ALIKE, SURELY))
+    return float(np.clip(np.tanh(hundredth + decades * (hundredth - tenth)), ALIKE, most))
 
 
 def _frequencies(grey_NHW: NDArray[np.uint8], count: int, frame: Frame) -> Floats:
@@ -174,10 +185,11 @@ def _cosines(count: int, size: Places, shift: Places) -> Floats:
     places = (np.arange(SIDE) + 0.5) / SIDE
     size_1, shift_1 = np.asarray(size)[..., None], np.asarray(shift)[..., None]
     at = np.clip((places - 0.5) * size_1 * SIDE + SIDE / 2 + shift_1 - 0.5, 0, SIDE - 1)
-    sampled = np.clip(1 - np.abs(at[..., None] - np.arange(SIDE)), 0, None)
+    sampled = np.abs(at.astype(np.float32)[..., None] - np.arange(SIDE, dtype=np.float32))
+    np.maximum(np.subtract(1, sampled, out=sampled), 0, out=sampled)
     cosines = np.cos(np.pi * np.arange(count)[:, None] * places) * np.sqrt(2 / SIDE)
     cosines[0] /= np.sqrt(2)
-    return np.asarray(cosines @ sampled, np.float32)
+    return np.asarray(cosines.astype(np.float32) @ sampled)
 
 
 @dataclass
@@ -258,15 +270,14 @@ def _bounding(v_ND: Floats, odd_D: NDArray[np.bool_]) -> tuple[Floats, Floats, F
     return np.column_stack([v_ND[:, ~odd_D], lengths_NR]), odd_ND, lengths_NR
 
 
-def _alike_whole(v_ND: Floats, odd_D: NDArray[np.bool_], pairs_P2: Indices, level: float) -> NDArray[np.bool_]:
-    """Return which pairs are alike as they are, or mirrored."""
-    alike_P = np.zeros(len(pairs_P2), bool)
+def _whole_cosines(v_ND: Floats, odd_D: NDArray[np.bool_], pairs_P2: Indices) -> Floats:
+    """Return the cosines (P,) of pairs as they are, or mirrored."""
+    cosines_P = np.empty(len(pairs_P2), np.float32)
     for start in range(0, len(pairs_P2), 16 * BLOCK):
         part = pairs_P2[start : start + 16 * BLOCK]
         products_PD = v_ND[part[:, 0]] * v_ND[part[:, 1]]
-        cosines_P = products_PD[:, ~odd_D].sum(1) + np.abs(products_PD[:, odd_D].sum(1))
-        alike_P[start : start + 16 * BLOCK] = cosines_P > level
-    return alike_P
+        cosines_P[start : start + 16 * BLOCK] = products_PD[:, ~odd_D].sum(1) + np.abs(products_PD[:, odd_D].sum(1))
+    return cosines_P
 
 
 def _alike_in_windows(
@@ -274,26 +285,59 @@ def _alike_in_windows(
 ) -> NDArray[np.bool_]:
     """Return which pairs are alike where a window of either, mirrored or not, is compared with the other."""
     one, other = grey_NHW[pairs_P2[:, 0]], grey_NHW[pairs_P2[:, 1]]
-    alike_P = np.zeros(len(pairs_P2), bool)
-    for seen in (other, other[:, :, ::-1]):
-        for whole, part in ((one, seen), (seen, one)):
-            left = np.flatnonzero(~alike_P)
-            if not len(left):
-                return alike_P
-            frame_P3 = np.array(FRAMES)[_best_frames(whole[left], part[left], coarse)]
-            alike_P[left] = _refined(fine(whole[left]), part[left], frame_P3, fine) > SURELY
+    cosines_4P, numbers_4P = zip(*_best_windows(one, other, coarse), *_best_windows(other, one, coarse), strict=True)
+    alike_P, order_P4 = np.zeros(len(pairs_P2), bool), np.argsort(-np.stack(cosines_4P, 1), axis=1)
+    for best_P in order_P4.T[:TRIED]:
+        left = np.flatnonzero(~alike_P)
+        turned, mirrored = (best_P[left] >= 2)[:, None, None], (best_P[left] % 2 == 1)[:, None, None]
+        whole, part = np.where(turned, other[left], one[left]), np.where(turned, one[left], other[left])
+        whole = np.where(mirrored, whole[:, :, ::-1], whole)
+        frame_P3 = FRAMES[np.choose(best_P, numbers_4P)[left]]
+        alike_P[left] = _refined(fine(whole), part, frame_P3, fine) > SURELY
     return alike_P
 
 
-def _best_frames(whole_PHW: NDArray[np.uint8], part_PHW: NDArray[np.uint8], coarse: Whitening) -> Indices:
-    """Return for each pair the number of the window of the second that is most like the whole first."""
-    best_P, number_P = np.full(len(whole_PHW), -np.inf, np.float32), np.zeros(len(whole_PHW), np.int64)
-    v_PD = coarse(whole_PHW)
-    for number, frame in enumerate(FRAMES):
-        cosines = np.einsum("pd,pd->p", v_PD, coarse(part_PHW, frame))
-        better = cosines > best_P
-        best_P[better], number_P[better] = cosines[better], number
-    return number_P
+def _best_windows(
+    whole_PHW: NDArray[np.uint8], part_PHW: NDArray[np.uint8], coarse: Whitening
+) -> list[tuple[Floats, Indices]]:
+    """Return the largest cosine of each whole with a window of its part, and which: as it is, and mirrored."""
+    products_PFD = _window_vectors(part_PHW, coarse) * coarse(whole_PHW)[:, None]
+    even_PF, odd_PF = products_PFD @ ~coarse.odd_D, products_PFD @ coarse.odd_D
+    return [(each.max(1), each.argmax(1)) for each in (even_PF + odd_PF, even_PF - odd_PF)]
+
+
+def _window_vectors(grey_PHW: NDArray[np.uint8], whitening: Whitening) -> Floats:
+    """Return the vectors (P, F, D) of all FRAMES of each sketch: lines and columns of windows share their products."""
+    pixels_PHW, count, found = grey_PHW.astype(np.float32), whitening.count, []
+    for size, shifts in WINDOWS:
+        lines_LH = np.concatenate([_cosines(count, size, shift) for shift in shifts])
+        c_PLL = lines_LH @ (pixels_PHW @ lines_LH.T)
+        c_PSKSK = c_PLL.reshape(-1, len(shifts), count, len(shifts), count)
+        found.append(c_PSKSK.swapaxes(2, 3).reshape(len(c_PLL), -1, count**2)[..., 1:])
+    v_PFD = (np.concatenate(found, axis=1) - whitening.mean_D) @ whitening.matrix_DD
+    v_PFD /= np.linalg.norm(v_PFD, axis=2, keepdims=True) + 1e-6
+    return np.asarray(v_PFD)
+
+
+def _in_clouds(pairs_P2: Indices, images: int) -> NDArray[np.bool_]:
+    """Return which pairs lie in a cloud: a large group of which few are alike, as handwritten ones are.
+
+    Copies of a picture are alike one and all, and a film's frames are a chain, each like those before and after it:
+    along the longest way through such a group lie, a step, hardly more images than one has neighbours. Through a
+    cloud lie more.
+    """
+    ones = np.ones(len(pairs_P2), np.int8)
+    links = coo_array((ones, (pairs_P2[:, 0], pairs_P2[:, 1])), shape=(images, images)).tocsr()
+    _, group_N = connected_components(links, directed=False)
+    cloudy_G = np.zeros(group_N.max() + 1, bool)
+    for group in np.flatnonzero(np.bincount(group_N) > CLOUD):
+        members = np.flatnonzero(group_N == group)
+        inner = links[members][:, members]
+        steps_N = dijkstra(inner, directed=False, unweighted=True, indices=0)
+        longest = dijkstra(inner, directed=False, unweighted=True, indices=int(steps_N.argmax())).max()
+        neighbours = 2 * inner.nnz / len(members)
+        cloudy_G[group] = len(members) / longest > BROAD * neighbours
+    return np.asarray(cloudy_G[group_N[pairs_P2[:, 0]]])
 
 
 def _refined(v_PD: Floats, part_PHW: NDArray[np.uint8], frame_P3: NDArray[np.float64], fine: Whitening) -> Floats:
