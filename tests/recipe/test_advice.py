@@ -261,6 +261,7 @@ def test_a_gain_within_the_interval_may_be_chance() -> None:
             "The training was cut short: convnet saw each image 6 times. More time (2 min) would probably",
         ),
         ({"epochs": 1.2}, "The training was cut short: convnet saw each image about once."),
+        ({"epochs": 1.9}, "The training was cut short: convnet saw each image 2 times."),
         ({"epochs": 0.7}, "The training was cut short: convnet saw 70 % of the images once."),
         ({"size": 24}, "The training was cut short: convnet saw each image 20 times, and at 24 of 32 pixels."),
         ({"epochs": 55.0}, "More time would buy little: convnet already saw each image 55 times, at full size."),

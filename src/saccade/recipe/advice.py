@@ -330,7 +330,7 @@ def _by_length(known: Evidence, network: Mapping[str, Any], longer: str) -> Iter
     epochs, size = network.get("epochs"), network.get("size")
     if epochs is None:
         return
-    passes = f"each image {epochs:.0f} times" if epochs >= 2 else "each image about once"
+    passes = f"each image {epochs:.0f} times" if epochs >= 1.5 else "each image about once"
     passes = passes if epochs >= WHOLE else f"{percent(epochs, 0)} of the images once"
     full = full_side(known.native) if known.native else None
     small = full is not None and size is not None and size < full
