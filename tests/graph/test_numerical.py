@@ -90,6 +90,11 @@ def test_the_gradient_of_a_softmax_loss_is_the_closed_form() -> None:
     assert scores.dtype == torch.float32, "the tensor itself is left alone"
 
 
+def test_a_function_may_work_in_place() -> None:
+    gradient = numerical_gradient(lambda x: x.mul_(2).sum(), torch.tensor([1.0, 2.0]))
+    np.testing.assert_allclose(gradient.numpy(), [2.0, 2.0], rtol=1e-7)
+
+
 def test_numbers_of_every_size_get_a_step_that_suits_them() -> None:
     x = torch.tensor([1e-6, 1.0, 1e6], dtype=torch.float64)
     np.testing.assert_allclose(numerical_gradient(lambda x: (x * x.log()).sum(), x[1:]), x[1:].log() + 1, rtol=1e-6)

@@ -112,7 +112,9 @@ def numerical_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
     """
     values = x.detach().double().clone().contiguous()
     size = typical(values)
-    slopes = [derivative(along(lambda: float(function(values)), values, i), size(i)) for i in range(values.numel())]
+    # A clone, since a function may work in place.
+    offsets = (along(lambda: float(function(values.clone())), values, index) for index in range(values.numel()))
+    slopes = [derivative(offset, size(index)) for index, offset in enumerate(offsets)]
     return torch.tensor([slope.value for slope in slopes], dtype=torch.float64).view(x.shape)
 
 
