@@ -1,5 +1,8 @@
 """The metrics against scikit-learn, SciPy and plain loops."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -71,6 +74,45 @@ def test_wrong_use_is_told() -> None:
         metrics.accuracy(np.array([0, 1]), np.array([0, 1, 1]))
     with pytest.raises(InputError, match="5 successes of 3 are no proportion; give a whole number from 0 to n"):
         metrics.wilson_interval(5, 3)
+
+
+def test_lists_are_taken_as_arrays() -> None:
+    right: Any = [0, 1, 1]
+    wrong: Any = [0, 1, 0]
+    p_NK: Any = [[0.5, 0.5]]
+    assert metrics.accuracy(right, wrong) == pytest.approx(2 / 3)
+    assert metrics.confusion_KK(right, wrong, 2).tolist() == [[1, 1], [0, 1]]
+    labels: Any = [1]
+    assert metrics.log_loss(p_NK, labels) == pytest.approx(np.log(2))
+
+
+P_ROW = np.array([[0.3, 0.7]])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: metrics.accuracy(np.zeros((2, 1)), np.zeros(2)), "Predictions of shape (2, 1) were given; expected"),
+        (lambda: metrics.accuracy(np.zeros(2), np.zeros((2, 1))), "Labels of shape (2, 1) were given; expected is"),
+        (lambda: metrics.accuracy(np.eye(3), np.arange(3)), "Predictions of shape (3, 3) were given; expected is one"),
+        (lambda: metrics.accuracy(np.array(["cat"]), np.array([0])), "give both as whole numbers, or both as names."),
+        (lambda: metrics.confusion_KK(np.array([0, 2, 1]), np.array([0, 0, 1]), 2), "Predictions hold 2, which is no"),
+        (lambda: metrics.confusion_KK(np.array([0, 1]), np.array([0, -1]), 2), "Labels hold -1, which is no class;"),
+        (lambda: metrics.log_loss(P_ROW, np.array([-1])), "Labels hold -1, which is no class; give whole numbers from"),
+        (lambda: metrics.log_loss(P_ROW, np.array([2])), "Labels hold 2, which is no class; give whole numbers from 0"),
+        (lambda: metrics.log_loss(P_ROW, np.array([True])), "Labels such as True are no classes; give whole numbers"),
+        (lambda: metrics.log_loss(P_ROW, np.array([[1]])), "Labels of shape (1, 1) were given; expected is one an"),
+        (lambda: metrics.log_loss(P_ROW[0], np.array([1, 0])), "Scores of shape (2,) were given; expected is one a"),
+        (lambda: metrics.calibration(P_ROW, np.array([[1]])), "Labels of shape (1, 1) were given; expected is one an"),
+        (lambda: metrics.calibration(np.nan * P_ROW, np.array([1])), "Scores hold what is no finite number; look for"),
+        (lambda: metrics.best_temperature(np.nan * P_ROW, np.array([1])), "Scores hold what is no finite number; look"),
+        (lambda: metrics.best_temperature(P_ROW, np.array([[1]])), "Labels of shape (1, 1) were given; expected is"),
+    ],
+)
+def test_what_would_give_a_wrong_number_is_refused(wrong: Callable[[], Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        wrong()
+    assert said in str(caught.value)
 
 
 def test_the_best_temperature_is_that_of_a_search_over_smoothed_log_loss() -> None:

@@ -12,6 +12,9 @@ from saccade.errors import InputError
 
 Array = NDArray[Any]
 
+NUMBERS = "biuf"
+"""NumPy's kinds of truth values and numbers."""
+
 
 @dataclass(frozen=True)
 class ClassMetrics:
@@ -35,12 +38,21 @@ class CalibrationBin:
 
 
 def accuracy(predicted_N: Array, labels_N: Array) -> float:
-    """Return the share of predictions that are right.
+    """Return the share of predictions that are right: both whole numbers, or both names.
+
+    Raises InputError where they are not one a label, or cannot be equal.
 
     >>> accuracy(np.array([0, 1, 1]), np.array([0, 1, 0]))
     0.6666666666666666
     """
+    predicted_N, labels_N = np.asarray(predicted_N), np.asarray(labels_N)
+    _check_row("Predictions", predicted_N)
     _check(predicted_N, labels_N)
+    if (predicted_N.dtype.kind in NUMBERS) != (labels_N.dtype.kind in NUMBERS):
+        raise InputError(
+            f"Predictions such as {predicted_N.tolist()[0]!r} cannot be held against labels such as "
+            f"{labels_N.tolist()[0]!r}; give both as whole numbers, or both as names."
+        )
     return float(np.mean(predicted_N == labels_N))
 
 
@@ -66,14 +78,20 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
 
 def confusion_KK(predicted_N: Array, labels_N: Array, classes: int) -> NDArray[np.int64]:  # noqa: N802
-    """Return counts of images by true class (row) and predicted class (column).
+    """Return counts of images by true class (row) and predicted class (column), whole numbers from 0 on.
+
+    Raises InputError where one is none of the `classes`.
 
     >>> confusion_KK(np.array([0, 1, 1]), np.array([0, 1, 0]), 2)
     array([[1, 1],
            [0, 1]])
     """
+    predicted_N, labels_N = np.asarray(predicted_N), np.asarray(labels_N)
+    _check_row("Predictions", predicted_N)
     _check(predicted_N, labels_N)
-    pairs = np.asarray(labels_N, np.int64) * classes + predicted_N
+    _check_classes("Predictions", predicted_N, classes)
+    _check_classes("Labels", labels_N, classes)
+    pairs = labels_N.astype(np.int64) * classes + predicted_N.astype(np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
@@ -101,9 +119,10 @@ def calibration(probabilities_NK: Array, labels_N: Array, bins: int = 15) -> tup
 
     error = sum over bins of (images in it / N) |accuracy - mean confidence|, where confidence is an image's
     largest probability (Guo et al., 2017, arXiv:1706.04599). An empty bin has confidence and accuracy 0.
+    Raises InputError where labels are none of the K classes, or probabilities no numbers.
     """
-    _check(probabilities_NK, labels_N)
-    confidence_N = np.asarray(probabilities_NK, np.float64).max(1)
+    probabilities_NK, labels_N = _scored(probabilities_NK, labels_N)
+    confidence_N = probabilities_NK.astype(np.float64).max(1)
     right_N = probabilities_NK.argmax(1) == labels_N
     edges = np.linspace(0, 1, bins + 1)
     bin_N = np.clip(np.searchsorted(edges, confidence_N, side="left") - 1, 0, bins - 1)
@@ -118,11 +137,13 @@ def calibration(probabilities_NK: Array, labels_N: Array, bins: int = 15) -> tup
 def log_loss(probabilities_NK: Array, labels_N: Array) -> float:
     """Return the mean of -log of the true class's probability, held at least 2.2e-16 so that it is finite.
 
+    Raises InputError where labels are none of the K classes, or probabilities no numbers.
+
     >>> round(log_loss(np.array([[0.5, 0.5]]), np.array([1])), 4)
     0.6931
     """
-    _check(probabilities_NK, labels_N)
-    p_NK = np.asarray(probabilities_NK, np.float64)
+    probabilities_NK, labels_N = _scored(probabilities_NK, labels_N)
+    p_NK = probabilities_NK.astype(np.float64)
     true_N = p_NK[np.arange(len(labels_N)), labels_N] / p_NK.sum(1)
     return float(-np.log(np.clip(true_N, np.finfo(np.float64).eps, 1)).mean())
 
@@ -132,12 +153,13 @@ def best_temperature(scores_NK: Array, labels_N: Array) -> float:
 
     One number, fitted on images that the scores' model did not learn from, which corrects how sure it is and
     changes no prediction (Guo et al., 2017). Each label counts as 1 in N + 2 wrong, so that a few images
-    without a mistake do not make it certain (Platt, 1999).
+    without a mistake do not make it certain (Platt, 1999). Raises InputError where labels are none of the K
+    classes, or scores not finite.
 
     >>> round(best_temperature(np.array([[3.0, 0.0]] * 4), np.array([0, 0, 0, 1])), 2)
     4.33
     """
-    _check(scores_NK, labels_N)
+    scores_NK, labels_N = _scored(scores_NK, labels_N)
     images, classes = scores_NK.shape
     target_NK = np.full(scores_NK.shape, 1 / (images + 2) / max(1, classes - 1))
     target_NK[np.arange(images), labels_N] = 1 - 1 / (images + 2)
@@ -157,6 +179,35 @@ def _check(predictions: Array, labels_N: Array) -> None:
             f"{len(predictions)} predictions cannot be held against {len(labels_N)} labels; "
             "give one prediction a label, and at least one."
         )
+    _check_row("Labels", labels_N)
+
+
+def _check_row(what: str, given_N: Array) -> None:
+    if given_N.ndim != 1:
+        raise InputError(f"{what} of shape {given_N.shape} were given; expected is one an image, of shape (N,).")
+
+
+def _check_classes(what: str, given_N: Array, classes: int) -> None:
+    if given_N.dtype.kind not in "iu":
+        raise InputError(
+            f"{what} such as {given_N.tolist()[0]!r} are no classes; give whole numbers from 0 to {classes - 1}."
+        )
+    low, high = int(given_N.min()), int(given_N.max())
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise InputError(f"{what} hold {wrong}, which is no class; give whole numbers from 0 to {classes - 1}.")
+
+
+def _scored(scores_NK: Array, labels_N: Array) -> tuple[Array, Array]:
+    """Return scores and labels as arrays; raises InputError unless these are classes and those finite."""
+    scores_NK, labels_N = np.asarray(scores_NK), np.asarray(labels_N)
+    if scores_NK.ndim != 2:
+        raise InputError(f"Scores of shape {scores_NK.shape} were given; expected is one a class and image, (N, K).")
+    _check(scores_NK, labels_N)
+    _check_classes("Labels", labels_N, scores_NK.shape[1])
+    if not np.isfinite(scores_NK).all():
+        raise InputError("Scores hold what is no finite number; look for the images that they are of.")
+    return scores_NK, labels_N
 
 
 def _ratio(part: int, whole: int) -> float:
