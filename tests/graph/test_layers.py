@@ -32,6 +32,17 @@ def dropout_backward(dout, mask):
     return dout * mask
 """
 
+ONE_WRONG = """
+def forward(x, w):
+    return x @ w, (x, w)
+
+def backward(dout, cache):
+    x, w = cache
+    dx = dout @ w.T
+    dx[2, 3] = 0
+    return dx, x.T @ dout
+"""
+
 TORCH = """
 import torch
 inputs = [(4, 5)]
@@ -88,6 +99,15 @@ def test_functions_and_modules_of_pytorch(tmp_path: Path, factor: str, verdict: 
     assert {name: each.verdict for name, each in found.items()} == {
         "Square": verdict, "Squared": verdict, "layer": "fine"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_wrong_number_of_a_small_tensor_is_found(tmp_path: Path, seed: int) -> None:
+    file = written(tmp_path, ONE_WRONG)
+    found = check_layers(file, [(4, 5), (5, 3)], seed=seed)["mine"]
+    assert [(each.verdict, each.compared) for each in found.tensors] == [("wrong", 20), ("fine", 15)]
+    large = check_layers(file, [(40, 50), (50, 3)], seed=seed)["mine"]
+    assert [each.compared for each in large.tensors] == [32, 150]
 
 
 def test_shapes_given_take_the_place_of_the_files(tmp_path: Path) -> None:

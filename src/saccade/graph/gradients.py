@@ -17,6 +17,8 @@ from saccade.graph.numerical import FINE, Derivative, along, derivative, typical
 
 KINKED, WRONG = 1e-4, 1e-2
 """Relative errors: up to FINE as it should be, up to KINKED excused by kinks nearby, above WRONG a wrong backward."""
+WHOLE, SAMPLE = 256, 32
+"""Up to how many numbers of a tensor all are compared, and how many of a larger one."""
 SPARE = 3
 """Candidates drawn for each coordinate compared, for those that lie on a kink."""
 
@@ -85,7 +87,7 @@ def check_gradients(
     function: Callable[..., Any],
     *inputs: Any,
     keywords: Mapping[str, Any] | None = None,
-    coordinates: int = 8,
+    coordinates: int | None = None,
     seed: int = 0,
     seconds: Seconds = lambda: math.inf,
 ) -> GradientCheck:
@@ -93,9 +95,9 @@ def check_gradients(
 
     The result of `function(*inputs, **keywords)`, a tensor or several, is made a scalar by weights drawn at
     random. Checked are the floating-point tensors among `inputs` and, of a module, its trainable parameters:
-    `coordinates` numbers of each, fewer where `seconds()`, the time left, runs out. A module is copied and
-    checked in the mode it is in; its buffers, and all generators, are the same in each evaluation. Where a
-    gradient is wrong, its modules are checked one by one.
+    `coordinates` numbers of each, by default all of up to WHOLE and SAMPLE of more, fewer where `seconds()`, the
+    time left, runs out. A module is copied and checked in the mode it is in; its buffers, and all generators, are
+    the same in each evaluation. Where a gradient is wrong, its modules are checked one by one.
 
     >>> check_gradients(torch.nn.Linear(3, 2), torch.ones(4, 3)).verdict
     'fine'
@@ -193,7 +195,7 @@ class _Problem:
         return {name: torch.zeros_like(tensor) if grad is None else grad for (name, tensor), grad in each}
 
 
-def _compare(problem: _Problem, coordinates: int, seconds: Seconds) -> GradientCheck:
+def _compare(problem: _Problem, coordinates: int | None, seconds: Seconds) -> GradientCheck:
     random, value = problem.is_random(), problem.middle
     if not math.isfinite(value):
         return GradientCheck((), random=random, trouble=f"its value is {value}")
@@ -201,9 +203,9 @@ def _compare(problem: _Problem, coordinates: int, seconds: Seconds) -> GradientC
         return GradientCheck((), random=True, trouble="it gives another value each time, from draws of its own")
     gradients = problem.gradients()
     tallies = [_Tally(name, problem, gradients[name], coordinates) for name in problem.tensors]
-    for _ in range(coordinates):
+    for turn in range(max((tally.wanted for tally in tallies), default=0)):
         for tally in tallies:
-            if seconds() > 0:
+            if turn < tally.wanted and seconds() > 0:
                 tally.compare_one()
     return GradientCheck(tuple(tally.result() for tally in tallies), random=random)
 
@@ -211,11 +213,13 @@ def _compare(problem: _Problem, coordinates: int, seconds: Seconds) -> GradientC
 class _Tally:
     """The coordinates of one tensor compared so far: that of the largest gradient first, then random ones."""
 
-    def __init__(self, name: str, problem: _Problem, gradient: Tensor, coordinates: int) -> None:
+    def __init__(self, name: str, problem: _Problem, gradient: Tensor, coordinates: int | None) -> None:
         self.name, self.problem, self.values = name, problem, problem.tensors[name]
         self.analytic = gradient.detach().double().flatten()
         self.scale = typical(self.values)
-        self.left = self._drawn(SPARE * coordinates)
+        numbers = self.values.numel()
+        self.wanted = (numbers if numbers <= WHOLE else SAMPLE) if coordinates is None else coordinates
+        self.left = self._drawn(SPARE * self.wanted)
         self.kinks = 0
         self.compared: list[tuple[float, float, float]] = []
 
@@ -257,7 +261,7 @@ def relative_error(analytic: float, numerical: Derivative) -> float:
     return min(error, FINE) if difference <= numerical.uncertainty else error
 
 
-def _wrong_modules(module: nn.Module, problem: _Problem, coordinates: int, seconds: Seconds) -> Iterator[str]:
+def _wrong_modules(module: nn.Module, problem: _Problem, coordinates: int | None, seconds: Seconds) -> Iterator[str]:
     """Yield the names of the modules whose backward is wrong though those of the modules inside are not."""
     calls = _recorded_calls(module, problem)
     wrong: list[str] = []

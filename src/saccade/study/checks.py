@@ -29,6 +29,8 @@ RATES_SHARE, HANDFUL_SHARE, INPUTS_SHARE = 0.5, 0.5, 0.5
 """Of the time then left, for the range test, for learning a handful by heart, and for learning it without pixels."""
 FEW = 4
 """Images that gradients are checked on."""
+COORDINATES = 8
+"""Numbers of each tensor whose gradient is checked: a run of the network takes its time."""
 JITTER = 0.01
 """Standard deviation of the noise added to them, as a share of their own."""
 TOO_LOW = 100.0
@@ -158,7 +160,8 @@ def gradients(session: Session, batch: Batch, seconds: Callable[[], float]) -> C
     # Even areas and grey images lie on kinks: maxima tie, and a constant channel's batch norm is all slope.
     draws = generator(session.settings.seed, "jitter")
     x_NCHW = x_NCHW + JITTER * x_NCHW.std() * torch.randn(x_NCHW.shape, generator=draws)
-    found = check_gradients(session.on_trial().network.train(), x_NCHW, seconds=seconds)
+    network = session.on_trial().network.train()
+    found = check_gradients(network, x_NCHW, coordinates=COORDINATES, seconds=seconds)
     return gradient_verdict("gradients", found)
 
 
