@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from saccade import augment
 from saccade.augment import MIXED, MIXES, TABLE
+from saccade.errors import InputError
 from saccade.strengths import POLICIES, STRENGTHS, parse_augment
 
 EVERY: dict[str, Callable[[Tensor, float, Generator], Tensor]] = {**TABLE, **MIXES}
@@ -172,6 +173,50 @@ def test_mixed_labels_cost_the_mean_of_both_losses() -> None:
 def test_wrong_augmentations_are_refused(given: object, sentence: str) -> None:
     with pytest.raises(ValueError) as refused:  # noqa: PT011 (the text is read below)
         parse_augment(given)
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (lambda x: augment.apply(x, {"rotat": 5}, rng()), 'There is no augmentation "rotat". Did you mean "rotate"?'),
+        (
+            lambda x: augment.randaugment(x, 1.0, rng(), names=("rotat",)),
+            'There is no augmentation "rotat". Did you mean "rotate"?',
+        ),
+        (lambda x: augment.apply(x, {"hue": float("nan")}, rng()), "hue has the strength nan; give a finite number,"),
+        (lambda x: augment.apply(x, {"rotate": -5}, rng()), "rotate has the strength -5; give a finite number, at"),
+        (
+            lambda x: augment.apply(x, {"noise": torch.tensor([0.1, float("inf")])}, rng()),
+            "noise has the strength inf; give a finite number, at least 0.",
+        ),
+        (
+            lambda x: augment.apply(x, {"noise": torch.tensor([0.1, float("nan")])}, rng()),
+            "noise has the strength nan; give a finite number, at least 0.",
+        ),
+        (
+            lambda x: augment.apply(x, {"noise": torch.tensor([0.1])}, rng()),
+            "noise has strengths of shape (1,) for 2 images; give one number, or (N,).",
+        ),
+        *(
+            (
+                lambda x, name=name: augment.apply(x.permute(0, 3, 1, 2), {name: 0.1}, rng()),
+                "Images of shape (2, 3, 16, 16) have no colours to change; give three channels last,",
+            )
+            for name in ("brightness", "contrast", "saturation", "pca", "hue")
+        ),
+        (lambda x: augment.colour_axes(x[..., :1]), "Images of shape (2, 16, 16, 1) have no colours to change; give"),
+        (
+            lambda x: augment.targets(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor([0.5]), 2),
+            "Labels, other images and shares of shapes (2,), (2,), (1,) do not fit; give one of each an image.",
+        ),
+        (lambda x: augment.mixup(x, -1.0, rng()), "Images cannot be mixed at the strength -1; give a finite number,"),
+        (lambda x: augment.cutmix(x, float("nan"), rng()), "Images cannot be mixed at the strength nan; give a finite"),
+    ],
+)
+def test_what_would_change_images_wrongly_is_refused(wrong: Callable[[Tensor], object], sentence: str) -> None:
+    with pytest.raises(InputError) as refused:
+        wrong(images(2))
     assert sentence in str(refused.value)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from saccade.augment.draws import Strength, absent, as_given, on_those, signed
+from saccade.errors import InputError
 
 GREY = (0.2989, 0.587, 0.114)
 """How bright red, green and blue are (ITU-R BT.601)."""
@@ -25,7 +26,8 @@ class Colours:
 
     @classmethod
     def of(cls, x_NHWC: Tensor) -> "Colours":
-        """Return what leaves a batch as it is, with its mean colours."""
+        """Return what leaves a batch as it is, with its mean colours; raises InputError unless it has three."""
+        _check_colours(x_NHWC)
         # Bytes are added up exactly, in any order: threads do not change the mean.
         total_N3 = x_NHWC.sum((1, 2), dtype=torch.float64 if x_NHWC.is_floating_point() else torch.int64)
         n, h, w, _ = x_NHWC.shape
@@ -113,8 +115,10 @@ def colour_axes(x_NHWC: Tensor) -> Tensor:
     """Return axes_33, float64: the directions in which all pixels' [R, G, B] vary, each a standard deviation long.
 
     Row j is sqrt(λ_j) v_j, of the eigenvalues and eigenvectors of the covariance of all pixels, strongest first;
-    PCA colour adds α_1, α_2 and α_3 of them, α_j ~ N(0, strength²) an image (Krizhevsky et al., 2012).
+    PCA colour adds α_1, α_2 and α_3 of them, α_j ~ N(0, strength²) an image (Krizhevsky et al., 2012). Raises
+    InputError unless there are three channels.
     """
+    _check_colours(x_NHWC)
     sums_3, products_33 = torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
     for chunk in x_NHWC.split(256):
         c_M3 = chunk.reshape(-1, 3).double().cpu()
@@ -136,7 +140,9 @@ def hue_turned(x_NHWC: Tensor, turn_N: Tensor) -> Tensor:
     """Return images with the hue of HSV increased by `turn_N` of the circle; saturation and value stay.
 
     With hue h, value V and chroma C, channel n = 5, 3, 1 is V - C max(0, min(k, 4 - k, 1)), k = (n + 6 h) mod 6.
+    Raises InputError unless there are three channels.
     """
+    _check_colours(x_NHWC)
     r, g, b = x_NHWC.float().unbind(-1)
     value = torch.maximum(torch.maximum(r, g), b)
     chroma = value - torch.minimum(torch.minimum(r, g), b)
@@ -150,6 +156,12 @@ def hue_turned(x_NHWC: Tensor, turn_N: Tensor) -> Tensor:
     out = as_given(torch.stack(channels, -1), x_NHWC)
     # Not even the last bit of a float is to change where nothing is turned.
     return torch.where((turn_N != 0).to(x_NHWC.device)[:, None, None, None], out, x_NHWC)
+
+
+def _check_colours(x_NHWC: Tensor) -> None:
+    if x_NHWC.ndim != 4 or x_NHWC.shape[-1] != 3:
+        shape = tuple(x_NHWC.shape)
+        raise InputError(f"Images of shape {shape} have no colours to change; give three channels last, (N, H, W, 3).")
 
 
 def _scaled(factor_N: Tensor) -> Tensor:

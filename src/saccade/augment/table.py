@@ -1,6 +1,7 @@
 """Every augmentation by name, several applied together at the least cost, and random mixes of them."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Generator, Tensor
@@ -10,6 +11,7 @@ from saccade.augment.draws import Strength, absent, as_given, on_those, uniform
 from saccade.augment.geometry import cutout, mirror_some, translate, upside_down
 from saccade.augment.textures import blur, noise
 from saccade.augment.warps import WARPS, warped
+from saccade.errors import InputError, SettingError, did_you_mean
 from saccade.strengths import STRENGTHS
 
 Augmentation = Callable[[Tensor, Strength, Generator], Tensor]
@@ -45,13 +47,17 @@ def apply(
 
     All that move places between pixels cost one sampling, all linear changes of colour one product, and bytes are
     rounded to once, in the end. What an image has a strength of 0 of leaves it as it is.
-    `axes_33` are for "pca" (see `colour_axes`).
+    `axes_33` are for "pca" (see `colour_axes`). Raises SettingError for a name that is not in the table, InputError
+    for a strength below 0 or not finite, and where images without three channels are to change their colours.
 
     >>> x_NHWC = torch.randint(0, 256, (8, 16, 16, 3), dtype=torch.uint8)
     >>> changed = apply(x_NHWC, {"rotate": 15, "contrast": 0.2}, torch.Generator().manual_seed(0))
     >>> changed.shape, changed.dtype
     (torch.Size([8, 16, 16, 3]), torch.uint8)
     """
+    _check_names(strengths)
+    for name, strength in strengths.items():
+        _check_strength(name, strength, len(x_NHWC))
     strengths = {name: strength for name, strength in strengths.items() if not absent(strength)}
     x = x_NHWC
     for name, augmentation in FIRST.items():
@@ -78,7 +84,8 @@ def randaugment(
 ) -> Tensor:
     """Apply `each` augmentations drawn for every image, at `strength` of their strong strengths (Cubuk et al., 2020).
 
-    Drawn without replacement, of `names`; every one of them draws its amount up to that strength.
+    Drawn without replacement, of `names`; every one of them draws its amount up to that strength. Raises
+    SettingError and InputError as `apply` does.
     """
     chance_NA = torch.rand(len(x_NHWC), len(names), generator=generator)
     chosen_NA = chance_NA.argsort(1).argsort(1) < each
@@ -95,7 +102,7 @@ def trivialaugment(
 ) -> Tensor:
     """Apply one augmentation drawn for every image, at up to `strength` of its strong one (Müller and Hutter, 2021).
 
-    The strength itself is uniform, so there is nothing to tune.
+    The strength itself is uniform, so there is nothing to tune. Raises SettingError and InputError as `apply` does.
     """
     drawn_N = torch.randint(len(names), (len(x_NHWC),), generator=generator)
     share_N = uniform(len(x_NHWC), generator) * strength
@@ -106,6 +113,24 @@ def trivialaugment(
 MIXES: Mapping[str, Callable[..., Tensor]] = {"randaugment": randaugment, "trivialaugment": trivialaugment}
 
 
+def _check_names(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in TABLE:
+            hint = did_you_mean(name, TABLE) or f" Known are: {', '.join(TABLE)}."
+            raise SettingError(f'There is no augmentation "{name}".{hint}')
+
+
+def _check_strength(name: str, strength: Strength, images: int) -> None:
+    strengths_N = torch.as_tensor(strength)
+    if strengths_N.shape not in ((), (images,)):
+        raise InputError(
+            f"{name} has strengths of shape {tuple(strengths_N.shape)} for {images} images; give one number, or (N,)."
+        )
+    for end in map(float, strengths_N.aminmax()) if strengths_N.numel() else ():
+        if not 0 <= end < math.inf:
+            raise InputError(f"{name} has the strength {end:g}; give a finite number, at least 0.")
+
+
 def _last(x: Tensor, augmentation: Augmentation, strength: Strength, generator: Generator) -> Tensor:
     if not isinstance(strength, Tensor):
         return augmentation(x, strength, generator)
@@ -114,5 +139,6 @@ def _last(x: Tensor, augmentation: Augmentation, strength: Strength, generator: 
 
 def _strong(names: tuple[str, ...], share_NA: Tensor) -> dict[str, Strength]:
     """Return a strength an image of each augmentation, from its share of the strong one."""
+    _check_names(names)
     shares = zip(names, share_NA.double().unbind(1), strict=True)
     return {name: share_N * STRENGTHS[name].strong for name, share_N in shares}
