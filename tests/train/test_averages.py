@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from saccade.data.batches import ArrayImages
-from saccade.errors import SettingError
+from saccade.errors import InputError, SettingError
 from saccade.optim import cycle, recompute_statistics
 from saccade.settings import SearchSettings, TrainSettings
 from saccade.train import Forward, Pace, Session, checkpoint
@@ -89,6 +89,16 @@ def test_statistics_are_those_that_pytorch_computes_anew_and_the_rest_stays() ->
 
 def test_without_statistics_no_batch_is_asked_for() -> None:
     recompute_statistics(nn.Linear(2, 2), iter([torch.full((1, 3), torch.nan)]))
+
+
+def test_without_a_batch_statistics_stay_as_they_are() -> None:
+    network = Normed().train()
+    network(X_NHWC.permute(0, 3, 1, 2).float())
+    before = state(network)
+    with pytest.raises(InputError, match=r"^Batch norm's statistics cannot be computed from no batch at all; give"):
+        recompute_statistics(network, iter([]))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert (network.training, network.norm.momentum) == (True, 0.3)
 
 
 def test_glances_during_swa_see_the_average_and_leave_the_training_as_it_was() -> None:

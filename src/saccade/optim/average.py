@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
+from saccade.errors import InputError
 from saccade.optim.schedules import cycle
 
 YOUNG = 10
@@ -113,7 +115,8 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Compute batch norm's statistics anew, over batches of input: those of other weights do not fit averaged ones.
 
     Each layer's is the mean over the batches of what it sees; dropout is off. Nothing changes in a network without
-    running statistics, nor in layers that `train()` leaves as they are, for they are frozen.
+    running statistics, nor in layers that `train()` leaves as they are, for they are frozen. Raises InputError, and
+    leaves the statistics as they are, where there is no batch.
     """
     was_training = network.training
     layers = [
@@ -121,16 +124,20 @@ def recompute_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
         for module in network.train().modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats and module.training
     ]
+    network.train(was_training)
+    if not layers:
+        return
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise InputError("Batch norm's statistics cannot be computed from no batch at all; give one or more.")
     momenta = [layer.momentum for layer in layers]
     network.eval()
-    if not layers:
-        network.train(was_training)
-        return
     for layer in layers:
         layer.train()
         layer.reset_running_stats()
         layer.momentum = None  # PyTorch then weighs all batches the same
-    for x_NCHW in batches:
+    for x_NCHW in chain([first], batches):
         network(x_NCHW)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
