@@ -1,6 +1,7 @@
 """Newton, conjugate gradients, L-BFGS and spectra against linear algebra and scikit-learn on the same losses."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from saccade.errors import TrainingError
+from saccade.errors import InputError, TrainingError
 from saccade.nn.blocks import Blocks
 from saccade.nn.convnets import ConvNet
 from saccade.nn.layers import WhiteningConv
@@ -90,6 +91,24 @@ def test_newton_does_not_move_where_the_loss_is_flat() -> None:
     step_D = newton_step(objective)
     expected = -torch.linalg.pinv(a_DD, rtol=1e-9) @ (a_DD @ (objective.position() - centre_D))
     torch.testing.assert_close(step_D, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_there_is_no_step_where_the_loss_is_no_number(
+    exact: bool, wrong: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.optim.curvature.EXACT", 100 if exact else 1)
+    x = nn.Parameter(torch.tensor([3.0, 4.0]))
+    said = r"^There is no step from here: the loss, its slope or its curvature is no finite number; begin elsewhere\.$"
+    losses: list[Callable[[], Tensor]] = [lambda: x.square().sum() * wrong, lambda: x.square().sum() + wrong]
+    for loss in losses:
+        with pytest.raises(TrainingError, match=said):
+            newton_step(Objective([x], lambda: iter([loss()])))  # noqa: B023 (run at once)
+    with pytest.raises(TrainingError, match=said):
+        conjugate_gradients(lambda v: v, torch.tensor([1.0, wrong]))
+    with pytest.raises(TrainingError, match=said):
+        conjugate_gradients(lambda v: wrong * v, torch.tensor([1.0, 2.0]))
 
 
 def test_conjugate_gradients_solve_in_as_many_steps_as_there_are_eigenvalues() -> None:
@@ -228,6 +247,8 @@ def test_the_noise_scale_is_that_of_gradients_drawn_with_known_noise() -> None:
 def test_where_noise_drowns_the_gradient_there_is_no_scale() -> None:
     gradients = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     assert noise_scale(gradients, batch_size=8) is None
+    with pytest.raises(InputError, match=r"^The noise of gradients shows in two batches or more, and 1 was given;"):
+        noise_scale(gradients[:1], batch_size=8)
 
 
 # L-BFGS

@@ -3,6 +3,7 @@
 What needs the matrix H takes it whole; what does not takes `product`, v ↦ H v.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
-from saccade.errors import TrainingError
+from saccade.errors import InputError, TrainingError
 from saccade.optim.objective import Objective
 
 Product = Callable[[Tensor], Tensor]
@@ -29,12 +30,18 @@ def newton_step(objective: Objective, damping: float = 0.0, *, iterations: int =
 
     Exact for up to EXACT parameters: nothing moves where the loss is flat. For more, Hessian-free by
     conjugate gradients (Martens, 2010), which after D `iterations` would be exact, too. Raises
-    TrainingError where the approximation has no minimum, for it curves down by more than the damping.
+    TrainingError where the approximation has no minimum, for it curves down by more than the damping, and
+    where the loss, its slope or its curvature is no finite number.
     """
-    _, slope_D = objective.slope()
+    value, slope_D = objective.slope()
+    if not (math.isfinite(value) and slope_D.isfinite().all()):
+        raise _no_number()
     if objective.size > EXACT:
         return conjugate_gradients(objective.product, -slope_D, damping=damping, iterations=iterations)
-    values_D, vectors_DD = torch.linalg.eigh(objective.hessian().double())
+    hessian_DD = objective.hessian().double()
+    if not hessian_DD.isfinite().all():
+        raise _no_number()
+    values_D, vectors_DD = torch.linalg.eigh(hessian_DD)
     values_D += damping
     noise = FLAT * float(values_D.abs().max())
     if float(values_D[0]) < -noise:
@@ -50,7 +57,8 @@ def conjugate_gradients(
 ) -> Tensor:
     """Solve (H + damping) x = b, positive definite, in float64, until what is left of b is below `tolerance` · |b|.
 
-    Raises TrainingError where H turns out to curve down along a direction, by more than the damping.
+    Raises TrainingError where H turns out to curve down along a direction, by more than the damping, and where H or
+    b holds what is no finite number.
 
     >>> matrix = torch.tensor([[4.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
     >>> conjugate_gradients(lambda v: matrix @ v, torch.tensor([1.0, 2.0], dtype=torch.float64))
@@ -59,11 +67,15 @@ def conjugate_gradients(
     residual_D = right_D.double()
     solution_D, direction_D, square = torch.zeros_like(residual_D), residual_D, residual_D @ residual_D
     end = tolerance**2 * float(square)
+    if not math.isfinite(end):
+        raise _no_number()
     for _ in range(iterations):
         if float(square) <= end:
             break
         curved_D = product(direction_D.to(right_D.dtype)).double() + damping * direction_D
         curvature = float(direction_D @ curved_D)
+        if not math.isfinite(curvature):
+            raise _no_number()
         if curvature <= 0:
             raise _curving_down(curvature / float(direction_D @ direction_D) - damping)
         length = float(square) / curvature
@@ -78,6 +90,12 @@ def _curving_down(curvature: float) -> TrainingError:
     return TrainingError(
         f"Newton's step has nowhere to go: the loss curves down, by {curvature:.3g}; give a damping above "
         f"{-curvature:.3g}, or come nearer to a minimum first."
+    )
+
+
+def _no_number() -> TrainingError:
+    return TrainingError(
+        "There is no step from here: the loss, its slope or its curvature is no finite number; begin elsewhere."
     )
 
 
@@ -183,9 +201,11 @@ def noise_scale(gradients_MD: Tensor, batch_size: int) -> float | None:
     """Return the batch size at which noise and gradient are as large, tr(Σ) / |g|² (McCandlish et al., 2018).
 
     Estimated without bias in either, from the gradients of `M` batches of so many images; None where
-    the gradient is lost in its noise.
+    the gradient is lost in its noise. Raises InputError where there are fewer than two batches.
     """
     batches = len(gradients_MD)
+    if batches < 2:
+        raise InputError(f"The noise of gradients shows in two batches or more, and {batches} was given; give more.")
     mean_D = gradients_MD.double().mean(0)
     variance = float((gradients_MD.double() - mean_D).square().sum()) / (batches - 1)  # tr(Σ) / batch_size
     squared = float(mean_D.square().sum()) - variance / batches
