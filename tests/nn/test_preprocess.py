@@ -11,7 +11,8 @@ from torch import Tensor
 from saccade.data.batches import ArrayImages
 from saccade.errors import ModelError
 from saccade.nn import zoo
-from saccade.nn.preprocess import PREPROCESSING, Decorrelate, MeanImage
+from saccade.nn.layers import Standardize
+from saccade.nn.preprocess import PREPROCESSING, Decorrelate, MeanImage, Rotation
 from saccade.settings import TrainSettings
 from saccade.train.session import Session
 
@@ -139,6 +140,25 @@ def test_it_is_kept_with_the_weights_and_decides_what_is_trained() -> None:
     assert zoo.side_at(growing, 28, 0.0) == 20
     assert growing(torch.zeros(2, 3, 20, 20)).shape == (2, 3)
     assert zoo.body(network) is network[1]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("kind", ["pca", "pca-whiten", "zca"])
+def test_images_that_do_not_vary_are_centred_and_not_scaled_up(kind: Rotation) -> None:
+    layer, x_NHWC = Decorrelate(6, kind), torch.full((9, 6, 6, 3), 77, dtype=torch.uint8)
+    layer.fit([x_NHWC])
+    assert layer.matrix_DD.isfinite().all()
+    torch.testing.assert_close(layer.matrix_DD @ layer.matrix_DD.T, torch.eye(108), rtol=0, atol=1e-5)
+    torch.testing.assert_close(layer(as_input(x_NHWC)), torch.zeros(9, 3, 6, 6))
+
+
+def test_without_images_nothing_is_fitted() -> None:
+    mean, standardize = MeanImage(6), Standardize()
+    with pytest.raises(ModelError, match=r"^preprocess=mean-image needs a training image or more, and none was given"):
+        mean.fit([])
+    with pytest.raises(ModelError, match=r"^Mean and standard deviation need a training image or more, and none was"):
+        standardize.fit(images(0))
+    assert not mean.mean_CHW.any()
+    assert (standardize.mean_C.tolist(), standardize.sd_C.tolist()) == ([0, 0, 0], [1, 1, 1])
 
 
 def refusal(**choices: object) -> str:

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from saccade.errors import ModelError
+
 
 class Standardize(nn.Module):
     """Centre each channel and scale it: (x - mean) / sd, with x in 0…255; or one of the two, or neither."""
@@ -23,10 +25,11 @@ class Standardize(nn.Module):
     def fit(self, x_NHWC: Tensor, *, most: int = 10_000) -> None:
         """Set mean and standard deviation, or what is asked for of them, from up to `most` evenly spaced images.
 
-        Summed in float64.
-
-        A channel that hardly varies is centred and not scaled up.
+        Summed in float64. A channel that hardly varies is centred and not scaled up. Raises ModelError where there
+        are no images.
         """
+        if not x_NHWC.numel():
+            raise ModelError("Mean and standard deviation need a training image or more, and none was given.")
         x_NHWC = x_NHWC[:: max(1, math.ceil(len(x_NHWC) / most))]
         sums_2C = torch.zeros(2, x_NHWC.shape[-1], dtype=torch.float64)
         for chunk in x_NHWC.split(256):

@@ -37,11 +37,16 @@ class MeanImage(nn.Module):
 
     @torch.no_grad()
     def fit(self, chunks: Iterable[Tensor]) -> None:
-        """Set the mean from uint8 images (N, side, side, 3) that come some at a time."""
+        """Set the mean from uint8 images (N, side, side, 3) that come some at a time.
+
+        Raises ModelError where there are none.
+        """
         total_HWC, images = torch.zeros(*self.mean_CHW.shape[1:], 3, dtype=torch.float64), 0
         for x_NHWC in chunks:
             total_HWC += x_NHWC.cpu().double().sum(0)
             images += len(x_NHWC)
+        if not images:
+            raise ModelError("preprocess=mean-image needs a training image or more, and none was given.")
         self.mean_CHW.copy_((total_HWC / images).permute(2, 0, 1))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -103,8 +108,9 @@ class Decorrelate(nn.Module):
         if self.kind == "pca":
             self.matrix_DD.copy_(components_DD.T)
             return
-        # Below the rounding of the sums a variance is nothing but that.
+        # Below the rounding of the sums a variance is nothing but that; images that hardly vary are not scaled up.
         floor = variance_D.mean() * self.damping + variance_D[0] * 1e-12
+        floor = torch.maximum(floor, 1 - variance_D[0])
         rotation_DD = (components_DD / (variance_D.clamp(min=0) + floor).sqrt()).T
         self.matrix_DD.copy_(components_DD @ rotation_DD if self.kind == "zca" else rotation_DD)
 
