@@ -130,6 +130,18 @@ def test_a_receptive_field_is_as_far_as_gradients_reach(name: str, side: int, la
         assert field == (reach(network, layer, side),) * 2, layer
 
 
+def test_what_is_seen_through_windows_without_a_rule_is_unknown() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ConvTranspose2d(3, 4, 3, stride=2), nn.Conv2d(4, 1, 3))
+    _, wider, last = volumes(network, 9).layers
+    assert (wider.kind, wider.output, wider.field, wider.unknown) == ("ConvTranspose2d 3x3/2", (4, 15, 15), None, True)
+    assert (last.field, last.unknown) == (None, True)
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Flatten(2), nn.Conv1d(3, 4, 3, stride=2), nn.ReLU())
+    first, second, last = volumes(network, 9).layers
+    assert (first.kind, first.field, first.unknown) == ("Conv2d 3x3", (3, 3), False)
+    assert (second.kind, second.field, second.unknown) == ("Conv1d 3/2", None, True)
+    assert (last.field, last.unknown) == (None, True)
+
+
 def test_what_sees_all_says_so() -> None:
     by_name = {layer.layer: layer for layer in named("timm/vit_tiny_patch16_224", 224).layers}
     assert by_name["patch_embed.proj"].field == (16, 16)

@@ -100,7 +100,7 @@ def _text(found: "Volumes", images: int) -> str:
 
 
 def _row(layer: "Volume", images: int) -> list[str]:
-    sees = "all" if layer.field is None else _area(layer.field)
+    sees = "unknown" if layer.unknown else "all" if layer.field is None else _area(layer.field)
     return [
         printable(layer.layer),
         layer.kind,

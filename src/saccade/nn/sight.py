@@ -11,6 +11,8 @@ Two = tuple[int, int]
 
 _ATTENTION = ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math")
 _REDUCTIONS = ("mean", "sum", "amax", "max", "logsumexp")
+_RESIZES = ("convolution", "avg_pool", "max_pool", "upsample", "_upsample", "grid_sampler")
+"""What names of operations begin with after which places see more than before."""
 _WHOLE = ("_adaptive_avg_pool2d", "adaptive_max_pool2d")
 
 
@@ -18,12 +20,13 @@ _WHOLE = ("_adaptive_avg_pool2d", "adaptive_max_pool2d")
 class Sight:
     """What one of `grid` places sees: `field` pixels high and wide, `jump` from its neighbour's; None: all pixels.
 
-    The receptive field, as large as it would be far from the border.
+    The receptive field, as large as it would be far from the border; where it is not `known`, at least so large.
     """
 
     field: tuple[float, float] | None = (1.0, 1.0)
     jump: tuple[float, float] = (1.0, 1.0)
     grid: Two = (1, 1)
+    known: bool = True
 
     @property
     def places(self) -> int:
@@ -38,7 +41,7 @@ class Sight:
                 self.field[0] + (kernel[0] - 1) * self.jump[0],
                 self.field[1] + (kernel[1] - 1) * self.jump[1],
             )
-        return Sight(wider, (self.jump[0] * stride[0], self.jump[1] * stride[1]), grid)
+        return replace(self, field=wider, jump=(self.jump[0] * stride[0], self.jump[1] * stride[1]), grid=grid)
 
     def everywhere(self) -> "Sight":
         """Return what a place sees that every place tells all."""
@@ -49,12 +52,13 @@ def joined(sights: Sequence[Sight]) -> Sight | None:
     """Return what is seen of things put together: the most of each; None where there is nothing."""
     if not sights:
         return None
-    widest = max(sights, key=lambda sight: sight.places)
+    known = all(sight.known for sight in sights)
+    widest = replace(max(sights, key=lambda sight: sight.places), known=known)
     fields = [sight.field for sight in sights]
     if None in fields:
         return replace(widest, field=None)
-    known = [field for field in fields if field is not None]
-    return replace(widest, field=(max(high for high, _ in known), max(wide for _, wide in known)))
+    told = [field for field in fields if field is not None]
+    return replace(widest, field=(max(high for high, _ in told), max(wide for _, wide in told)))
 
 
 def after(name: str, args: Sequence[Any], outputs: Sequence[Tensor], seen: Sight) -> Sight:
@@ -73,6 +77,8 @@ def after(name: str, args: Sequence[Any], outputs: Sequence[Tensor], seen: Sight
         return Sight(None, seen.jump, (1, 1))
     if name in ("mm", "addmm") and outputs[0].shape[0] == 1 and seen.places > 1:
         return Sight(None, seen.jump, (1, 1))
+    if name.startswith(_RESIZES):
+        return replace(seen, known=False)
     return seen.everywhere() if name in (*_ATTENTION, "bmm", "baddbmm") else seen
 
 

@@ -1,6 +1,6 @@
 """Sizes and costs of a network, layer by layer (lecture 5): volumes, parameters, products, memory, receptive fields."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -22,9 +22,9 @@ class Volume:
     `output` is the output volume without the images' axis; `multiply_adds` counts the products of
     convolutions, fully connected layers and attention; `training_bytes` are what the layer adds to what is
     kept for the backward pass, `prediction_bytes` all activations that are alive at once while it works, in
-    float32. `field` is the receptive field in pixels, high and wide, or None for all; normalisations are not
-    counted. `dropped` counts the rows or columns no window reaches, padding included, `dropped_inputs` those
-    of them that are not padding.
+    float32. `field` is the receptive field in pixels, high and wide, or None for all, and where it is `unknown`,
+    as after transposed convolutions; normalisations are not counted. `dropped` counts the rows or columns no
+    window reaches, padding included, `dropped_inputs` those of them that are not padding.
     """
 
     layer: str
@@ -37,6 +37,7 @@ class Volume:
     field: tuple[int, int] | None
     dropped: int
     dropped_inputs: int
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def _layers(network: nn.Module, predicted: Trace, trained: Trace) -> Iterator[Vo
 
 
 def _volume(call: Call, saved: int, parameters: int) -> Volume:
-    field = call.sight.field if call.sight else None
+    unknown = call.sight is not None and not call.sight.known
+    field = call.sight.field if call.sight and not unknown else None
     return Volume(
         layer=call.name or "(network)",
         kind=_kind(call.module),
@@ -130,6 +132,7 @@ def _volume(call: Call, saved: int, parameters: int) -> Volume:
         field=None if field is None else (round(field[0]), round(field[1])),
         dropped=call.dropped[0],
         dropped_inputs=call.dropped[1],
+        unknown=unknown,
     )
 
 
@@ -149,10 +152,7 @@ def _kind(module: nn.Module) -> str:
     name, kernel, stride = type(module).__name__, getattr(module, "kernel_size", None), getattr(module, "stride", 1)
     if kernel is None:
         return name
-    high, wide = _two(kernel)
-    step = max(_two(stride))
-    return f"{name} {high}x{wide}" + (f"/{step}" if step > 1 else "")
-
-
-def _two(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+    axes = int(name[-2]) if name.endswith(("1d", "2d", "3d")) else 2
+    sides = (kernel,) * axes if isinstance(kernel, int) else kernel
+    step = stride if isinstance(stride, int) else max(stride)
+    return f"{name} {'x'.join(map(str, sides))}" + (f"/{step}" if step > 1 else "")
