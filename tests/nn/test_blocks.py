@@ -237,6 +237,28 @@ def test_an_initialisation_has_its_standard_deviation(name: str, activated: str)
         assert not layer.bias.any()
 
 
+@pytest.mark.parametrize(
+    ("layer", "fan_in", "fan_out"),
+    [
+        (nn.Conv1d(40, 300, 5), 40 * 5, 300 * 5),
+        (nn.Conv3d(12, 100, 3), 12 * 27, 100 * 27),
+        (nn.ConvTranspose1d(40, 300, 5), 40 * 5, 300 * 5),
+        (nn.ConvTranspose2d(12, 300, 5, stride=2), 12 * 25, 300 * 25),
+        (nn.ConvTranspose2d(12, 300, 5, groups=3), 4 * 25, 300 * 25),
+    ],
+)
+@pytest.mark.parametrize("name", STANDARD_DEVIATIONS)
+def test_every_kind_of_convolution_is_initialised(name: str, layer: nn.Module, fan_in: int, fan_out: int) -> None:
+    torch.manual_seed(0)
+    for parameter in layer.parameters():
+        nn.init.ones_(parameter)
+    initialise(layer, name, "relu", scores=False)
+    weight, bias = layer.get_parameter("weight").detach().double(), layer.get_parameter("bias")
+    expected = STANDARD_DEVIATIONS[name](fan_in, fan_out, "relu")
+    assert float(weight.std()) == pytest.approx(expected, rel=6 / math.sqrt(2 * weight.numel()))
+    assert not bias.any()
+
+
 def test_he_for_relu_is_pytorchs_kaiming_and_glorot_its_xavier() -> None:
     ours, theirs = nn.Conv2d(6, 8, 3), nn.Conv2d(6, 8, 3)
     fills: dict[str, Callable[[Tensor], Tensor]] = {

@@ -57,16 +57,28 @@ def initialise(network: nn.Module, name: str, activation: str = "relu", *, score
     """Set every weight that is trained of convolutions and fully connected layers by name, and their biases to 0.
 
     The gain is that of `activation`; where the network gives `scores`, its last layer, that no activation
-    follows, has the gain 1. Drawn from torch's global generator. Raises SettingError where there is no
-    initialisation of this name.
+    follows, has the gain 1. A transposed convolution's fans are those at stride 1. Drawn from torch's global
+    generator. Raises SettingError where there is no initialisation of this name.
     """
     fill = entry(INITIALISATIONS, name, "initialisation")
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
     for layer in layers:
         if layer.weight.requires_grad:
-            fill(layer.weight, 1.0 if scores and layer is layers[-1] else gain(activation))
+            _fill(layer, fill, 1.0 if scores and layer is layers[-1] else gain(activation))
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def _fill(layer: nn.Linear | nn.modules.conv._ConvNd, fill: Callable[[Tensor, float], None], gain: float) -> None:
+    if isinstance(layer, nn.Linear) or not layer.transposed:
+        fill(layer.weight, gain)
+        return
+    # Its weight is (C, K / groups, …) where others' are (K, C / groups, …).
+    inputs, outputs, *kernel = layer.weight.shape
+    groups = layer.groups
+    weight = layer.weight.new_empty(groups * outputs, inputs // groups, *kernel)
+    fill(weight, gain)
+    layer.weight.copy_(weight.unflatten(0, (groups, outputs)).transpose(1, 2).flatten(0, 1))
 
 
 def fan_in(weight: Tensor) -> int:
