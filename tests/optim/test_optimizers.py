@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from saccade.errors import SettingError
+from saccade.errors import InputError, SettingError
 from saccade.nn import zoo
-from saccade.optim import DEFAULTS, SCHEDULES, build_optimizer, schedule
+from saccade.optim import DEFAULTS, SCHEDULES, build_optimizer, cycle, schedule
 from saccade.optim.muon import Muon
 from saccade.settings import OptimizerName, ScheduleName
 
@@ -184,6 +184,51 @@ def test_muon_needs_kernels_and_with_kernels_alone_no_adam() -> None:
         build_optimizer("muon", nn.Linear(3, 2), 0.1, None)
     (rule,) = build_optimizer("muon", nn.Conv2d(3, 2, 1, bias=False), None, None).rules
     assert isinstance(rule, Muon)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (lambda net: build_optimizer("adm", net), 'There is no optimizer "adm". Did you mean "adam"?'),
+        (lambda net: build_optimizer("zebra", net), 'There is no optimizer "zebra". Known are: muon, sgd, momentum, '),
+        (
+            lambda net: build_optimizer("lbfgs", net),
+            "lbfgs steps over all images at once, not by batches; take",
+        ),
+        *(
+            (
+                lambda net, rate=rate: build_optimizer("sgd", net, rate),
+                f"The learning rate {rate:g} cannot be used; give",
+            )
+            for rate in (-0.1, math.nan, math.inf)
+        ),
+        (
+            lambda net: build_optimizer("muon", net, -0.1),
+            "The learning rate -0.1 cannot be used; give a finite",
+        ),
+        (
+            lambda net: build_optimizer("adam", net, 0.1, -1.0),
+            "The weight decay -1 cannot be used; give a finite",
+        ),
+        (
+            lambda net: build_optimizer("adam", net.requires_grad_(False)),
+            "Linear has no trainable parameters for adam to update; thaw some.",
+        ),
+        (lambda _: schedule("cosin", 0.1), 'There is no schedule "cosin". Did you mean "cosine"?'),
+        *(
+            (
+                lambda _, warmup=warmup: schedule("linear", warmup),
+                f"A warm-up of {warmup:g} is no share of the training",
+            )
+            for warmup in (-0.1, 1.5, math.nan)
+        ),
+        (lambda _: cycle(0.5, 0), "A training cannot run in 0 cycles; give a whole number, at least 1."),
+    ],
+)
+def test_what_is_no_rule_rate_or_schedule_is_refused(wrong: Callable[[nn.Module], object], sentence: str) -> None:
+    with pytest.raises(InputError) as refused:
+        wrong(nn.Linear(3, 2))
+    assert sentence in str(refused.value)
 
 
 @pytest.mark.parametrize("name", [name for name in DEFAULTS if name != "lbfgs"])

@@ -1,5 +1,6 @@
 """Optimizers by name, with the parameters grouped: kernels decay, biases and norm scales do not (lecture 7)."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from saccade.errors import SettingError
+from saccade.errors import ModelError, SettingError, did_you_mean
 from saccade.optim.muon import Muon
 
 
@@ -98,11 +99,24 @@ def build_optimizer(
 
     `muon` updates the kernels of convolutions by Muon and everything else by Adam. Weight decay is an L2
     penalty, save in `adamw`, where it is decoupled from the gradient (Loshchilov and Hutter, 2019). Raises
-    SettingError where `muon` has nothing to update.
+    SettingError where there is no such optimizer (`LBFGS` is built by itself, for its steps are over all images), a
+    rate or the decay is below 0 or not finite, or `muon` has nothing to update; ModelError where nothing is trainable.
     """
+    if name != "muon" and name not in RULES:
+        hint = did_you_mean(name, ["muon", *RULES]) or f" Known are: muon, {', '.join(RULES)}."
+        raise SettingError(
+            "lbfgs steps over all images at once, not by batches; take saccade.optim.LBFGS."
+            if name == "lbfgs"
+            else f'There is no optimizer "{name}".{hint}'
+        )
     rate = DEFAULTS[name].learning_rate if learning_rate is None else learning_rate
     decay = DEFAULTS[name].weight_decay if weight_decay is None else weight_decay
+    for what, value in {"learning rate": rate, "weight decay": decay}.items():
+        if not 0 <= value < math.inf:
+            raise SettingError(f"The {what} {value:g} cannot be used; give a finite number, at least 0.")
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise ModelError(f"{type(network).__name__} has no trainable parameters for {name} to update; thaw some.")
     if name == "muon":
         return _muon(trainable, decay, rate, factors)
     groups = _groups(trainable, decay, rate, factors)

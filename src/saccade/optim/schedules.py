@@ -7,6 +7,8 @@ one formula serves both. `docs/optimizers.md` has them drawn.
 import math
 from collections.abc import Callable
 
+from saccade.errors import SettingError, did_you_mean
+
 Schedule = Callable[[float], float]
 
 DROPS = (0.3, 0.6, 0.9)
@@ -86,9 +88,16 @@ SCHEDULES: dict[str, Schedule] = {
 def schedule(name: str, warmup: float) -> Schedule:
     """Return the schedule called `name`, after a linear rise from 0 over the first `warmup` share of the progress.
 
+    Raises SettingError where there is no such schedule, or the warm-up is no share of the training.
+
     >>> schedule("linear", warmup=0.5)(0.25)
     0.5
     """
+    if name not in SCHEDULES:
+        hint = did_you_mean(name, SCHEDULES) or f" Known are: {', '.join(SCHEDULES)}."
+        raise SettingError(f'There is no schedule "{name}".{hint}')
+    if not 0 <= warmup <= 1:
+        raise SettingError(f"A warm-up of {warmup:g} is no share of the training; give a number from 0 to 1.")
     fall = SCHEDULES[name]
 
     def factor(progress: float) -> float:
@@ -102,9 +111,13 @@ def schedule(name: str, warmup: float) -> Schedule:
 def cycle(progress: float, cycles: int) -> tuple[int, float]:
     """Return which of several equal cycles a progress falls into, from 0 on, and the progress within it.
 
+    Raises SettingError where there is not one cycle.
+
     >>> cycle(0.625, 4)
     (2, 0.5)
     """
+    if cycles < 1:
+        raise SettingError(f"A training cannot run in {cycles} cycles; give a whole number, at least 1.")
     number = min(int(progress * cycles), cycles - 1)
     return number, progress * cycles - number
 
