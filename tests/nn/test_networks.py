@@ -1,12 +1,15 @@
 """Networks by name: shapes at every side, what is refused, what a new one knows, and what training may change."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from saccade.errors import ModelError
+from saccade.errors import InputError, ModelError
 from saccade.nn import zoo
 from saccade.nn.blocks import Blocks
 from saccade.nn.convnets import ConvNet
@@ -146,6 +149,22 @@ def test_unknown_networks_are_refused_with_the_nearest(given: str, meant: str) -
         with pytest.raises(ModelError) as caught:
             attempt(given)
         assert str(caught.value) == f'There is no network "{given}".{meant} `saccade models` lists them.'
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ({"preprocess": "zcaa"}, 'There is no preprocessing "zcaa". Did you mean "zca"?'),
+        ({"width": -1.0}, "A width of -1 makes no network; give a factor above 0, such as 0.5."),
+        ({"width": 0.0}, "A width of 0 makes no network; give a factor above 0, such as 0.5."),
+        ({"width": math.nan}, "A width of nan makes no network; give a factor above 0, such as 0.5."),
+        ({"classes": 0}, "A network cannot tell 0 classes apart; give a whole number, at least 1."),
+    ],
+)
+def test_what_makes_no_network_is_refused(choices: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError) as refused:
+        zoo.build("mlp", **{"classes": 3, "side": 8, **choices})
+    assert str(refused.value) == sentence
 
 
 def test_a_network_that_cannot_take_a_side_says_why() -> None:

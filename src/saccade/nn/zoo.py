@@ -1,6 +1,7 @@
 """Networks by name: saccade's own, torchvision's and timm's."""
 
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from saccade.nn.blocks import Blocks
 from saccade.nn.convnets import CONVNET, MLP, ConvNet, convnet, linear, mlp
 from saccade.nn.described import CHOICES, DEFAULTS, described, is_description, parse
 from saccade.nn.layers import Standardize
+from saccade.nn.names import entry
 from saccade.nn.preprocess import PREPROCESSING, Preprocess, keeps_places
 from saccade.nn.swap import swap
 from saccade.nn.transfer import Transfer
@@ -52,11 +54,10 @@ def build(
 
     `blocks` are what one of saccade's own is made of. The first module, which preprocesses, and a ConvNet's
     whitening are identities until `fit_to` sets them. Raises ModelError when the name is unknown, the network
-    cannot take images of this side, or a choice has no meaning for it.
+    cannot take images of this side, or a choice has no meaning for it; SettingError when `preprocess` is unknown.
     """
-    network = _preprocessed(
-        new(name, classes=classes, side=side, width=width, blocks=blocks), PREPROCESSING[preprocess](side)
-    )
+    preprocessing = entry(PREPROCESSING, preprocess, "preprocessing")
+    network = _preprocessed(new(name, classes=classes, side=side, width=width, blocks=blocks), preprocessing(side))
     if not keeps_places(network[0]) and any(isinstance(module, nn.Conv2d) for module in network[1].modules()):
         raise ModelError(
             f'preprocess={preprocess} leaves no image to the convolutions of "{name}"; '
@@ -72,7 +73,11 @@ def new(name: str, *, classes: int, side: int, width: float | None = None, block
     `width`, a factor on the channels of saccade's own, is 1 where it is None.
     """
     check_known(name)
-    name, width = own_name(name), width or 1.0
+    if classes < 1:
+        raise ModelError(f"A network cannot tell {classes} classes apart; give a whole number, at least 1.")
+    name, width = own_name(name), 1.0 if width is None else width
+    if not 0 < width < math.inf:
+        raise ModelError(f"A width of {width:g} makes no network; give a factor above 0, such as 0.5.")
     if name in OWN:
         return OWN[name](classes, side, width, blocks)
     if is_description(name):
