@@ -143,6 +143,9 @@ REFUSED = [
     ("(-8)**(1/3)*x", {"x": "1"}, '"(-8)**(1/3)" at character 1 is not a real number'),
     ("2*log(x)", {"x": "-1"}, '"log(x)" at character 3 is not a real number: its input is -1'),
     ("1/x", {"x": "0"}, "is infinite or too large for a number: its inputs are 1 and 0"),
+    ("x**y", {"x": "0", "y": "0"}, '"x**y" at character 1 has no slope in its exponent: 0 to a power jumps at 0, and'),
+    ("1+0**x", {"x": "0"}, '"0**x" at character 3 has no slope in its exponent: 0 to a power jumps at 0, and its'),
+    ("sum([2, 0]**y)", {"y": "[0, 0]"}, '"[2, 0]**y" at character 5 has no slope in its exponent'),
     ("sqrt(x)", {"x": "0"}, "not differentiable at these values: the slope of sqrt is infinite"),
 ]
 
@@ -152,6 +155,23 @@ def test_refusals_say_what_and_where(text: str, values: dict[str, str], words: s
     with pytest.raises(GraphError) as refused:
         trace_expression(text, values)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(("text", "gradient"), [("x**0", 0.0), ("x**1", 1.0), ("0**(x+1)", 0.0)])
+def test_powers_of_zero_that_have_a_slope_are_not_refused(text: str, gradient: float) -> None:
+    assert float(trace_expression(text, {"x": "0"}).gradients["x"]) == gradient
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x**3", "scales by p·xᵖ⁻¹"),
+        ("3**x", "scales by aˣ·ln a"),
+        ("x**x", "power: p·xᵖ⁻¹ to the base, xᵖ·ln x to the exponent"),
+    ],
+)
+def test_a_power_tells_the_rule_of_each_side(text: str, words: str) -> None:
+    assert role(trace_expression(text, {"x": "2"}).steps[-1]) == words
 
 
 @pytest.mark.parametrize(

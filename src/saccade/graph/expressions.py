@@ -204,6 +204,11 @@ class _Evaluation:
             given = " and ".join(_short(part) for part in parts)
             its = "inputs are" if len(parts) > 1 else "input is"
             raise GraphError(f"{self._quote(node)} {what}: its {its} {given}.")
+        if node.word == "**" and _has_no_slope(*parts):
+            raise GraphError(
+                f"{self._quote(node)} has no slope in its exponent: 0 to a power jumps at 0, "
+                f"and its inputs are {_short(parts[0])} and {_short(parts[1])}."
+            )
         self.kinks += [f"{self._quote(node)} {kink}" for kink in _kinks(node.word, parts)]
         return result
 
@@ -212,6 +217,13 @@ class _Evaluation:
 
     def _at(self, node: Node) -> str:
         return f"at {position(self.text, node.start)}"
+
+
+def _has_no_slope(base: Value, exponent: Value) -> bool:
+    """Return whether a power is asked for its slope in an exponent of 0 at a base of 0, where autograd says 0."""
+    if not (isinstance(exponent, Tensor) and exponent.requires_grad):
+        return False
+    return bool(((_tensor(base) == 0) & (exponent <= 0)).any())
 
 
 def _kinks(word: str, parts: list[Value]) -> list[str]:

@@ -37,8 +37,8 @@ _LOCAL = {
     "exp": "scales by its own output", "log": "divides by its input", "rdiv": "scales by −1/x²",
     "sqrt": "scales by 1/(2√x)",
     "sigmoid": "scales by σ(1 − σ), at most 1/4", "tanh": "scales by 1 − tanh², at most 1",
-    "sin": "scales by the cosine",
-    "cos": "scales by minus the sine", "neg": "turns the sign", "pow": "scales by p·xᵖ⁻¹", "norm": "points along x/‖x‖",
+    "sin": "scales by the cosine", "rpow": "scales by aˣ·ln a",
+    "cos": "scales by minus the sine", "neg": "turns the sign", "norm": "points along x/‖x‖",
     "vector_norm": "points along x/‖x‖", "linalg_vector_norm": "points along x/‖x‖",
     "softmax": "takes out the mean under its own probabilities",
     "log_softmax": "takes out the sum times its probabilities", "cross_entropy": "probabilities minus targets",
@@ -117,6 +117,12 @@ def _multiply(operation: Operation) -> str:
     return "multiply swaps: each side gets the other's value × the gradient"
 
 
+def _power(operation: Operation) -> str:
+    if len(operation.uses) > 1:
+        return "power: p·xᵖ⁻¹ to the base, xᵖ·ln x to the exponent"
+    return "scales by p·xᵖ⁻¹" if "·" in operation.arguments[0] else _LOCAL["rpow"]
+
+
 def _route(operation: Operation) -> str:
     """Say to whom the larger or smaller of several values sends the gradient."""
     word = "max" if operation.name.startswith(("max", "amax")) else "min"
@@ -150,7 +156,7 @@ def _size(use: Use) -> int:
 
 
 _TABLE: dict[str, Callable[[Operation], str]] = {
-    "mul": _multiply, "relu": _gate, "relu6": _gate, "threshold": _gate,
+    "mul": _multiply, "pow": _power, "relu": _gate, "relu6": _gate, "threshold": _gate,
     "max": _route, "maximum": _route, "amax": _route, "min": _route, "minimum": _route, "amin": _route,
     "max_pool2d": _route, "max_pool1d": _route, "adaptive_max_pool2d": _route, "boolean_dispatch": _route,
     "add": lambda operation: "add distributes it unchanged" if len(operation.uses) > 1
