@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 from saccade import augment
 from saccade.data.batches import ArrayImages, DatasetImages, Order
 from saccade.device import derived_seed, generator
-from saccade.errors import InputError, ModelError, TrainingError
+from saccade.errors import InputError, ModelError, SettingError, TrainingError
 from saccade.nn import zoo
 from saccade.optim.muon import Muon
 from saccade.settings import TrainSettings
 from saccade.train import Forward, Pace, Session, timing
-from saccade.train.preparing import alternating
+from saccade.train.preparing import CHANGES, alternating
 from tests.photos import photo
 
 CPU = torch.device("cpu")
@@ -267,6 +267,33 @@ def test_a_label_without_a_score_is_refused_by_the_images_name(label: int, optim
 def test_an_image_that_makes_the_loss_no_number_is_named() -> None:
     with pytest.raises(TrainingError, match=r"not a number at step .* \(item 9\); try a lower learning rate"):
         list(own_session(FORTY, (torch.full((2, 6, 9), math.nan), 1)).run(Pace.fixed(5)))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"mixup": 0.2}, {"cutmix": 1.0}, {"augment": {"pca": 0.1}}, {"cutout": 0.25}, {"translate": 0.1}, {"grow": True}],
+)
+def test_what_would_change_images_that_are_prepared_already_is_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(SettingError) as refused:
+        next(iter(own_session(FORTY, **asked, flip=True).run(Pace.fixed(5))))
+    named = sorted(["flip", *asked], key=CHANGES.index)
+    assert str(refused.value) == (
+        "The data set gives images of type float32, which are taken to be prepared already, and "
+        f"{', '.join(named)} would change them: leave that out, or give uint8 images (N, H, W, 3)."
+    )
+
+
+def test_what_changes_images_may_be_turned_off_for_those_that_are_prepared_already() -> None:
+    off: dict[str, Any] = {
+        "flip": False,
+        "translate": 0.0,
+        "augment": {},
+        "cutout": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "grow": False,
+    }
+    assert len(list(own_session(FORTY, **off).run(Pace.fixed(2)))) == 2
 
 
 def test_steps_and_rates_for_the_record() -> None:

@@ -1,7 +1,7 @@
 """What is done to a batch before the network sees it: augmented as settings say, resized, on its device."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Generator, Tensor
@@ -10,12 +10,15 @@ from saccade import augment
 from saccade.augment import MIXED, MIXES
 from saccade.data.batches import Batch, Images, Order
 from saccade.device import derived_seed
+from saccade.errors import SettingError
 from saccade.settings import TrainSettings
 from saccade.strengths import POLICIES
 from saccade.train.forward import Forward
 
 COLOURED = 512
 """Training images whose pixels the axes of PCA colour are of."""
+CHANGES = ("flip", "translate", "augment", "cutout", "mixup", "cutmix", "grow")
+"""Settings that change images, which only uint8 ones are."""
 
 Change = Callable[[Tensor], Tensor]
 Prepare = Callable[[Batch, float], tuple[Tensor, Tensor]]
@@ -26,27 +29,39 @@ def preparing(
 ) -> Prepare:
     """Return `prepare(batch, progress)`: the network's input (N, C, side, side), and y_N or, mixed, target_NK.
 
-    What is not uint8 is taken to be prepared already, by a user's own data set.
+    What is not uint8 is taken to be prepared already, by a user's own data set: of those CHANGES that were asked
+    for, `prepare` then raises SettingError, and the defaults of the others do not hold.
     """
     further = _further(images, settings, draws)
-    classes = _classes(forward) if settings.mixup or settings.cutmix else 0
+    classes = cache(partial(_classes, forward))
 
     def prepare(batch: Batch, progress: float) -> tuple[Tensor, Tensor]:
         x, y = batch.x_NHWC, batch.y_N
-        if x.dtype == torch.uint8:
-            if settings.flip:
-                x = augment.mirror(x, alternating(batch, settings.seed))
-            if settings.translate:
-                x = augment.translate(x, settings.translate, draws)
-            for change in further:
-                x = change(x)
-            if settings.cutout:
-                x = augment.cutout(x, settings.cutout, draws)
-            if classes:
-                x, y = _blended(x, y, settings, draws, classes)
+        if x.dtype != torch.uint8:
+            _refuse_changes(settings, x)
+            return forward.to_input(x), y
+        if settings.flip:
+            x = augment.mirror(x, alternating(batch, settings.seed))
+        if settings.translate:
+            x = augment.translate(x, settings.translate, draws)
+        for change in further:
+            x = change(x)
+        if settings.cutout:
+            x = augment.cutout(x, settings.cutout, draws)
+        if settings.mixup or settings.cutmix:
+            x, y = _blended(x, y, settings, draws, classes())
         return forward.to_input(x, side_at(progress)), y
 
     return prepare
+
+
+def _refuse_changes(settings: TrainSettings, x: Tensor) -> None:
+    """Raise SettingError where settings were asked for that images which are prepared already know nothing of."""
+    if asked := [name for name in CHANGES if name in settings.model_fields_set and getattr(settings, name)]:
+        raise SettingError(
+            f"The data set gives images of type {str(x.dtype).removeprefix('torch.')}, which are taken to be prepared "
+            f"already, and {', '.join(asked)} would change them: leave that out, or give uint8 images (N, H, W, 3)."
+        )
 
 
 def unchanged(forward: Forward, side: int | None = None) -> Prepare:
