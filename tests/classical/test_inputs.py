@@ -21,6 +21,8 @@ WRONG: list[tuple[Any, Any, str]] = [
     (X, None, r"requires y to be passed, but the target y is None"),
     (X, [0.5, 1.5, 2.5, 0.1], r"Unknown label type: continuous"),
     (X, [[0, 1]] * 4, r"y should be a 1d array, got an array of shape \(4, 2\) instead\."),
+    (X, ["cat", 1, None, 2.5], r"The labels are of the types NoneType, float, int, str; give names alone, or whole"),
+    (X, ["cat", None, "dog", "cat"], r"The labels are of the types NoneType, str; give names alone, or whole numbers"),
     (X[:0], [], r"Found array with 0 sample\(s\) \(shape=\(0, 3\)\) while a minimum of 1 is required"),
     (IMAGES[:0], [], r"No images given: found 0 in an array of shape \(0, 5, 5, 3\); give at least one\."),
     (X[:, 0], Y, r"Expected 2D array, got 1D array instead.*Reshape your data"),

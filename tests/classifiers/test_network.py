@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from saccade.classifiers import NetworkClassifier
-from saccade.errors import ModelError, SettingError
+from saccade.errors import InputError, ModelError, SettingError
 from tests.photos import CLASSES, photo
 
 SETTINGS = {"width": 0.25, "precision": "float32", "device": "cpu", "batch_size": 16}
@@ -90,7 +90,7 @@ def test_the_same_twice_and_whatever_memory_the_images_lie_in() -> None:
     ],
 )
 def test_other_arrays_are_refused(classifier: NetworkClassifier, x: NDArray[Any]) -> None:
-    for wrong in (lambda: NetworkClassifier().fit(x, [0, 1, 0, 1]), lambda: classifier.predict(x)):  # type: ignore[arg-type]
+    for wrong in (lambda: NetworkClassifier().fit(x, [0, 1, 0, 1]), lambda: classifier.predict(x)):
         with pytest.raises(SettingError) as caught:
             wrong()
         assert str(caught.value) == f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8."
@@ -104,6 +104,44 @@ def test_wrong_models_settings_and_labels_are_refused() -> None:
         NetworkClassifier(settings={"widht": 2}).fit(x, y)
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[6, 5\]"):
         NetworkClassifier().fit(x, y[:5])
+
+
+@pytest.mark.parametrize(
+    ("y", "told"),
+    [
+        ([0, np.nan, 1, 0], r"Input y contains NaN\."),
+        ([0.5, 1, 2, 3], r"Unknown label type: continuous"),
+        (np.eye(4), r"y should be a 1d array, got an array of shape \(4, 4\) instead\."),
+        (None, r"requires y to be passed, but the target y is None"),
+        (["cat", 1, None, "dog"], r"The labels are of the types NoneType, int, str; give names alone, or whole"),
+    ],
+)
+def test_labels_are_taken_as_its_siblings_take_them(y: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        NetworkClassifier("linear", 1, SETTINGS).fit(photos(4)[0], y)
+
+
+def test_images_are_anything_that_numpy_makes_an_array_of() -> None:
+    x, y = photos(12)
+    expected = NetworkClassifier("linear", 1, SETTINGS).fit(x, y).predict(x)
+    classifier = NetworkClassifier("linear", 1, SETTINGS).fit([*x], [*y])
+    np.testing.assert_array_equal(classifier.predict([*x]), expected)
+    with pytest.raises(InputError, match=r"The images are of several shapes; bring them to one, \(S, S, 3\) uint8"):
+        classifier.predict([x[0], x[1, :8]])
+    with pytest.raises(InputError, match=r"No images given: found 0 in an array of shape \(0, 16, 16, 3\)"):
+        NetworkClassifier("linear", 1, SETTINGS).fit(x[:0], y[:0])
+
+
+def test_epochs_are_a_number_above_0_wherever_they_are_given() -> None:
+    x, y = photos(12)
+    for epochs in (0, -1.0, np.nan):
+        with pytest.raises(SettingError, match=rf'The setting epochs cannot be "{epochs}"'):
+            NetworkClassifier("linear", epochs, SETTINGS).fit(x, y)
+    with pytest.raises(SettingError, match="There are no epochs given"):
+        NetworkClassifier("linear", settings={**SETTINGS, "epochs": None}).fit(x, y)
+    one, other = (NetworkClassifier("linear", epochs, {**SETTINGS, "epochs": 2}).fit(x, y) for epochs in (1, 3))
+    np.testing.assert_array_equal(one.predict_proba(x), other.predict_proba(x))
+    assert one.settings_.epochs == 2
 
 
 @pytest.mark.parametrize("views", [False, True])

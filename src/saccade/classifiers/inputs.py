@@ -44,18 +44,29 @@ def checked(estimator: BaseEstimator, x: ArrayLike) -> Array:
 def checked_pair(estimator: BaseEstimator, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     """Return images or a matrix to fit as a matrix (N, D), and the label of each; notes the images' shape.
 
-    Raises InputError, which is a ValueError, where they are empty, not finite, not numeric or of unequal number.
+    Raises InputError, which is a ValueError, where they are empty, not finite, not numeric or of unequal number, or
+    labels are of types that have no common order.
     """
     _not_empty(x)
     try:
         x_ND, labels = validate_data(estimator, flat(x), y)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # many classes of few images are no regression
-            check_classification_targets(labels)
+            _check_targets(labels)
     except ValueError as error:
         raise InputError(_sentence(error)) from error
     estimator.image_shape_ = image_shape(x)
     return np.asarray(x_ND), np.asarray(labels)
+
+
+def _check_targets(labels: Array) -> None:
+    try:
+        check_classification_targets(labels)
+    except TypeError as error:  # they cannot be sorted
+        found = sorted({type(label).__name__ for label in labels})
+        raise InputError(
+            f"The labels are of the types {', '.join(found)}; give names alone, or whole numbers alone, one an image."
+        ) from error
 
 
 def _not_empty(x: ArrayLike) -> None:

@@ -5,13 +5,14 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from saccade.classifiers.inputs import checked_pair
 from saccade.data.batches import ArrayImages
-from saccade.errors import SettingError
+from saccade.errors import InputError, SettingError
 from saccade.nn import zoo
 from saccade.settings import TrainSettings
 from saccade.train.budget import Pace
@@ -22,7 +23,7 @@ from saccade.train.session import Session
 class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Any network `saccade models` lists, trained on images x (N, H, W, 3) uint8, square, and labels y (N,).
 
-    `settings` are those of `saccade train`, as keywords of TrainSettings; without `epochs` there are ten.
+    `settings` are those of `saccade train`, as keywords of TrainSettings, which go before `model` and `epochs`.
 
     >>> from sklearn.datasets import load_digits
     >>> x, y = load_digits(return_X_y=True)
@@ -37,17 +38,19 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.settings = settings
 
-    def fit(self, x: NDArray[np.uint8], y: NDArray[Any]) -> Self:
+    def fit(self, x: ArrayLike, y: ArrayLike) -> Self:
         """Train on all the images given.
 
         Raises SettingError when they are not square uint8 RGB, or the settings ask for validation images or for
-        random crops; ValueError when there is not a label for each.
+        random crops; InputError, which is a ValueError, when there are none, or not one name or whole number for each.
         """
-        _check_images(x)
-        check_consistent_length(x, y)
-        self.classes_, labels_N = np.unique(y, return_inverse=True)
-        chosen = {"model": self.model, "size": x.shape[1], "flip": False, "batch_size": 64, **(self.settings or {})}
-        settings = TrainSettings(**chosen)
+        images = _images(x)
+        _, labels = checked_pair(self, images, y)
+        self.classes_, labels_N = np.unique(labels, return_inverse=True)
+        plain = {"model": self.model, "epochs": self.epochs, "size": images.shape[1], "flip": False, "batch_size": 64}
+        settings = TrainSettings(**{**plain, **(self.settings or {})})
+        if settings.epochs is None:
+            raise SettingError("There are no epochs given; how long to train is a number of them here, such as 10.")
         if settings.patience is not None or settings.snapshots > 1:
             raise SettingError(
                 "There are no validation images here to judge patience and snapshots by: leave them out, or train with "
@@ -58,15 +61,15 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "random_crops cuts image files as they are read, and these are arrays: leave it out, or train with "
                 "saccade.recipe.train."
             )
-        x_NHWC = _tensor(x)
+        x_NHWC = _tensor(images)
         session = Session.start(
             settings,
             ArrayImages(x_NHWC, torch.from_numpy(labels_N)),
             x_NHWC,
             classes=len(self.classes_),
-            names=[f"image {i}" for i in range(len(x))],
+            names=[f"image {i}" for i in range(len(x_NHWC))],
         )
-        for _ in session.run(Pace.fixed(session.steps(self.epochs))):
+        for _ in session.run(Pace.fixed(session.steps(settings.epochs))):
             pass
         self.settings_, self.forward_ = session.settings, session.forward
         return self
@@ -79,18 +82,18 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classifier.settings_, classifier.forward_ = settings, forward
         return classifier
 
-    def predict_proba(self, x: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def predict_proba(self, x: ArrayLike) -> NDArray[np.float64]:
         """Return probabilities (N, K) for square images (N, S, S, 3) uint8, averaged over views.
 
-        Raises SettingError for others.
+        Those of another side than the network sees, the setting `size`, are resized to it. Raises SettingError for
+        what are no such images.
         """
         check_is_fitted(self)
-        _check_images(x)
-        log_NK = self.forward_.log_probabilities(_tensor(x))
+        log_NK = self.forward_.log_probabilities(_tensor(_images(x)))
         return log_NK.double().softmax(1).numpy()
 
-    def predict(self, x: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return the most probable class of each image."""
+    def predict(self, x: ArrayLike) -> NDArray[Any]:
+        """Return the most probable class of each image, of such as `predict_proba` takes."""
         best_N = self.predict_proba(x).argmax(1)
         labels_N: NDArray[Any] = self.classes_[best_N]
         return labels_N
@@ -132,6 +135,13 @@ def _tensor(x: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.require(x, requirements=["C", "W"]))
 
 
-def _check_images(x: NDArray[np.uint8]) -> None:
-    if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] != 3 or x.dtype != np.uint8:
-        raise SettingError(f"Images of shape {x.shape} and type {x.dtype} given; expected (N, S, S, 3) uint8.")
+def _images(x: ArrayLike) -> NDArray[np.uint8]:
+    """Return images as one array."""
+    try:
+        x_NHWC = np.asarray(x)
+    except ValueError as error:
+        raise InputError("The images are of several shapes; bring them to one, (S, S, 3) uint8.") from error
+    shape = x_NHWC.shape
+    if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or x_NHWC.dtype != np.uint8:
+        raise SettingError(f"Images of shape {shape} and type {x_NHWC.dtype} given; expected (N, S, S, 3) uint8.")
+    return x_NHWC
