@@ -73,6 +73,26 @@ def test_folds_are_as_even_as_can_be(images: int, count: int) -> None:
     assert np.bincount(fold_N, minlength=count).min() >= 1
 
 
+@pytest.mark.parametrize("fold", ["6/5", "0/5", "-1/5", "x", "1.5/5", "1/1", "1/2/3"])
+def test_a_fold_that_is_none_is_refused(fold: str) -> None:
+    parts, _ = split(image_set([0, 1] * 20))
+    with pytest.raises(SettingError) as refused:
+        data.hold_out(parts, alone(parts.known.images), fold, 0)
+    assert str(refused.value) == f'The fold cannot be "{fold}": expected which of how many, such as 2/5.'
+
+
+def test_groups_are_one_for_each_image() -> None:
+    images = image_set([0, 1] * 10)
+    parts, _ = split(images)
+    few_N = np.arange(7)
+    with pytest.raises(InputError, match=r"There are 7 groups for 20 images; give a number for each image\."):
+        split(images, few_N)
+    with pytest.raises(InputError, match="There are 7 groups for 20 images"):
+        data.folds(images, few_N, 2, seed=0)
+    with pytest.raises(InputError, match=f"There are 7 groups for {len(parts.known)} images"):
+        data.hold_out(parts, few_N, "1/2", 0)
+
+
 def part_of(parts: data.Parts) -> dict[str, str]:
     return {key: part for key, _, _, part in parts.rows()}
 

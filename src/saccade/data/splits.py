@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from saccade.data.imageset import ImageSet
 from saccade.data.parts import Part, Parts, SealedPart
 from saccade.device import derived_seed
-from saccade.errors import SettingError, SourceError
+from saccade.errors import InputError, SettingError, SourceError
 from saccade.events import Finding, emit
 from saccade.settings import DataSettings
+from saccade.values import checked_fold
 from saccade.words import plural
 
 # Where images of one group lie in several given parts, the later part keeps its own.
@@ -39,7 +40,7 @@ def split(
     keeps at least one image to train on.
     Emits Findings of the kinds "leak", "small-class" and "missing-class".
     Raises SourceError where there are no training images or too few to split, SettingError where
-    the fractions leave nothing to train on.
+    the fractions leave nothing to train on, InputError where there is not a group for each image.
     """
     united_N = united(groups_N, images.groups)
     part_N = given_numbers(images)
@@ -82,9 +83,13 @@ def split(
 def hold_out(parts: Parts, groups_N: NDArray[np.int64], fold: str, seed: int) -> Parts:
     """Return the same parts but for validation: fold "i/K" of the training and validation images is held out for it.
 
-    `groups_N` numbers those images that must stay together. Raises SettingError as `folds` does.
+    `groups_N` numbers those images that must stay together. Raises SettingError where `fold` is none, such as "6/5",
+    and what `folds` raises.
     """
-    number, count = map(int, fold.split("/"))
+    try:
+        number, count = map(int, checked_fold(fold).split("/"))
+    except ValueError as error:
+        raise SettingError(f'The fold cannot be "{fold}": {error}.') from error
     images = parts.known.images
     held_N = folds(images, groups_N, count, seed) == number - 1
     train, validation = (images.select(np.flatnonzero(held_N == held)) for held in (False, True))
@@ -95,7 +100,8 @@ def folds(images: ImageSet, groups_N: NDArray[np.int64], count: int, seed: int) 
     """Return the fold of each image, 0 to `count` - 1: stratified, seeded, and no group in two folds.
 
     Groups are united as `split` does. Raises SettingError where there are fewer groups than folds, or less
-    than two folds; emits a Finding "small-class" where a class has fewer groups than there are folds.
+    than two folds, InputError where there is not a group for each image; emits a Finding "small-class" where a class
+    has fewer groups than there are folds.
     """
     united_N = united(groups_N, images.groups)
     different = len(np.unique(united_N))
@@ -151,7 +157,12 @@ def crossing(part_N: NDArray[np.int64], groups_N: NDArray[np.int64]) -> NDArray[
 
 
 def united(groups_N: NDArray[np.int64], names: Sequence[str | None]) -> NDArray[np.int64]:
-    """Return group numbers in which images are together where a number or a name is the same (union-find)."""
+    """Return group numbers in which images are together where a number or a name is the same (union-find).
+
+    Raises InputError where they are not as many.
+    """
+    if len(groups_N) != len(names):
+        raise InputError(f"There are {len(groups_N):,} groups for {len(names):,} images; give a number for each image.")
     parent = list(range(len(groups_N)))
 
     def root(i: int) -> int:
