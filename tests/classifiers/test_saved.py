@@ -21,7 +21,7 @@ from saccade.classifiers import (
 )
 from saccade.classifiers.saved import KINDS, Member, Squares
 from saccade.data import square
-from saccade.errors import RunError
+from saccade.errors import RunError, SettingError
 from saccade.features import handmade
 from saccade.files import content_hash
 from tests.photos import CLASSES, encoded, photo
@@ -146,6 +146,32 @@ def test_predictions_of_files_arrays_and_pictures(tmp_path: Path) -> None:
     ]
     assert all(prediction.label is None and prediction.top == () for prediction in predictions[8:])
     assert model.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.zeros(3, np.uint8),
+        np.array(3, np.uint8),
+        np.zeros((4, 5, 2), np.uint8),
+        np.zeros((1, 4, 5, 3), np.uint8),
+        np.full((4, 5), np.nan, np.float32),
+        np.full((4, 5, 1), 0.5),
+    ],
+    ids=lambda x: f"{x.shape} {x.dtype}",
+)
+def test_what_is_no_image_has_an_error_and_no_label(x: Any) -> None:
+    prediction, good = model_of(KNearestNeighbors(k=1)).predict([x, X_NHWC[4]])
+    assert prediction.error == (
+        f"pixels of shape {x.shape} and type {x.dtype} given; expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) uint8"
+    )
+    assert (prediction.label, prediction.top, good.label) == (None, (), CLASSES[Y_N[4]])
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_less_than_one_class_is_not_told(top: int) -> None:
+    with pytest.raises(SettingError, match=f"top = {top} is no number of classes to tell; give at least 1"):
+        model_of(KNearestNeighbors(k=1)).predict(X_NHWC[:2], top=top)
 
 
 def test_the_likeliest_classes_come_first() -> None:

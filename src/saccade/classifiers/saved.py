@@ -21,7 +21,7 @@ from saccade.classifiers.network import NetworkClassifier
 from saccade.data import Part, decode, square
 from saccade.data.decode import decode_image
 from saccade.data.scale import Fit
-from saccade.errors import DecodeError, InputError, RunError
+from saccade.errors import DecodeError, InputError, RunError, SettingError
 from saccade.events import Progress, emit
 from saccade.features.base import under
 from saccade.files import content_hash, read_json, write_atomic, write_json
@@ -162,10 +162,12 @@ class Model:
     ) -> list[Prediction]:
         """Return a Prediction for each image, in order, with its `top` (default: all) most probable classes.
 
-        An image is a file's path, pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a Pillow image.
+        An image is a file's path, pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) uint8, or a Pillow image.
         One that cannot be read gets a Prediction with an `error`; nothing is raised for it. Raises
-        InputError where a single image is given instead of several.
+        InputError where a single image is given instead of several, SettingError for a `top` below 1.
         """
+        if top is not None and top < 1:
+            raise SettingError(f"top = {top} is no number of classes to tell; give at least 1, or None for all.")
         if isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 4) < 4:
             raise InputError("A single image given; expected several: predict([image]).")
         images = list(images)
@@ -257,12 +259,9 @@ def _pixels(image: str | Path | NDArray[Any] | Image.Image) -> NDArray[np.uint8]
 
 
 def _from_array(x: NDArray[Any]) -> Image.Image:
-    try:
-        if x.size == 0:
-            raise TypeError
-        return Image.fromarray(x[:, :, 0] if x.ndim == 3 and x.shape[2] == 1 else x)
-    except TypeError as error:
+    if x.dtype != np.uint8 or not x.size or (x.ndim != 2 and (x.ndim != 3 or x.shape[2] not in (1, 3, 4))):
         raise DecodeError(
             f"pixels of shape {x.shape} and type {x.dtype} given; expected (H, W), (H, W, 1), (H, W, 3) or "
             "(H, W, 4) uint8"
-        ) from error
+        )
+    return Image.fromarray(x[:, :, 0] if x.ndim == 3 and x.shape[2] == 1 else x)
