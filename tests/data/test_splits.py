@@ -287,3 +287,31 @@ def test_parts_select_and_record() -> None:
     key, digest, label, name = next(parts.rows())
     assert (key, digest, name) == (parts.train.images.keys[0], parts.train.images.hashes()[0], "train")
     assert label == parts.train.classes[parts.train.labels_N[0]]
+
+
+def test_a_mask_selects_where_it_is_true() -> None:
+    parts, _ = split(image_set([0, 1] * 20))
+    images = parts.train.images
+    mask_N = images.labels_N == 1
+    assert images.select(mask_N).keys == images.select(np.flatnonzero(mask_N)).keys
+    assert set(parts.train.select(mask_N.tolist()).labels_N.tolist()) == {1}
+    assert images.select([-1]).keys == images.keys[-1:]
+    assert len(images.select([])) == len(images.select(np.zeros(len(images), bool))) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "given"),
+    [
+        ([True, False], r"shape \(2,\) and type bool\."),
+        (np.zeros(0, bool), r"shape \(0,\) and type bool\."),
+        ([0, 6], r"shape \(2,\) and type int64 that goes from 0 to 6\."),
+        ([-7], r"shape \(1,\) and type int64 that goes from -7 to -7\."),
+        ([0.5], r"shape \(1,\) and type float64\."),
+        (["x/0"], r"shape \(1,\) and type <U3\."),
+        ([[0, 1]], r"shape \(1, 2\) and type int64 that goes from 0 to 1\."),
+    ],
+)
+def test_places_where_there_is_no_image_are_refused(wrong: Any, given: str) -> None:
+    told = "Images are selected by their places, from 0 to 5, or by a mask, one bool for each of the 6; given is an "
+    with pytest.raises(InputError, match=f"{told}array of {given}"):
+        image_set([0, 1] * 3).select(wrong)

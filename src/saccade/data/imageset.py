@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.data.pixels import Pixels
 from saccade.data.sketch import SIDE
+from saccade.errors import InputError
 from saccade.events import Finding
 
 
@@ -37,9 +39,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
-        """Return the images at `indices`, in that order, with the same classes."""
-        chosen = np.asarray(indices, np.int64)
+    def select(self, indices: Sequence[int] | NDArray[np.integer[Any] | np.bool_]) -> "ImageSet":
+        """Return the images at `indices`, in that order, with the same classes; or those where a mask (N,) is True.
+
+        Raises InputError where it is neither.
+        """
+        chosen = self._places(np.asarray(indices))
         keys = tuple(self.keys[i] for i in chosen)
         return replace(
             self,
@@ -49,6 +54,19 @@ class ImageSet:
             groups=tuple(self.groups[i] for i in chosen),
             pixels=self.pixels.only(keys),
         )
+
+    def _places(self, given: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the places that indices, or a mask, are of."""
+        if given.dtype == bool and given.shape == (len(self),):
+            return np.flatnonzero(given)
+        whole = given.dtype.kind in "iu" or (given.dtype.kind == "f" and given.size == 0)  # what [] is
+        if not whole or given.ndim != 1 or (given < -len(self)).any() or (given >= len(self)).any():
+            raise InputError(
+                f"Images are selected by their places, from 0 to {len(self) - 1:,}, or by a mask, one bool for each of "
+                f"the {len(self):,}; given is an array of shape {given.shape} and type {given.dtype}"
+                + (f" that goes from {given.min():,} to {given.max():,}." if whole and given.size else ".")
+            )
+        return given.astype(np.int64)
 
     def joined(self, other: "ImageSet") -> "ImageSet":
         """Return these images, then the other ones, both selected from one set."""

@@ -41,8 +41,8 @@ class Part:
         """Return all images as x_NHWC, uint8 RGB, `side` by `side`, resized as `how` says."""
         return self.images.pixels.squares(self.images.keys, side, how)
 
-    def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "Part":
-        """Return the part with the images at `indices` alone."""
+    def select(self, indices: Sequence[int] | NDArray[np.integer[Any] | np.bool_]) -> "Part":
+        """Return the part with the images at `indices` alone, or where a mask is True: as `ImageSet.select` does."""
         return replace(self, images=self.images.select(indices))
 
 
