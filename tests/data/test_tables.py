@@ -167,6 +167,10 @@ def test_large_arrays_are_kept_as_the_mean_of_squares() -> None:
 def test_labels_of_arrays_may_be_names_numbers_or_whole_floats() -> None:
     x_NHW = np.zeros((3, 4, 4), np.uint8)
     assert data.from_arrays(x_NHW, ["b", "a", "b"]).labels_N.tolist() == [1, 0, 1]
+    names = np.array(["dog", "a longer name", "dog"], object)  # as a table's column of text is
+    for column in (names, names[:, None]):
+        images = data.from_arrays(x_NHW, column)
+        assert (images.classes, images.labels_N.tolist()) == (("a longer name", "dog"), [1, 0, 1])
     assert data.from_arrays(x_NHW, [[10], [9], [10]]).classes == ("9", "10")
     assert data.from_arrays(x_NHW, np.array([1.0, 2.0, 1.0])).classes == ("1", "2")
     assert data.from_arrays(x_NHW, np.array([b"b", b"a", b"b"])).classes == ("a", "b")

@@ -150,6 +150,8 @@ def _checked(x: Images, name: str) -> Images:
 
 def _labels(labels: ArrayLike, images: int, name: str) -> NDArray[Any]:
     values = np.asarray(labels)
+    if values.dtype == object and all(isinstance(value, str) for value in values.flat):
+        values = values.astype(str)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
