@@ -1,6 +1,7 @@
 """Training from end to end: bit for bit a hand-written loop, reproducible, on a user's own network and data."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import count, islice, pairwise
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from saccade import augment
 from saccade.data.batches import ArrayImages, DatasetImages, Order
@@ -250,6 +251,28 @@ def test_names_of_classes_are_no_names_of_images() -> None:
         "There are 2 names for 40 images; give one an image, in the order of the images: the watch tells by them on "
         "which ones training went wrong."
     )
+
+
+def test_what_a_session_lacks_is_said_in_a_sentence() -> None:
+    whole = own_session(FORTY)
+    for rule in ("nesterov", "lbfgs"):
+        lacking = replace(whole, settings=TrainSettings(size=9, optimizer=rule))
+        with pytest.raises(SettingError, match="do not say how many images a step is of; give batch_size, such as 64"):
+            next(iter(lacking.run(Pace.fixed(5))))
+        empty = replace(whole, images=DatasetImages(Subset(OwnData(), [])), names=[])
+        empty = replace(empty, settings=TrainSettings(size=9, batch_size=8, optimizer=rule))
+        with pytest.raises(InputError, match="There are no images to train on; give at least one"):
+            empty.steps(3)
+        with pytest.raises(InputError, match="There are no images to train on"):
+            next(iter(empty.run(Pace.fixed(5))))
+    with pytest.raises(SettingError, match="do not say of what side images are; give size, such as 64"):
+        Forward.of(OwnNetwork(), TrainSettings(batch_size=8))
+
+
+@pytest.mark.parametrize("epochs", [0, -1.5, math.nan, math.inf])
+def test_epochs_that_are_no_number_above_0_make_no_steps(epochs: float) -> None:
+    with pytest.raises(SettingError, match=f"cannot be passed over {epochs} times; give a number of epochs above 0"):
+        own_session(FORTY).steps(epochs)
 
 
 @pytest.mark.parametrize("label", [2, -1])

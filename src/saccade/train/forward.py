@@ -46,9 +46,10 @@ class Forward:
     def of(cls, network: nn.Module, settings: TrainSettings) -> "Forward":
         """Return it with what resolved settings say, the network given its rates of dropout and moved to its device.
 
-        Raises SettingError where the network has nothing that a rate is for.
+        Raises SettingError where the network has nothing that a rate is for, and where settings have no size.
         """
-        assert settings.size is not None
+        if settings.size is None:
+            raise SettingError("The settings do not say of what side images are; give size, such as 64.")
         body = zoo.body(network)
         regularize(body, settings)
         if isinstance(body, Transfer):

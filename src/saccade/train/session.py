@@ -1,6 +1,7 @@
 """A network and its training images, ready to be checked, timed and trained."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from saccade.data.batches import Images, Order, StoredImages
 from saccade.device import derived_seed, generator
-from saccade.errors import InputError, ModelError
+from saccade.errors import InputError, ModelError, SettingError
 from saccade.events import Finding
 from saccade.nn import pretrained, zoo
 from saccade.nn.transfer import Transfer
@@ -86,11 +87,20 @@ class Session:
 
     @property
     def batch_size(self) -> int:
-        """Images a step, at most as many as there are; all of them where the rule is lbfgs."""
-        return len(self.images) if self.rule == "lbfgs" else at_once(self)
+        """Images a step, at most as many as there are; all of them where the rule is lbfgs.
+
+        Raises InputError where there are none, SettingError where settings have no batch_size.
+        """
+        together = at_once(self)
+        return len(self.images) if self.rule == "lbfgs" else together
 
     def steps(self, epochs: float) -> int:
-        """Steps in so many passes over the images, at least one."""
+        """Steps in so many passes over the images, at least one.
+
+        Raises SettingError where `epochs` are not above 0, and what `batch_size` raises.
+        """
+        if not 0 < epochs < math.inf:
+            raise SettingError(f"Images cannot be passed over {epochs} times; give a number of epochs above 0.")
         return max(1, round(epochs * len(self.images) / self.batch_size))
 
     def training(self, first: int = 0) -> Training:
@@ -199,7 +209,10 @@ class Session:
 
 def at_once(session: Session) -> int:
     """Return how many images are drawn at once: those of a step, or, where the rule is lbfgs, of a part of it."""
-    assert session.settings.batch_size is not None
+    if session.settings.batch_size is None:
+        raise SettingError("The settings do not say how many images a step is of; give batch_size, such as 64.")
+    if not len(session.images):
+        raise InputError("There are no images to train on; give at least one.")
     return min(session.settings.batch_size, len(session.images))
 
 
