@@ -13,6 +13,8 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock
 
+from saccade.errors import SourceError
+
 _TEMPORARY = ".saccade-"
 _FORMULA = re.compile("'*[=+@\t\r-]")
 """What a cell begins with that a spreadsheet computes, or that was written for one."""
@@ -62,10 +64,18 @@ def is_temporary(path: Path) -> bool:
 def expanded(path: str | Path) -> Path:
     """Return a path with a user's name at its start made that user's folder, where there is such a user.
 
+    Raises SourceError where it is no path: texts are checked before, only a source may be anything else.
+
     >>> expanded("~nobody-of-this-name/x").as_posix()
     '~nobody-of-this-name/x'
     """
-    return Path(os.path.expanduser(path))  # noqa: PTH111 (a Path's own raises RuntimeError where there is none)
+    try:
+        return Path(os.path.expanduser(path))  # noqa: PTH111 (a Path's own raises RuntimeError where there is none)
+    except TypeError as error:
+        raise SourceError(
+            f"The source is of type {type(path).__name__}; give the path of a folder or a file, or a data set's name. "
+            "Arrays become such a file by numpy.savez(path, images=x, labels=y)."
+        ) from error
 
 
 def slug(name: str) -> str:

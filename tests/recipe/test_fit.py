@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import saccade
 from saccade import data, recipe, report
 from saccade.classifiers import Model
 from saccade.errors import DecodeError, InputError, RunError, SourceError
@@ -134,6 +135,18 @@ def test_an_empty_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceError, match="The source is an empty text; give a folder, a file, or a data set's name"):
         recipe.fit("", FitSettings(budget=5))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [np.zeros((2, 4, 4, 3), np.uint8), ["photos"], None, data.from_arrays(np.zeros((2, 4, 4)), [0, 1])],
+    ids=lambda source: type(source).__name__,
+)
+def test_a_source_that_is_no_path_is_refused(source: Any) -> None:
+    told = f"The source is of type {type(source).__name__}; give the path of a folder or a file, or a data set's name"
+    for use in (saccade.fit, saccade.train_network, data.open):
+        with pytest.raises(SourceError, match=told):
+            use(source)
 
 
 def test_one_image_instead_of_several_is_refused(run: Path, photos: Path) -> None:
