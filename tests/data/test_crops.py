@@ -11,6 +11,7 @@ from saccade import data
 from saccade.data.batches import Batch, Order, StoredImages
 from saccade.data.crops import Crops, Drawn, cut
 from saccade.data.parts import Part
+from saccade.errors import SettingError
 from saccade.settings import DataSettings
 from tests.photos import photo_folder
 
@@ -19,6 +20,17 @@ def windows(
     crops: Crops, height: int, width: int, images: int = 3000
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     return np.array([drawn.window(height, width) for drawn in crops.draw(images, seed=0)])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"least": -1.0}, {"least": 0.0}, {"least": 2.0}, {"least": np.nan}, {"ratio": 0.5}, {"mirrored": 1.5}],
+    ids=str,
+)
+def test_crops_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingError, match=r"expected least above 0 and at most 1, ratio at least 1, mirrored from 0"):
+        Crops(**wrong)
+    assert Crops(least=1.0, ratio=1.0, mirrored=1.0).draw(1, seed=0)[0].window(5, 5) == (0, 0, 5, 5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(400, 400), (533, 400), (32, 32), (50, 400), (1, 1)])

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from timm.data.transforms_factory import create_transform
 
-from saccade.data import decode
+from saccade.data import Part, decode, from_arrays
 from saccade.data.decode import MAX_PIXELS, _decode_any, _decode_plain_jpeg, decode_image
 from saccade.data.scale import square, thumbnail, to_uint8
-from saccade.errors import DecodeError
+from saccade.errors import DecodeError, SettingError
 from saccade.settings import Interpolation
 from tests.photos import encoded, photo
 
@@ -337,3 +337,22 @@ def test_values_of_other_types_become_eight_bits() -> None:
     assert to_uint8(np.array([-100, 0, 100], np.int16)).tolist() == [0, 128, 255]
     assert to_uint8(np.array([np.nan, -1, np.inf, 1])).tolist() == [0, 0, 255, 255]
     assert to_uint8(np.array([7.0, 7.0])).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("side", [32, 8])
+def test_a_square_that_cannot_be_made_is_refused_whatever_size_the_image_has(side: int) -> None:
+    x_HWC = np.zeros((32, 32, 3), np.uint8)
+    fit: Any = "foo"
+    with pytest.raises(SettingError, match='be fitted to a square by "foo"; give one of stretch, crop, pad'):
+        square(x_HWC, side, fit)
+    how: Any = "cubic"
+    part = Part("train", from_arrays(x_HWC[None], ["cat"]))
+    with pytest.raises(SettingError, match='be resized by "cubic"; give one of bilinear, bicubic'):
+        square(x_HWC, side, "stretch", how)
+    with pytest.raises(SettingError, match='be resized by "cubic"; give one of bilinear, bicubic'):
+        part.squares(side, how)
+    for small in (0, -side):
+        with pytest.raises(SettingError, match=f"There is no image of side {small}; give at least 1"):
+            square(x_HWC, small)
+        with pytest.raises(SettingError, match=f"There is no image of side {small}; give at least 1"):
+            part.squares(small)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.data.scale import resized
+from saccade.errors import SettingError
 from saccade.settings import Interpolation
 
 TRIES = 10
@@ -46,12 +47,19 @@ class Drawn:
 class Crops:
     """Parts of `least` to all of an image's area, sides up to `ratio` apart, a share `mirrored` (Szegedy et al., 2015).
 
-    The area is uniform, the logarithm of width / height too.
+    The area is uniform, the logarithm of width / height too. Raises SettingError for a `least` that is no share above
+    0, a `ratio` below 1 and a `mirrored` that is no share.
     """
 
     least: float = 0.08
     ratio: float = RATIO
     mirrored: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.least <= 1 and 1 <= self.ratio < math.inf and 0 <= self.mirrored <= 1):
+            raise SettingError(
+                f"There are no {self}; expected least above 0 and at most 1, ratio at least 1, mirrored from 0 to 1."
+            )
 
     def draw(self, images: int, seed: int) -> list[Drawn]:
         """Return what is drawn for so many images: a function of the seed.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from saccade.data.crops import Drawn, cut
 from saccade.data.decode import Decoded, Uint8
 from saccade.data.parallel import in_chunks
-from saccade.data.scale import square, thumbnail
+from saccade.data.scale import check_square, square, thumbnail
 from saccade.data.sketch import Sketch, sketches
 from saccade.device import cores
 from saccade.errors import DecodeError, InputError
@@ -190,11 +190,12 @@ class Pixels:
         """Return the images as one new array x_NHWC, uint8 RGB, `side` by `side`, fitted by `fit_to_square`.
 
         Of each image only the part that was `drawn` for it, where that is given.
-        Raises DecodeError when an image that was readable no longer is.
+        Raises DecodeError when an image that was readable no longer is, SettingError as `scale.square` does.
         """
         self._refuse_others(keys)
-        x_NHWC = np.empty((len(keys), side, side, 3), np.uint8)
         fit = self._settings.fit_to_square
+        check_square(side, fit, how)
+        x_NHWC = np.empty((len(keys), side, side, 3), np.uint8)
 
         def fill(places: Sequence[int]) -> None:
             for place in places:

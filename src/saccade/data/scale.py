@@ -1,13 +1,14 @@
 """Sizes and value ranges: how pixels are shrunk, fitted to a square, and turned into 8 bits."""
 
 import itertools
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from saccade.data.resample import LEAST, resampled
+from saccade.errors import SettingError
 from saccade.settings import Interpolation
 
 GAP = 3.0
@@ -82,11 +83,13 @@ def square(
     """Return uint8 RGB pixels as a `(side, side, 3)` square.
 
     `stretch` scales both sides, `crop` cuts out the largest square in the middle, `pad` adds grey
-    bars. An image that has the size already is returned as it is.
+    bars. An image that has the size already is returned as it is. Raises SettingError where the side is below 1,
+    or `fit` or `how` is none of those.
 
     >>> square(np.zeros((20, 30, 3), np.uint8), 8, "pad")[0, 0, 0]
     np.uint8(128)
     """
+    check_square(side, fit, how)
     height, width = x_HWC.shape[:2]
     if height == width == side:
         return x_HWC
@@ -101,6 +104,16 @@ def square(
     canvas_HWC = np.full((side, side, 3), PADDING, np.uint8)
     canvas_HWC[top : top + tall, left : left + wide] = resized(x_HWC, tall, wide, how)
     return canvas_HWC
+
+
+def check_square(side: int, fit: Fit, how: Interpolation) -> None:
+    """Raise SettingError where there are no squares of that side, or none made so."""
+    if side < 1:
+        raise SettingError(f"There is no image of side {side}; give at least 1.")
+    choices: Any = ((fit, get_args(Fit), "fitted to a square"), (how, tuple(_RESAMPLING), "resized"))
+    for given, known, what in choices:
+        if given not in known:
+            raise SettingError(f'An image cannot be {what} by "{given}"; give one of {", ".join(known)}.')
 
 
 def thumbnail(x_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
