@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import PredefinedSplit, cross_val_predict, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
@@ -54,8 +55,16 @@ def test_features_and_classifier_are_scikit_learns_pipeline(digits: tuple[NDArra
     )
     fitted = together.fit(x, y)
     np.testing.assert_allclose(fitted.predict_proba(x), pipeline.fit(x, y).predict_proba(x))
+    assert clone(together).get_params()["features"][0].get_params() == HOG(cell=2).get_params()
     again = FeatureClassifier.from_state(*fitted.to_state())
     np.testing.assert_array_equal(again.predict_proba(x), fitted.predict_proba(x))
+
+
+def test_a_classifier_of_features_needs_some(digits: tuple[NDArray[Any], ...]) -> None:
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'features'"):
+        FeatureClassifier()  # type: ignore[call-arg]
+    with pytest.raises(InputError, match="There are no features to stack; give one kind or more"):
+        FeatureClassifier([]).fit(*digits[:2])
 
 
 def test_refusals(digits: tuple[NDArray[Any], ...]) -> None:

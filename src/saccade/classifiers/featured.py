@@ -43,7 +43,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        features: list[ImageFeatures] | None = None,
+        features: list[ImageFeatures],
         classifier: LinearClassifier | None = None,
         mirrored: bool = False,
     ) -> None:
@@ -53,7 +53,7 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, x: ArrayLike, y: ArrayLike) -> Self:
         """Learn the features, then the classifier. Raises what either raises for bad images, labels or settings."""
-        self.features_ = Stacked(self.features or [], self.mirrored)
+        self.features_ = Stacked(self.features, self.mirrored)
         x_ND = self.features_.fit_transform(images(x))
         self.classifier_ = clone(self.classifier or LinearClassifier()).fit(x_ND, y)
         return self
