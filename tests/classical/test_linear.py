@@ -277,7 +277,11 @@ def test_says_why_it_stopped_and_warns_where_nobody_asked_it_to() -> None:
         fitted(tolerance=0.0)
     with pytest.warns(ConvergenceWarning, match=r"\(precision\)"):
         LinearClassifier("hinge", solver=Optimum(tolerance=1e-13, max_iterations=10**6)).fit(x[:50], y[:50])
-    assert len(LinearClassifier(solver=Optimum(time_limit=0)).fit_path(x, y, [1.0, 0.1, 0.01])) == 1
+    cut = LinearClassifier(solver=Optimum(time_limit=0))
+    [only] = cut.fit_path(x, y, [1.0, 0.1, 0.01])
+    assert only is cut
+    assert cut.strength == 1.0
+    assert cut.predict(x).shape == y.shape
     for penalty in ("l1", "l2"):
         online = LinearClassifier(penalty=penalty, solver=Descent(batch_size=1, time_limit=0)).fit(x, y)
         assert online.stopped_ == "time"
@@ -390,6 +394,9 @@ def test_wrong_use_is_told() -> None:
         LinearClassifier(penalty="l1", solver=Optimum(method="lbfgs")).fit(two, ["a", "b"])
     with pytest.raises(SettingError, match="The class weights 'equal' cannot be used: "):
         LinearClassifier(class_weight="equal").fit(two, ["a", "b"])
+    for weights in ({"a": -1.0, "b": 2.0}, {"a": np.nan, "b": 1.0}, {"a": np.inf}, {"a": 0.0, "b": 0.0}):
+        with pytest.raises(SettingError, match="cannot be used: give finite numbers of at least 0, not all 0"):
+            LinearClassifier(class_weight=weights).fit(two, ["a", "b"])
     with pytest.raises(SettingError, match='The setting batch_size cannot be "0"'):
         Descent(batch_size=0)
     x, y = problem(50, 3)

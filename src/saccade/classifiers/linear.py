@@ -140,6 +140,9 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 objective = Objective(rows, y_N, len(classes), self.loss, self.margin, penalty, weight_N)
                 point = model._take(solve(objective, point, solver, end), rows)
                 fitted.append(model)
+        if 0 < len(fitted) < len(strengths):
+            self.__dict__.update(vars(fitted[-1]))
+            fitted[-1] = self
         return fitted
 
     @property
@@ -249,9 +252,14 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _weights(class_weight: dict[Any, float] | str | None, classes: Array, labels: Array) -> Array:
     """Return the factor on the losses of each class."""
     try:
-        return np.asarray(compute_class_weight(class_weight, classes=classes, y=labels))
+        weights_K = np.asarray(compute_class_weight(class_weight, classes=classes, y=labels))
     except ValueError as error:
         raise SettingError(f"The class weights {class_weight!r} cannot be used: {error}") from error
+    if not (np.isfinite(weights_K).all() and (weights_K >= 0).all() and weights_K.any()):
+        raise SettingError(
+            f"The class weights {class_weight!r} cannot be used: give finite numbers of at least 0, not all 0."
+        )
+    return weights_K
 
 
 def _plain(solver: Solver | None) -> dict[str, Any]:
