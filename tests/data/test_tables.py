@@ -73,6 +73,19 @@ def test_csv_as_excel_writes_it(folder: Path) -> None:
     check_rows(data.open(path))
 
 
+@pytest.mark.parametrize("columns", [2, 3, 4])
+def test_a_column_without_a_name_is_neither_split_nor_group(folder: Path, columns: int) -> None:
+    header = ",".join(("path", "label", "split", "group")[:columns])
+    rows = [row[:columns] for row in ROWS]
+    plain = data.open(write_csv(folder / "plain.csv", rows, header))
+    indexed = [(str(i % 3), *row) for i, row in enumerate(rows)]
+    numbered = data.open(write_csv(folder / "list.csv", indexed, f",{header}"))
+    assert (numbered.keys, numbered.classes) == (plain.keys, plain.classes)
+    assert numbered.given_parts == plain.given_parts
+    assert numbered.groups == plain.groups
+    assert refusal(write_csv(folder / "list.csv", [("0", "1.jpg", "x")], ",file,label")).endswith("found: file, label.")
+
+
 def test_parquet_manifest(folder: Path) -> None:
     columns = dict(zip(("path", "label", "split", "group"), map(list, zip(*ROWS, strict=True)), strict=True))
     pq.write_table(

@@ -84,7 +84,10 @@ def _csv(path: Path) -> Iterable[dict[str, str]]:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file)
             columns = _columns(reader.fieldnames or (), path)
-            return [{name: (row.get(column) or "").strip() for name, column in columns.items()} for row in reader]
+            return [
+                {name: (row.get(column) or "").strip() if column else "" for name, column in columns.items()}
+                for row in reader
+            ]
     except (OSError, csv.Error) as error:
         raise SourceError(f"{path} cannot be read as CSV: {error}.") from error
 
@@ -115,8 +118,11 @@ def _text(value: object) -> str:
 
 
 def _columns(found: Iterable[str], path: Path) -> dict[str, str]:
-    """Return for each known column what the table calls it (letter case is free), or an empty string."""
-    named = {name.strip().casefold(): name for name in found}
+    """Return for each known column what the table calls it (letter case is free), or an empty string.
+
+    Columns without a name, such as the index that pandas writes, are none.
+    """
+    named = {name.strip().casefold(): name for name in found if name.strip()}
     missing = [name for name in _REQUIRED if name not in named]
     if missing and not all(name.isprintable() for name in named):
         raise SourceError(f"{path} is no table of text: give lines such as path,label and cats/1.jpg,cat, in UTF-8.")
