@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from saccade import audit, data, recipe
+from saccade.errors import SourceError
 from saccade.recipe.material import parts_of
 from saccade.recipe.search import Bench
 from saccade.run import SPLIT
-from saccade.settings import TrainSettings
+from saccade.settings import BaselineSettings, FitSettings, TrainSettings
 from tests.photos import photo_folder
 
 
@@ -26,6 +27,18 @@ def test_what_keeps_no_run_has_the_parts_of_one_that_does(tmp_path: Path, fold: 
     assert set(Bench.open(root, settings.model_copy(update={"flip": False})).parts.rows()) == kept
     part_of = {key: part for key, _, _, part in kept}
     assert all(part_of[f"disc/{n:04}.png"] == part_of[f"disc/again-{n}.jpg"] for n in range(6))
+
+
+def test_a_train_part_of_one_class_is_refused_by_its_name_before_there_is_a_run(tmp_path: Path) -> None:
+    photo_folder(tmp_path / "photos" / "train", {"shoe": 9})
+    for part, seed in (("val", 100), ("test", 200)):
+        photo_folder(tmp_path / "photos" / part, {"hat": 6, "shoe": 6}, seed=seed)
+    one = r'^The train part of .*photos has images of one class only, "shoe"; a classifier needs training images of at '
+    with pytest.raises(SourceError, match=one):
+        recipe.fit(tmp_path / "photos", FitSettings(budget=15), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    known = parts_of(tmp_path / "photos", BaselineSettings()).known  # the folds of both parts
+    assert known.images.class_counts().tolist() == [6, 15]
 
 
 def test_near_duplicates_change_the_split() -> None:

@@ -14,7 +14,7 @@ from saccade import audit, data
 from saccade.audit import Alike, near
 from saccade.data import ImageSet, Parts
 from saccade.data.splits import united
-from saccade.errors import InputError, RunError, SettingError
+from saccade.errors import InputError, RunError, SettingError, SourceError
 from saccade.events import Finding, emit, stage
 from saccade.files import write_atomic
 from saccade.metrics import wilson_interval
@@ -174,7 +174,7 @@ def _split(
     """Return the parts, and a number for each training and validation image: equal where they must stay together.
 
     What the weights to begin with have `seen` is not in the test part, nor what they were trained on in a validation
-    part that is taken here.
+    part that is taken here. Raises SourceError where the images to train on are of one class.
     """
     parts = data.split(images, groups_N, settings, alike.groups_N, seen.latest(images))
     together_N = united(alike.groups_N, images.groups)
@@ -183,8 +183,19 @@ def _split(
     if isinstance(settings, TrainSettings) and settings.fold is not None:
         seed = settings.seed if settings.split_seed is None else settings.split_seed
         parts = data.hold_out(parts, np.array(list(groups.values())), settings.fold, seed)
-    seen.tell(parts.known, parts.known if isinstance(settings, BaselineSettings) else parts.validation)
+    folded = isinstance(settings, BaselineSettings)  # which learns from the validation part too
+    _refuse_one_class((parts.known if folded else parts.train).images)
+    seen.tell(parts.known, parts.known if folded else parts.validation)
     return parts, groups
+
+
+def _refuse_one_class(train: ImageSet) -> None:
+    learned = np.flatnonzero(train.class_counts())
+    if len(learned) < 2:
+        raise SourceError(
+            f'The train part of {train.source} has images of one class only, "{train.classes[learned[0]]}"; a '
+            "classifier needs training images of at least two classes: give some of the others to the train part."
+        )
 
 
 def origin(source: str | Path) -> str:
