@@ -38,7 +38,11 @@ def test_a_messy_folder_is_finished_and_every_fault_named(tmp_path: Path, ledger
     assert result.summary["unreadable"] == 3
     assert result.summary["duplicates"] == 1
     assert result.summary["images"] - 3 == sum(result.summary["split"].values())
-    assert any("(" in warning for warning in result.summary["warnings"]), "warnings name files"
+    graver = [each for each in findings if each["severity"] != "note"]
+    assert any(each["kind"] == "unreadable" for each in graver)
+    for warning, each in zip(result.summary["warnings"], graver, strict=True):
+        assert warning.endswith(each["detail"])
+        assert not each["paths"] or warning.startswith(each["paths"][0]) or f'"{each["paths"][0]}"' in each["detail"]
     assert [finding["count"] for finding in result.summary["findings"]] == [len(each["paths"]) for each in findings]
     (linear,) = [row for row in result.summary["baselines"] if row["name"] == "linear softmax"]
     assert [each["class"] for each in linear["templates"]] == result.summary["classes"]

@@ -8,8 +8,10 @@ from PIL import Image
 
 from saccade import audit, data, recipe
 from saccade.errors import SourceError
+from saccade.events import listening
 from saccade.recipe.material import parts_of
 from saccade.recipe.search import Bench
+from saccade.recipe.summary import Diary
 from saccade.run import SPLIT
 from saccade.settings import BaselineSettings, FitSettings, TrainSettings
 from tests.photos import photo_folder
@@ -51,3 +53,15 @@ def test_near_duplicates_change_the_split() -> None:
     alike_N[4:6] = alike_N[4]
     plain, together = (set(data.split(images, groups_N, settings, each).rows()) for each in (groups_N, alike_N))
     assert plain != together
+
+
+def test_a_warning_begins_with_what_it_is_about(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path, {"cat": 3, "Cat": 60, "dog": 60})
+    (root / "dog" / "dead.jpg").symlink_to("nowhere")
+    with listening(diary := Diary()):
+        audit.balance(data.integrity(data.open(root)))
+    assert diary.warnings() == [
+        "dog/dead.jpg: links that lead nowhere, sockets and devices: left out",
+        "Cat, cat: differ in letter case alone and lie side by side: taken for different classes",
+        '"Cat" has 60 images and "cat" 3: accuracy says little of small classes, look at macro F1',
+    ]

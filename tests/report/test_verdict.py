@@ -119,7 +119,7 @@ def test_a_sealed_test_part_is_said_to_be() -> None:
 
 
 def test_warnings_name_what_is_wrong() -> None:
-    found = summary([[18, 2], [12, 0]], warnings=["half the files could not be read: left out", "stopped early"])
+    found = summary([[18, 2], [12, 0]], warnings=["a: half the files could not be read: left out", "stopped early"])
     found["checks"][0]["passed"] = False
     findings = [
         {

@@ -61,8 +61,8 @@ class Diary:
         return sum(len(finding.paths) for finding in self.findings if finding.kind == "unreadable")
 
     def warnings(self) -> list[str]:
-        """Return the text of every finding that is more than a note, with the first names."""
-        return [finding.detail + _named(finding.paths) for finding in self.findings if finding.severity != "note"]
+        """Return the text of every finding that is more than a note, after the first names it is about."""
+        return [_named(finding) + finding.detail for finding in self.findings if finding.severity != "note"]
 
 
 def of_data(material: Material, diary: Diary, test: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -146,8 +146,10 @@ def told_findings(diary: Diary) -> list[dict[str, Any]]:
     ]
 
 
-def _named(paths: Sequence[str]) -> str:
-    return f" ({some(paths, FEW)})" if paths else ""
+def _named(finding: Finding) -> str:
+    """Return what a finding is about, as the beginning of its sentence; nothing where the detail itself names it."""
+    itself = all(f'"{path}"' in finding.detail for path in finding.paths)
+    return "" if itself else f"{some(finding.paths, FEW)}: "
 
 
 def findings_json(diary: Diary) -> list[dict[str, Any]]:

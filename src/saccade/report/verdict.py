@@ -228,7 +228,7 @@ def _warnings(summary: Summary, findings: Findings, part: str) -> Iterator[str]:
     if wide:  # which is said below
         small = [row["detail"] for row in summary.get("findings") or findings if row["kind"] == "small-part"]
         told += [detail for detail in small if f"the {part} part" in detail]
-    yield from (warning for warning in summary.get("warnings") or [] if not warning.startswith(tuple(told)))
+    yield from (warning for warning in summary.get("warnings") or [] if not warning.endswith(tuple(told)))
     grave = {title(row["kind"]).lower(): None for row in findings if row.get("paths") and row.get("severity") != "note"}
     if grave:
         yield f"The data check found {', '.join(grave)}: see “What the data check found”."
