@@ -144,6 +144,61 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert set(images.given_parts) == {None}
 
 
+def spread(root: Path, names: str) -> Path:
+    """Write an image to each of the folders."""
+    for name in names.split():
+        (root / name).mkdir(parents=True)
+        (root / name / "1.png").write_bytes(encoded(photo(0), "PNG"))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("folders", "advice"),
+    [
+        ("train/hat train/shoe eval/hat eval/shoe", "eval to validation or test"),
+        ("train/hat train/shoe eval/hat", "eval to validation or test"),
+        ("train/hat train/shoe val_2/hat val_2/shoe", "val_2 to validation"),
+        ("training/hat training/shoe dev/hat dev/shoe testing/hat",
+         "dev to validation, testing to test, training to train"),
+        ("x/y/train_set/hat x/y/train_set/shoe x/y/val_set/hat x/y/test_set/hat",
+         "test_set to test, train_set to train, val_set to validation"),
+        ("trn/hat trn/shoe vld/hat tst/hat eval/hat",
+         "eval to validation or test, trn to train, tst to test, vld to validation"),
+        ("seg_train/hat seg_train/shoe seg_test/hat seg_test/shoe seg_pred", "seg_test to test, seg_train to train"),
+        ("training/hat training/shoe testing", "testing to test, training to train"),
+        ("train/hat train/shoe Session2/hat Session2/shoe", "Session2 to validation or test"),
+    ],
+)  # fmt: skip
+def test_parts_by_other_names_are_no_classes(tmp_path: Path, folders: str, advice: str) -> None:
+    said = refusal(spread(tmp_path, folders))
+    renamed = ", ".join('"{}" to {}'.format(*each.split(" to ")) for each in advice.split(", "))
+    assert "holds what look like parts (" in said
+    assert said.endswith(f"by other names than train, validation and test: rename {renamed}.")
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes", "nested"),
+    [
+        ("animals/cat animals/dog things/car things/bike", "animals things", "animals things"),
+        ("top/animals/cat top/animals/dog top/things", "animals things", "top/animals"),
+        ("benign/p1 benign/p2 malign/p1 malign/p2", "benign malign", "benign malign"),
+        ("train/animals/cat train/animals/dog train/hat test/hat", "animals hat", "train/animals"),
+        ("bus/2023 bus/2024 car/2023 car/2024 train/2023 train/2024", "bus car train", "bus car train"),
+        ("bus/a bus/b train/c train/d", "bus train", "bus train"),
+        ("bus car train/old train/new", "bus car train", "train"),
+        ("valley/a valley/b device/a device/b", "device valley", "device valley"),
+        ("cat/images dog/images", "cat dog", ""),
+        ("cat cat/a cat/b dog", "cat dog", ""),
+    ],
+)
+def test_folders_within_class_folders_are_told(tmp_path: Path, folders: str, classes: str, nested: str) -> None:
+    images = data.open(spread(tmp_path, folders))
+    assert images.classes == tuple(classes.split())
+    told = [finding for finding in images.ignored if finding.kind == "nested"]
+    assert [path for finding in told for path in finding.paths] == nested.split()
+    assert all("which are not used as classes" in finding.detail for finding in told)
+
+
 def test_test_images_without_class_folders_are_told_and_left_out(tmp_path: Path) -> None:
     photo_folder(tmp_path / "train", 2)
     (tmp_path / "test").mkdir()

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from saccade.errors import SourceError
 from saccade.events import Finding
+from saccade.words import some
 
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".avif",
@@ -22,6 +23,13 @@ PART_NAMES = {
     "validation": "validation",
     "test": "test",
 }
+_WORDS_OF_PARTS = {
+    "train|training|trn": ("train",),
+    "val|valid|validation|vld|dev|devel|development": ("validation",),
+    "test|testing|tst": ("test",),
+    "eval|evaluation|holdout": ("validation", "test"),
+}
+"""Words in the names of folders that are no known part, but look like one: which may be meant."""
 _SYSTEM_FILES = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 Names = tuple[str, ...]  # one file's path within the source, name by name
@@ -95,11 +103,14 @@ def arrange(tree: Tree, source: str) -> tuple[list[Labelled], list[Finding]]:
     """Return a tree's labelled images and what was found beside them.
 
     Class folders, or class folders within part folders; a single folder around them all is looked
-    through. Raises SourceError where there are no images or no class folders.
+    through. Raises SourceError where there are no images or no class folders, or where what look like
+    parts have other names.
     """
     images, findings = _images(tree.files, source)
     depth = _wrapping(images)
     split = _is_split(images, depth)
+    if not split:
+        _refuse_unknown_parts(images, depth, source)
     labelled, stray = [], []
     for names in images:
         place = depth + 1 if split else depth
@@ -115,6 +126,7 @@ def arrange(tree: Tree, source: str) -> tuple[list[Labelled], list[Finding]]:
         )
     findings += [*tree.skipped, *_stray(stray, split)]
     findings += _empty_classes(tree.folders, labelled, depth + split, split)
+    findings += _nested([tuple(image.file.split("/")) for image in labelled], depth + split)
     return labelled, findings
 
 
@@ -176,6 +188,57 @@ def _is_split(images: list[Names], depth: int) -> bool:
     return bool(parts) and (len(parts) >= 2 or all(part_named(top) for top in tops))
 
 
+def _within(images: Iterable[Names], depth: int) -> dict[str, set[str]]:
+    """Return for each folder at a depth the names of the folders in it, and an empty one where it holds images."""
+    within: dict[str, set[str]] = {}
+    for names in images:
+        if len(names) > depth + 1:
+            inner = within.setdefault("/".join(names[: depth + 1]), set())
+            inner.add(names[depth + 1] if len(names) > depth + 2 else "")
+    return within
+
+
+def _parts_meant(folder: str) -> tuple[str, ...]:
+    """Return the parts that a folder may stand for by the words in its name.
+
+    >>> _parts_meant("my_val-set2"), _parts_meant("Training"), _parts_meant("hats"), _parts_meant("device")
+    (('validation',), ('train',), (), ())
+    """
+    words = re.split(r"[\W\d_]+", folder.rsplit("/", 1)[-1].casefold())
+    return next((parts for known, parts in _WORDS_OF_PARTS.items()
+                 if any(re.fullmatch(f"({known})(set|data)?", word) for word in words)), ())  # fmt: skip
+
+
+def _refuse_unknown_parts(images: list[Names], depth: int, source: str) -> None:
+    """Raise SourceError where top folders have names like parts, and folders in common in the place of images.
+
+    All of them have such names, or at least half where the others hold the same folders: a class may be called "train".
+    """
+    tops = _within(images, depth)
+    meant = {top: _parts_meant(top) for top in tops}
+    nested = [top for top, inner in tops.items() if "" not in inner]
+    if not nested or len(set.union(*(tops[top] for top in nested))) < 2:
+        return
+    common = set.intersection(*(tops[top] for top in nested))
+    named = sum(map(bool, meant.values()))
+    if not common or not (named == len(tops) or (len(nested) > 1 and 2 * named >= len(tops))):
+        return
+    taken = {parts[0] for parts in meant.values() if len(parts) == 1}
+    parts = sorted(top for top in tops if top in nested or meant[top])
+    unknown = []
+    for name in (top.rsplit("/", 1)[-1] for top in parts):
+        if part_named(name) is None:
+            choice = _parts_meant(name) or tuple(dict.fromkeys(PART_NAMES.values()))
+            free = [part for part in choice if part not in taken] or choice
+            unknown.append(f'"{printable(name)}" to {" or ".join(free)}')
+    if unknown:
+        raise SourceError(
+            f"{source} holds what look like parts ({some([*map(printable, parts)])}) around class folders "
+            f"({some(sorted(map(printable, common)))}), by other names than train, validation and test: rename "
+            f"{', '.join(unknown)}."
+        )
+
+
 def one_spelling(labels: Sequence[str], parts: Sequence[str | None]) -> tuple[list[str], list[Finding]]:
     """Return the labels with one spelling for each class, and what was found about their names.
 
@@ -223,6 +286,15 @@ def _stray(stray: list[Names], split: bool) -> list[Finding]:
     paths = tuple(printable("/".join(names)) for names in stray)
     detail = f"images outside {where}, so without a class: left out"
     return [Finding(kind="ignored", detail=detail, paths=paths, severity="warning")] if stray else []
+
+
+def _nested(images: Iterable[Names], depth: int) -> list[Finding]:
+    """Name the class folders without an image of their own and with several folders, which may be the classes meant."""
+    nested = {folder: inner for folder, inner in _within(images, depth).items() if "" not in inner and len(inner) > 1}
+    inside = some(sorted({printable(name) for inner in nested.values() for name in inner}))
+    detail = f"hold only further folders ({inside}), which are not used as classes or parts: each is one class itself"
+    paths = tuple(sorted(map(printable, nested)))
+    return [Finding(kind="nested", detail=detail, paths=paths, severity="warning")] if nested else []
 
 
 def _empty_classes(folders: Iterable[str], labelled: list[Labelled], depth: int, split: bool) -> list[Finding]:
