@@ -141,6 +141,25 @@ def test_rows_without_a_label_or_given_twice_are_told(folder: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["hat|red", "shoes|red", "hat"], ("hat|red", "shoes|red")),
+        (["hat; red", "shoes;red", "hat;red;shoes"], ("hat; red", "hat;red;shoes", "shoes;red")),
+        (["a,b", "b,c", "c", "b"], ()),
+        (["a,b", "b,c", "c"], ("a,b", "b,c")),
+        (["Smith, John", "Doe, Jane", "Roe, Ann"], ()),
+        (["red", "hat|", "|shoes"], ()),
+        (["pepper, bell", "apple", "cherry"], ()),
+    ],
+)
+def test_several_labels_in_one_are_told(folder: Path, labels: list[str], told: tuple[str, ...]) -> None:
+    rows = [(f"{i}.jpg", f'"{label}"') for i, label in enumerate(labels)]
+    images = data.open(write_csv(folder / "list.csv", rows, "path,label"))
+    assert set(images.classes) == set(labels)
+    assert [finding.paths for finding in images.ignored if finding.kind == "several-labels"] == [told] * bool(told)
+
+
 def test_npz(tmp_path: Path) -> None:
     x_NHWC = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
     np.savez(tmp_path / "a.npz", images=x_NHWC, labels=[1, 0, 1, 0], classes=["cat", "dog"])

@@ -2,6 +2,7 @@
 
 import csv
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from saccade.files import original
 
 _REQUIRED = ("path", "label")
 _COLUMNS = (*_REQUIRED, "split", "group")
+_SEPARATORS = "|;,"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def read_manifest(path: Path) -> tuple[list[Row], list[Finding]]:
         )
         if paths
     ]
+    findings += _several({row.label for row in rows.values()})
     return sorted(rows.values(), key=lambda row: row.path), findings
 
 
@@ -77,6 +80,21 @@ def _refuse_conflict(one: Row, other: Row, manifest: Path) -> None:
         raise SourceError(f'{manifest} puts "{one.path}" into two splits; keep one row for each image.')
     if one.group and other.group and one.group != other.group:
         raise SourceError(f'{manifest} puts "{one.path}" into two groups; keep one row for each image.')
+
+
+def _several(labels: Iterable[str]) -> list[Finding]:
+    """Tell of most labels being made of parts that other labels have too, as where an image has several labels."""
+    for separator in _SEPARATORS:
+        parts = {label: {part.strip() for part in label.split(separator)} - {""} for label in labels}
+        uses = Counter(part for each in parts.values() for part in each)
+        made = sorted(label for label, each in parts.items() if len(each) > 1 and any(uses[part] > 1 for part in each))
+        if 2 * len(made) > len(parts):
+            detail = (
+                f'look like several labels in one, separated by "{separator}": each is taken for one class, as saccade '
+                "knows one label an image"
+            )
+            return [Finding(kind="several-labels", detail=detail, paths=tuple(made), severity="warning")]
+    return []
 
 
 def _csv(path: Path) -> Iterable[dict[str, str]]:

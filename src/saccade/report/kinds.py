@@ -12,6 +12,7 @@ KINDS: dict[str, tuple[str, str]] = {
         "What is not in a part cannot be learned, chosen by or tested there.",
     ),
     "class-name": ("Classes spelt in two ways", "One class should have one name; of two that differ, rename one."),
+    "several-labels": ("Several labels in one", "Each combination is a class of its own: give an image one label."),
     "nested": ("Folders within class folders", "They are no classes: where they should be, lift them to the top."),
     "small-class": ("Very small classes", "Too few images to learn from, choose by and test."),
     "small-part": ("Few images to judge by", "Figures of a small part say little; more labelled photos tell more."),
