@@ -67,9 +67,10 @@ def test_csv_manifest(folder: Path) -> None:
     check_rows(data.open(write_csv(folder / "list.csv", ROWS)))
 
 
-def test_csv_as_excel_writes_it(folder: Path) -> None:
+@pytest.mark.parametrize("between", [b",", b";", b"\t"])
+def test_csv_as_excel_writes_it(folder: Path, between: bytes) -> None:
     path = write_csv(folder / "list.csv", ROWS, " Path,LABEL,Split,group")
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n").replace(b",", between))
     check_rows(data.open(path))
 
 

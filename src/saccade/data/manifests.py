@@ -1,4 +1,7 @@
-"""CSV and Parquet tables of images: `path,label[,split][,group]`, paths relative to the table's folder."""
+"""CSV and Parquet tables of images: `path,label[,split][,group]`, paths relative to the table's folder.
+
+What stands between a CSV's cells is what its first line has most of: commas, semicolons or tabs.
+"""
 
 import csv
 import posixpath
@@ -16,6 +19,8 @@ from saccade.files import original
 _REQUIRED = ("path", "label")
 _COLUMNS = (*_REQUIRED, "split", "group")
 _SEPARATORS = "|;,"
+_DELIMITERS = ",;\t"  # the semicolon is that of spreadsheets where the comma is the decimal point
+_LONGEST_HEAD = 10_000
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,9 @@ def _several(labels: Iterable[str]) -> list[Finding]:
 def _csv(path: Path) -> Iterable[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
+            head = file.readline(_LONGEST_HEAD)
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(_DELIMITERS, key=head.count))
             columns = _columns(reader.fieldnames or (), path)
             return [
                 {name: (row.get(column) or "").strip() if column else "" for name, column in columns.items()}
