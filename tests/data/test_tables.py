@@ -74,6 +74,15 @@ def test_csv_as_excel_writes_it(folder: Path, between: bytes) -> None:
     check_rows(data.open(path))
 
 
+def test_paths_of_windows_are_read_where_no_file_has_backslashes_in_its_name(folder: Path) -> None:
+    odd = folder / "photos" / "disc" / "odd\\name.jpg"
+    (folder / "photos" / "disc" / "0001.jpg").rename(odd)
+    paths = ["photos\\disc\\0000.jpg", "photos/disc/odd\\name.jpg", "photos/square\\0000.jpg", "photos\\gone.jpg"]
+    images = data.open(write_csv(folder / "list.csv", [(path, path[7:11]) for path in paths], "path,label"))
+    assert sorted(images.keys) == sorted(["photos/disc/0000.jpg", paths[1], "photos/square/0000.jpg", paths[3]])
+    assert len(data.integrity(images)) == 3
+
+
 @pytest.mark.parametrize("columns", [2, 3, 4])
 def test_a_column_without_a_name_is_neither_split_nor_group(folder: Path, columns: int) -> None:
     header = ",".join(("path", "label", "split", "group")[:columns])

@@ -4,6 +4,7 @@ What stands between a CSV's cells is what its first line has most of: commas, se
 """
 
 import csv
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -72,7 +73,14 @@ def _row(cells: Mapping[str, str], manifest: Path) -> Row:
     if cells["split"] and part is None:
         raise SourceError(f'{manifest}: the split "{cells["split"]}" is unknown; expected train, validation or test.')
     label, group = original(cells["label"]), original(cells["group"])
-    return Row(posixpath.normpath(cells["path"]), label, part, group or None)
+    return Row(_place(cells["path"], manifest.parent), label, part, group or None)
+
+
+def _place(path: str, folder: Path) -> str:
+    """Return a path as it is written here: with "/" for the backslashes of Windows, where there is such a file."""
+    turned = path.replace("\\", "/")
+    there = turned != path and os.path.isfile(folder / turned)  # noqa: PTH113 (a name may be too long to be one)
+    return posixpath.normpath(turned if there else path)
 
 
 def _refuse_conflict(one: Row, other: Row, manifest: Path) -> None:
