@@ -83,6 +83,14 @@ def test_paths_of_windows_are_read_where_no_file_has_backslashes_in_its_name(fol
     assert len(data.integrity(images)) == 3
 
 
+def test_whole_numbers_that_a_table_keeps_as_floats_are_whole(folder: Path) -> None:
+    table = {"path": [row[0] for row in ROWS], "label": [1.0, 2.0, None, 10.0, float("nan")]}
+    pq.write_table(pa.table({**table, "group": [0.5, 7.0, None, None, 3.0]}), folder / "list.parquet")
+    images = data.open(folder / "list.parquet")
+    assert (images.classes, images.groups) == (("1", "2", "10"), ("0.5", "7", None))
+    assert [finding.paths for finding in images.ignored] == [("photos/square/0000.jpg", "photos/square/gone.jpg")]
+
+
 @pytest.mark.parametrize("columns", [2, 3, 4])
 def test_a_column_without_a_name_is_neither_split_nor_group(folder: Path, columns: int) -> None:
     header = ",".join(("path", "label", "split", "group")[:columns])

@@ -4,6 +4,7 @@ What stands between a CSV's cells is what its first line has most of: commas, se
 """
 
 import csv
+import math
 import os
 import posixpath
 from collections import Counter
@@ -147,6 +148,8 @@ def _parquet(path: Path) -> Iterable[dict[str, str]]:
 def _text(value: object) -> str:
     if isinstance(value, bytes):  # text that nobody marked as such
         value = value.decode("utf-8", "surrogateescape")
+    if isinstance(value, float):  # whole numbers, which pandas keeps so where some are missing
+        value = None if math.isnan(value) else int(value) if value.is_integer() else value
     return "" if value is None else str(value).strip()
 
 
