@@ -137,6 +137,8 @@ def test_wrong_manifests_get_a_clear_sentence(folder: Path) -> None:
     assert f'puts "{a}" into two splits' in refusal(path)
     write_csv(path, [(a, "cat", "trian"), (b, "dog", "test")], "path,label,split")
     assert 'the split "trian" is unknown; expected train, validation or test' in refusal(path)
+    write_csv(path, [(a, "x", "cat")], "path,Label,label")
+    assert refusal(path).endswith("list.csv has the column label more than once; keep one of them.")
     write_csv(path, [("", "cat")], "path,label")
     assert 'has a row without a path (its label is "cat")' in refusal(path)
     write_csv(path, [(a, "")], "path,label")

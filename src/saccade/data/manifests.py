@@ -158,7 +158,10 @@ def _columns(found: Iterable[str], path: Path) -> dict[str, str]:
 
     Columns without a name, such as the index that pandas writes, are none.
     """
-    named = {name.strip().casefold(): name for name in found if name.strip()}
+    found = [name for name in found if name.strip()]
+    named = {name.strip().casefold(): name for name in found}
+    if twice := {name for name in _COLUMNS if [each.strip().casefold() for each in found].count(name) > 1}:
+        raise SourceError(f"{path} has the column {min(twice)} more than once; keep one of them.")
     missing = [name for name in _REQUIRED if name not in named]
     if missing and not all(name.isprintable() for name in named):
         raise SourceError(f"{path} is no table of text: give lines such as path,label and cats/1.jpg,cat, in UTF-8.")
