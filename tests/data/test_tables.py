@@ -74,6 +74,10 @@ def test_csv_as_excel_writes_it(folder: Path, between: bytes) -> None:
     check_rows(data.open(path))
 
 
+def test_rows_without_anything_are_none(folder: Path) -> None:
+    check_rows(data.open(write_csv(folder / "list.csv", [ROWS[0], ("", "", "", ""), *ROWS[1:], ("",) * 4])))
+
+
 def test_paths_of_windows_are_read_where_no_file_has_backslashes_in_its_name(folder: Path) -> None:
     odd = folder / "photos" / "disc" / "odd\\name.jpg"
     (folder / "photos" / "disc" / "0001.jpg").rename(odd)

@@ -45,6 +45,8 @@ def read_manifest(path: Path) -> tuple[list[Row], list[Finding]]:
     rows: dict[str, Row] = {}
     unlabelled, repeated = [], []
     for cells in table:
+        if not any(cells.values()):
+            continue
         if not cells["path"]:
             raise SourceError(f'{path} has a row without a path (its label is "{cells["label"]}").')
         row = _row(cells, path)
