@@ -63,6 +63,12 @@ def test_every_family_trains_and_saves(photos: Path, tmp_path: Path, model: str)
     assert result.summary["chosen"] == model
 
 
+def test_one_step_learns_and_its_rate_is_recorded(photos: Path, tmp_path: Path) -> None:
+    settings = TrainSettings(model="mlp", epochs=1, size=16, batch_size=1000, optimizer="sgd", learning_rate=0.01)
+    result = recipe.train(photos, settings, out=tmp_path / "run")
+    assert [line["learning_rate"] for line in result.run.history()] == [0.01]
+
+
 def test_a_rate_that_is_far_too_high_ends_with_step_and_images(photos: Path, tmp_path: Path) -> None:
     settings = TrainSettings(model="mlp", optimizer="sgd", learning_rate=1e30, epochs=20, size=16)
     told = r"The loss became infinite after step \d+, on .* images.*lower learning rate"

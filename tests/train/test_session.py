@@ -23,6 +23,7 @@ from saccade.optim.muon import Muon
 from saccade.settings import TrainSettings
 from saccade.train import Forward, Pace, Session, timing
 from saccade.train.preparing import CHANGES, alternating
+from saccade.train.session import lasting
 from tests.photos import photo
 
 CPU = torch.device("cpu")
@@ -327,6 +328,21 @@ def test_steps_and_rates_for_the_record() -> None:
     assert all(a > b for a, b in pairwise(rates))
     assert session(settings(batch_size=500)).batch_size == IMAGES
     assert (session(settings("convnet")).rule, session(settings("mlp")).rule) == ("muon", "adam")
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+@pytest.mark.parametrize("cycles", [1, 2])
+def test_a_warm_up_of_one_step_is_none_for_it_would_learn_nothing(steps: int, cycles: int) -> None:
+    chosen = settings(optimizer="nesterov", snapshots=cycles)
+    start = session(chosen)
+    before = {name: value.clone() for name, value in start.network.named_parameters()}
+    first = next(iter(start.course(Pace.fixed(steps * cycles))))
+    assert first == (1, 0.0)
+    assert not any(torch.equal(value, before[name]) for name, value in start.network.named_parameters())
+    state = trained(session(chosen), steps * cycles)
+    without = trained(session(chosen.model_copy(update={"warmup": 0.0})), steps * cycles)
+    assert all(torch.equal(value, without[name]) for name, value in state.items())
+    assert lasting(start, 11 * cycles) is start
 
 
 EVERYTHING = {

@@ -39,7 +39,7 @@ from saccade.train.course import Course
 from saccade.train.forward import Forward
 from saccade.train.look import Sample
 from saccade.train.recovery import Recovery
-from saccade.train.session import Session, at_once
+from saccade.train.session import Session, at_once, lasting
 from saccade.words import plural
 
 SAMPLE = 5000
@@ -302,7 +302,7 @@ def run(
             try:
                 if done % each_epoch == 0 or done == pace.steps:
                     line = looked(course, glance, done, epoch)
-                    rate = pace.rate * session.learning_rate(progress)
+                    rate = pace.rate * lasting(session, pace.planned).learning_rate(progress)
                     place = {"step": done, "epoch": round(epoch, 3), "seconds": round(record.seconds, 3)}
                     record.add({**place, "learning_rate": rate, **line})
                     seen = f", validation {line['validation_accuracy']:.1%}"

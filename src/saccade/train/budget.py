@@ -60,8 +60,7 @@ class Pace:
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self.decisions = list(decisions)
-        begun = [decision for decision in decisions if decision.step == 0][-1]
-        self.steps, self.rate = begun.steps, begun.rate
+        self.steps, self.rate = self._begun.steps, self._begun.rate
         self.step, self.progress = 0, 0.0
 
     @classmethod
@@ -91,6 +90,15 @@ class Pace:
             yield self.step, self.progress
             self._advance()
             self._revise()
+
+    @property
+    def planned(self) -> int:
+        """The number of steps that was decided on before the first."""
+        return self._begun.steps
+
+    @property
+    def _begun(self) -> Decision:
+        return [decision for decision in self.decisions if decision.step == 0][-1]
 
     def end(self) -> None:
         """Let the step yielded last be the last."""

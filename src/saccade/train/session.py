@@ -141,8 +141,7 @@ class Session:
         It runs once for each snapshot, and stays level where weights are averaged evenly.
         """
         name = "constant" if self.rule == "lbfgs" else self.settings.schedule
-        default = 0.0 if name == "one_cycle" else DEFAULTS[self.rule].warmup
-        once = schedule(name, default if self.settings.warmup is None else self.settings.warmup)
+        once = schedule(name, _warmup(self))
         if self.settings.swa:
             return held(once, 1 - self.settings.swa)
         return once if self.settings.snapshots == 1 else cycled(once, self.settings.snapshots)
@@ -183,7 +182,7 @@ class Session:
         self.network.zero_grad(set_to_none=True)  # of a step that was broken off
         watch = Watch(lambda indices: [self.names[i] for i in indices], epoch=self.steps(1.0), tell=tell)
         patience = Patience(self.network, self.settings.patience) if self.settings.snapshots == 1 else None
-        course = Course(self.training(pace.step), pace, watch, patience)
+        course = Course(lasting(self, pace.planned).training(pace.step), pace, watch, patience)
         if kept is not None:
             course.restore(kept)
         return course
@@ -205,6 +204,19 @@ class Session:
     def on_trial(self) -> "Session":
         """Return the same session around a copy of the network, to be thrown away."""
         return replace(self, forward=replace(self.forward, network=copy.deepcopy(self.network)))
+
+
+def lasting(session: Session, steps: int) -> Session:
+    """Return a session for so many steps: without a warm-up that would be the first step alone, at the rate 0."""
+    if not 0 < _warmup(session) * steps <= session.settings.snapshots:
+        return session
+    return replace(session, settings=session.settings.model_copy(update={"warmup": 0.0}))
+
+
+def _warmup(session: Session) -> float:
+    """Return the share of each cycle over which learning rates rise: the one asked for, or what suits."""
+    default = 0.0 if session.settings.schedule == "one_cycle" else DEFAULTS[session.rule].warmup
+    return default if session.settings.warmup is None else session.settings.warmup
 
 
 def at_once(session: Session) -> int:
