@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock
 
-from saccade.errors import SourceError
+from saccade.errors import RunError, SourceError
 
 _TEMPORARY = ".saccade-"
 _FORMULA = re.compile("'*[=+@\t\r-]")
@@ -95,6 +95,39 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Return the JSON value in `path`."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_pair(place: Path, data: bytes, description: dict[str, Any]) -> None:
+    """Write `data` as `place`.safetensors and its description as `place`.json, both of them or neither.
+
+    Two files cannot be replaced at once: while the one of data is, the other describes what was there and, as `next`,
+    what comes. `read_pair` takes what fits.
+    """
+    described, old = {**description, "checksum": content_hash(data)}, None
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        old, _ = read_pair(place)
+    if old is not None:
+        write_json(place.with_suffix(".json"), {**old, "next": described})
+    write_atomic(place.with_suffix(".safetensors"), data)
+    write_json(place.with_suffix(".json"), described)
+
+
+def read_pair(place: Path) -> tuple[dict[str, Any], bytes]:
+    """Return the description and the data that `write_pair` wrote, even where a process is writing them.
+
+    Raises RunError where they do not belong together; OSError, ValueError, LookupError or TypeError for other content.
+    """
+    before = None
+    while (described := {**read_json(place.with_suffix(".json"))}) != before:
+        data = place.with_suffix(".safetensors").read_bytes()
+        checksum = content_hash(data)
+        for each in (described, described.get("next", described)):
+            if each["checksum"] == checksum:
+                return {name: value for name, value in each.items() if name != "next"}, data
+        before = described
+    raise RunError(
+        f"{place.with_suffix('.safetensors')} is damaged: its checksum does not fit {place.with_suffix('.json').name}."
+    )
 
 
 def append_lines(path: Path, values: Iterable[Any]) -> None:

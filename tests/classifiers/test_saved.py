@@ -1,7 +1,10 @@
 """Every kind of classifier comes back from disk bit for bit, and damaged files are refused by name."""
 
 import json
+import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from saccade.classifiers.saved import KINDS, Member, Squares
 from saccade.data import square
 from saccade.errors import RunError, SettingError
 from saccade.features import handmade
-from saccade.files import content_hash
+from saccade.files import content_hash, is_temporary
 from tests.photos import CLASSES, encoded, photo
 
 SIZE = 16
@@ -192,6 +195,68 @@ def test_more_images_than_a_block_are_predicted_in_order() -> None:
     images = data.integrity(data.from_arrays(np.stack(many), labels, name="many", classes=CLASSES))
     rows_NK = model.probabilities_of(data.Part("validation", images))
     np.testing.assert_array_equal(rows_NK.argmax(1), images.labels_N)
+
+
+def near(k: int, labels: NDArray[np.int64] = Y_N) -> Model:
+    return model_of(KNearestNeighbors(k=k), labels)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from saccade.classifiers import Model
+
+replace, left = Path.replace, int(sys.argv[3])
+
+def counted(self, target):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), 9)
+    left -= 1
+    return replace(self, target)
+
+model = Model.load(Path(sys.argv[1]))
+Path.replace = counted
+model.save(Path(sys.argv[2]))
+"""
+"""Save a model from one folder to another, killed before so many files are moved into place."""
+
+
+def test_a_model_replaced_is_the_old_one_or_the_new_wherever_it_is_killed(tmp_path: Path) -> None:
+    for place in ("new", "newer", "there"):
+        (tmp_path / place).mkdir()
+    old, new, newer = near(1), near(5, (Y_N + 1) % 3), near(3, (Y_N + 2) % 3)
+    new.save(tmp_path / "new")
+    newer.save(tmp_path / "newer")
+    old.save(tmp_path / "there")
+    names = {tuple(p.label for p in each.predict(X_NHWC)): name for name, each in
+             {"old": old, "new": new, "newer": newer}.items()}  # fmt: skip
+
+    def killed_before(moves: int, place: str) -> str:
+        given = [sys.executable, "-c", KILLED, str(tmp_path / place), str(tmp_path / "there"), str(moves)]
+        assert subprocess.run(given, check=False).returncode == (0 if moves > 2 else -signal.SIGKILL)
+        return names[tuple(p.label for p in Model.load(tmp_path / "there").predict(X_NHWC))]
+
+    found = [killed_before(moves, "new") for moves in (0, 1, 2)]
+    found += [killed_before(moves, "newer") for moves in (0, 1)]  # on what a killed one left
+    found += [killed_before(moves, "newer") for moves in (2, 3)]
+    assert found == ["old", "old", "new", "new", "new", "newer", "newer"]
+    files = {path.name for path in (tmp_path / "there").iterdir() if not is_temporary(path)}
+    assert files == {"model.json", "model.safetensors"}
+    assert "next" not in json.loads((tmp_path / "there" / "model.json").read_text())
+
+
+def test_a_model_read_while_it_is_replaced_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    near(1).save(tmp_path)
+    new, read = near(5, (Y_N + 1) % 3), Path.read_bytes
+
+    def replaced_meanwhile(path: Path) -> bytes:
+        monkeypatch.setattr(Path, "read_bytes", read)
+        new.save(tmp_path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", replaced_meanwhile)
+    assert Model.load(tmp_path).predict(X_NHWC) == new.predict(X_NHWC)
 
 
 def rewrite(folder: Path, **changed: Any) -> None:

@@ -24,7 +24,7 @@ from saccade.data.scale import Fit
 from saccade.errors import DecodeError, InputError, RunError, SettingError
 from saccade.events import Progress, emit
 from saccade.features.base import under
-from saccade.files import content_hash, read_json, write_atomic, write_json
+from saccade.files import read_pair, write_pair
 from saccade.settings import Interpolation
 
 BLOCK = 1024
@@ -191,7 +191,7 @@ class Model:
         return {"label": ranked[0][0], "probability": ranked[0][1], "top": ranked}
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors`, then `model.json` with its checksum, each whole or not at all."""
+        """Write `model.safetensors`, and `model.json` with its checksum, both or neither: see `write_pair`."""
         tensors: Tensors = {}
         described = []
         for place, member in enumerate(self.members):
@@ -200,8 +200,6 @@ class Model:
             kind = next(name for name, kind in KINDS.items() if type(member.classifier) is kind)
             own = {"name": member.name, "size": member.size, "interpolation": member.how, "weight": member.weight}
             described.append({"kind": kind, **own, "config": config})
-        data = save(tensors)
-        write_atomic(folder / "model.safetensors", data)
         description = {
             "schema": 2,
             "name": self.name,
@@ -209,9 +207,8 @@ class Model:
             "fit_to_square": self.fit_to_square,
             "members": described,
             "weights": dict(self.weights),
-            "checksum": content_hash(data),
         }
-        write_json(folder / "model.json", description)
+        write_pair(folder / "model", save(tensors), description)
 
     @classmethod
     def load(cls, folder: Path) -> "Model":
@@ -220,10 +217,7 @@ class Model:
         Raises RunError when a file is missing, damaged, or of a kind this version does not know.
         """
         try:
-            description = read_json(folder / "model.json")
-            data = (folder / "model.safetensors").read_bytes()
-            if content_hash(data) != description["checksum"]:
-                raise RunError(f"{folder / 'model.safetensors'} is damaged: its checksum does not fit model.json.")
+            description, data = read_pair(folder / "model")
             tensors = load(data)
             return cls(
                 members=tuple(_member(place, each, tensors) for place, each in enumerate(description["members"])),

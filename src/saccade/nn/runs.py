@@ -8,9 +8,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from saccade.errors import ModelError, SettingError
+from saccade.errors import ModelError, RunError, SettingError
 from saccade.events import Finding, emit
-from saccade.files import content_hash, expanded, read_json
+from saccade.files import expanded, read_pair
 from saccade.nn import zoo
 from saccade.nn.published import OWN_LICENCE, RGB, Pretrained
 from saccade.nn.trunks import fill, misfit
@@ -108,12 +108,10 @@ def _read(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f'The run "{run}" {kind}; give the folder of a finished one, as in run/runs/20260102-030405-photos.'
         )
     try:
-        described, data = read_json(place / "model.json"), (place / "model.safetensors").read_bytes()
-        if content_hash(data) != described["checksum"]:
-            raise ModelError(f"{place / 'model.safetensors'} is damaged: its checksum does not fit model.json.")
+        described, data = read_pair(place / "model")
         return described, load(data)
-    except ModelError:
-        raise
+    except RunError as error:
+        raise ModelError(str(error)) from error
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         raise ModelError(f"The model in {place} is damaged ({type(error).__name__}).") from error
 
