@@ -55,3 +55,13 @@ def saccade() -> Saccade:
         )
 
     return run
+
+
+@pytest.fixture
+def break_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what lets PyTorch say that there is a GPU where there is none: whatever goes there fails from then on."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("the GPU here is whole")
+    return lambda: monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

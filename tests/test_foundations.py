@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from saccade import data, events, files, recipe
-from saccade.device import cores, derived_seed, generator, machine, resolve_device, resolve_precision
+from saccade.device import computing_on, cores, derived_seed, generator, machine, resolve_device, resolve_precision
 from saccade.errors import (
     DecodeError,
+    DeviceError,
     InputError,
     ModelError,
     RunError,
@@ -186,6 +187,16 @@ def test_content_hash_is_sha256_halved() -> None:
 # device
 
 
+def test_a_gpu_that_is_there_and_fails_is_told(break_gpu: Callable[[], None]) -> None:
+    break_gpu()
+    with pytest.raises(DeviceError, match=r'^The device "cuda" .* cannot be used \(.+\); give --device cpu\.$'):
+        resolve_device()
+    with computing_on("cpu"):
+        assert resolve_device() == torch.device("cpu")
+    with pytest.raises(DeviceError, match=r'^Device "tpu9" is not available'), computing_on("tpu9"):
+        pass
+
+
 def test_devices_and_precisions() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("auto").type in {"cpu", "cuda"}
@@ -195,6 +206,12 @@ def test_devices_and_precisions() -> None:
         assert str(caught.value) == (
             f'Device "{name}" is not available on this machine; give auto, cpu, cuda, cuda:N or mps.'
         )
+    for name in ("cpu", "meta"):
+        with computing_on(name):
+            assert resolve_device("auto") == torch.device(name)
+            with computing_on("auto"):
+                assert resolve_device() == torch.device(name)
+    assert resolve_device("auto").type in {"cpu", "cuda"}
     cpu = torch.device("cpu")
     assert resolve_precision("float32", cpu) is torch.float32
     assert resolve_precision("bfloat16", cpu) is torch.bfloat16

@@ -41,15 +41,16 @@ def train_network(
     return recipe.train(source, TrainSettings(**settings), out=_path(out), resume=resume)
 
 
-def load(run: str | Path) -> "Model":
-    """Return the classifier of a finished run; raises RunError where there is none.
+def load(run: str | Path, *, device: str = "auto") -> "Model":
+    """Return the classifier of a finished run, to be computed on a device.
 
+    Raises RunError where there is none, DeviceError where the device is unknown or fails.
     `load(run).predict(["photo.jpg"])` names what is on a photo.
     """
     from saccade.classifiers import Model
     from saccade.run import Run
 
-    return Model.load(Run.open(Path(run)).model)
+    return Model.load(Run.open(Path(run)).model, device)
 
 
 def _path(out: str | Path | None) -> Path | None:

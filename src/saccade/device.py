@@ -8,34 +8,60 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from saccade.errors import SettingError
+from saccade.errors import DeviceError
 
 if TYPE_CHECKING:
     import torch
 
 
+_auto: ContextVar[str] = ContextVar("auto", default="auto")
+
+
 def resolve_device(name: str = "auto") -> "torch.device":
-    """Return the device called `name`; `auto` is the first CUDA GPU, else the CPU.
+    """Return the device called `name`; `auto` is what `computing_on` says, or the first CUDA GPU, else the CPU.
 
     Apple's GPU, which has no float64, is to be asked for.
-    Raises SettingError when the name is unknown or the machine has no such device.
+    Raises DeviceError when the name is unknown, or the machine has no such device, or it cannot be used.
     """
     import torch
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = _auto.get() if name == "auto" else name
     try:
-        device = torch.device(name)
+        device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise SettingError(
+        if name == "auto":
+            reason = shorten(str(error), 200, placeholder=" …")
+            raise DeviceError(
+                f'The device "cuda" of this machine cannot be used ({reason}); give --device cpu.'
+            ) from error
+        raise DeviceError(
             f'Device "{name}" is not available on this machine; give auto, cpu, cuda, cuda:N or mps.'
         ) from error
     return device
+
+
+@contextmanager
+def computing_on(name: str) -> Iterator[None]:
+    """Let `auto` mean the device called `name` within the block; raises DeviceError as `resolve_device` does.
+
+    >>> with computing_on("cpu"):
+    ...     resolve_device("auto")
+    device(type='cpu')
+    """
+    if name != "auto":
+        resolve_device(name)
+    token = _auto.set(_auto.get() if name == "auto" else name)
+    try:
+        yield
+    finally:
+        _auto.reset(token)
 
 
 def resolve_precision(name: str, device: "torch.device") -> "torch.dtype":

@@ -52,6 +52,10 @@ class SettingError(InputError):
     """A setting that is unknown or out of range."""
 
 
+class DeviceError(SettingError):
+    """A device that this machine does not have, or that fails."""
+
+
 class ModelError(InputError):
     """A model's name or file that is unknown or does not fit."""
 

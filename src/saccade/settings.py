@@ -362,6 +362,8 @@ class BaselineSettings(DataSettings):
     """Side in pixels that images are resized to for that network."""
     stage: str | None = None
     """Module of that network whose features are taken; the default is its end, before the head."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or mps."""
 
 
 def from_yaml(text: str, where: str) -> Any:

@@ -5,11 +5,13 @@ import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,7 +26,8 @@ from saccade.classifiers import (
 )
 from saccade.classifiers.saved import KINDS, Member, Squares
 from saccade.data import square
-from saccade.errors import RunError, SettingError
+from saccade.device import computing_on
+from saccade.errors import DeviceError, RunError, SaccadeError, SettingError
 from saccade.features import handmade
 from saccade.files import content_hash, is_temporary
 from tests.photos import CLASSES, encoded, photo
@@ -336,3 +339,57 @@ def test_a_network_whose_weights_do_not_fit_its_settings(tmp_path: Path) -> None
             Model.load(tmp_path)
         assert str(caught.value).startswith(f"The model in {tmp_path} cannot be loaded ({reason}")
         assert "\n" not in str(caught.value)
+
+
+SEEING = [pytest.param(each, id=kind) for kind in ("features", "network") for each in UNFITTED[kind][:1]]
+
+
+@pytest.mark.parametrize("classifier", SEEING)
+def test_with_a_gpu_that_fails_a_model_loads_on_the_cpu_alone(
+    tmp_path: Path, break_gpu: Callable[[], None], classifier: Any
+) -> None:
+    with computing_on("cpu"):
+        model = model_of(classifier)
+    model.save(tmp_path)
+    break_gpu()
+    with pytest.raises(DeviceError, match=r"^The device .* cannot be used .*; give --device cpu\.$"):
+        Model.load(tmp_path)
+    assert Model.load(tmp_path, "cpu").predict(X_NHWC) == model.predict(X_NHWC)
+
+
+def test_what_needs_no_device_loads_whatever_the_gpu(saved: Path, break_gpu: Callable[[], None]) -> None:
+    break_gpu()
+    assert Model.load(saved).predict(X_NHWC)[0].label in CLASSES
+    with pytest.raises(DeviceError, match="tpu9"):
+        Model.load(saved, "tpu9")
+    rewrite(saved, config={})
+    with pytest.raises(RunError, match=r"cannot be loaded \(KeyError: 'params'\)\.$"):
+        Model.load(saved)
+
+
+def test_a_model_is_loaded_to_the_device_asked_for_and_a_device_that_fails_is_no_damage(tmp_path: Path) -> None:
+    """PyTorch's meta device takes everything and gives nothing back."""
+    for kind, place in (("features", tmp_path / "features"), ("network", tmp_path / "network")):
+        place.mkdir()
+        model_of(UNFITTED[kind][0]).save(place)
+    network = Model.load(tmp_path / "network", "meta").members[0].classifier
+    assert isinstance(network, NetworkClassifier)
+    assert network.forward_.device.type == "meta"
+    told = r'is whole, but fails on the device "meta" \(NotImplementedError: .*\); give --device cpu\.$'
+    with pytest.raises(DeviceError, match=told):
+        Model.load(tmp_path / "features", "meta")
+    rewrite(tmp_path / "features", config={})
+    with pytest.raises(RunError, match=r"cannot be loaded \(KeyError: 'features'\)\.$"):
+        Model.load(tmp_path / "features", "meta")
+
+
+def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_of(NetworkClassifier("mlp", 1, SETTINGS)).save(tmp_path)
+
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", full)
+    with pytest.raises(RuntimeError, match="can't allocate memory") as caught:
+        Model.load(tmp_path)
+    assert not isinstance(caught.value, SaccadeError)

@@ -1,7 +1,9 @@
 """Averages in whole runs: snapshots, several runs as one, early stopping; what is told, kept and refused."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import pytest
 
 from saccade import recipe, study
 from saccade.classifiers import Model
+from saccade.cli.app import main
 from saccade.cli.ensemble import ensemble_text
 from saccade.cli.summary import evaluation_text
-from saccade.errors import InputError, RunError, SettingError
+from saccade.errors import DeviceError, InputError, RunError, SettingError
 from saccade.recipe.combining import combine
 from saccade.run import Run
 from saccade.settings import FitSettings, TrainSettings
@@ -231,3 +234,27 @@ def test_the_gain_of_averaging_is_that_of_the_paired_answers(trained: tuple[Path
     assert gain["log_loss"] == pytest.approx(float(np.log(mean_NK[at] / rows_MNK[0][at]).mean()))
     low, high = gain["log_loss_interval"]
     assert low < gain["log_loss"] < high
+
+
+def test_where_the_gpu_fails_all_that_reads_a_run_works_on_the_cpu(
+    trained: tuple[Path, ...],
+    photos: Path,
+    tmp_path: Path,
+    break_gpu: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    break_gpu()
+    commands = [
+        ["predict", str(trained[0]), str(photos)],
+        ["evaluate", str(trained[0])],
+        ["ensemble", *map(str, trained), "--out", str(tmp_path / "together")],
+        ["baselines", str(photos), *"--folds 2 --pretrained none --words 5 --out".split(), str(tmp_path / "b")],
+    ]
+    failing = r'^saccade: The device "cuda" .* cannot be used .*; give --device cpu\.$'
+    for command in commands:
+        assert main(command) == 2
+        assert re.search(failing, capsys.readouterr().err, re.MULTILINE)
+        assert main([*command, "--device", "cpu"]) == 0, capsys.readouterr().err
+    assert Run(tmp_path / "b").read_settings()["device"] == "cpu"
+    with pytest.raises(DeviceError, match="give --device cpu"):
+        recipe.train(photos, TrainSettings(), out=trained[0], resume=True)

@@ -1,5 +1,6 @@
 """Candidates come back from disk as they were, and are chosen by what the classes call for."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from saccade import data
-from saccade.classifiers import KNearestNeighbors, Member, Model
+from saccade.classifiers import KNearestNeighbors, Member, Model, NetworkClassifier
+from saccade.errors import DeviceError
 from saccade.events import Finding, listening
 from saccade.recipe.candidates import Candidate, Candidates, Judge
 from saccade.run import Run
@@ -64,6 +66,19 @@ def test_a_damaged_candidate_is_made_again(tmp_path: Path, file: str) -> None:
         assert kept.get("net") is None
     (tmp_path / "candidates" / "net" / file).unlink()
     assert kept.get("net") is None
+
+
+def test_a_device_that_fails_is_no_damage_of_a_candidate(tmp_path: Path, break_gpu: Callable[[], None]) -> None:
+    (tmp_path / "model").mkdir()
+    classifier = NetworkClassifier("mlp", 1, {"width": 0.25, "device": "cpu"}).fit(X_NHWC, np.arange(24) % 3)
+    network = Model((Member.of("net", classifier),), ("a", "b", "c"), "stretch")
+    Candidates(Run(tmp_path), "cpu").keep("net", Candidate(network, certain([0])), 0.5)
+    break_gpu()
+    with pytest.raises(DeviceError, match="give --device cpu"):
+        Candidates(Run(tmp_path)).get("net")
+    again = Candidates(Run(tmp_path), "cpu").get("net")
+    assert again is not None
+    assert again.model.predict(X_NHWC) == network.predict(X_NHWC)
 
 
 def test_notes_and_arrays_come_back_until_they_are_discarded(tmp_path: Path) -> None:

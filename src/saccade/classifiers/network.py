@@ -111,7 +111,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def from_state(cls, tensors: dict[str, NDArray[Any]], config: dict[str, Any]) -> Self:
-        """Return the classifier that `to_state` described, on this machine's own device and precision."""
+        """Return the classifier that `to_state` described, on the device that `auto` means here, in its precision."""
         settings = TrainSettings(**{**config["settings"], "device": "auto"})
         classes = np.array(config["classes"])
         network = rebuilt(settings, len(classes))

@@ -21,7 +21,8 @@ from saccade.classifiers.network import NetworkClassifier
 from saccade.data import Part, decode, square
 from saccade.data.decode import decode_image
 from saccade.data.scale import Fit
-from saccade.errors import DecodeError, InputError, RunError, SettingError
+from saccade.device import computing_on, resolve_device
+from saccade.errors import DecodeError, DeviceError, InputError, RunError, SettingError, out_of_memory
 from saccade.events import Progress, emit
 from saccade.features.base import under
 from saccade.files import read_pair, write_pair
@@ -29,7 +30,7 @@ from saccade.settings import Interpolation
 
 BLOCK = 1024
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, SafetensorError)
-"""What reading a model's files raises where they are not what `save` wrote."""
+"""What reading a model's files raises where they are not what `save` wrote; a device that fails may raise them, too."""
 
 Tensors = dict[str, NDArray[Any]]
 Squares = Callable[[int, Interpolation], NDArray[np.uint8]]
@@ -211,25 +212,37 @@ class Model:
         write_pair(folder / "model", save(tensors), description)
 
     @classmethod
-    def load(cls, folder: Path) -> "Model":
-        """Read what `save` wrote; nothing in the files is executed.
+    def load(cls, folder: Path, device: str = "auto") -> "Model":
+        """Read what `save` wrote, to be computed on a device; nothing in the files is executed.
 
-        Raises RunError when a file is missing, damaged, or of a kind this version does not know.
+        Raises RunError when a file is missing, damaged, or of a kind this version does not know; DeviceError where the
+        device is unknown, or fails though the files are whole.
         """
-        try:
-            description, data = read_pair(folder / "model")
-            tensors = load(data)
-            return cls(
-                members=tuple(_member(place, each, tensors) for place, each in enumerate(description["members"])),
-                classes=tuple(description["classes"]),
-                fit_to_square=description["fit_to_square"],
-                weights=description["weights"],
-            )
-        except RunError:
-            raise
-        except DAMAGE as error:
-            reason = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
-            raise RunError(f"The model in {folder} cannot be loaded ({reason}).") from error
+        with computing_on(device):
+            try:
+                return cls._read(folder)
+            except (RunError, DeviceError):
+                raise
+            except DAMAGE as error:
+                reason = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
+                if device != "cpu":
+                    cls.load(folder, "cpu")  # or the files are at fault
+                    told = f'The model in {folder} is whole, but fails on the device "{resolve_device()}" ({reason})'
+                    raise DeviceError(f"{told}; give --device cpu.") from error
+                if out_of_memory(error):
+                    raise
+                raise RunError(f"The model in {folder} cannot be loaded ({reason}).") from error
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Model":
+        description, data = read_pair(folder / "model")
+        tensors = load(data)
+        return cls(
+            members=tuple(_member(place, each, tensors) for place, each in enumerate(description["members"])),
+            classes=tuple(description["classes"]),
+            fit_to_square=description["fit_to_square"],
+            weights=description["weights"],
+        )
 
 
 def _member(place: int, described: dict[str, Any], tensors: Tensors) -> Member:

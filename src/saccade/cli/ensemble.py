@@ -5,12 +5,12 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from saccade.cli.options import Json, Out
+from saccade.cli.options import Device, Json, Out
 from saccade.cli.output import answer, working
 from saccade.cli.text import percent, printable, table
 
 
-def ensemble(*runs: Path, out: Out = None, json: Json = False) -> None:
+def ensemble(*runs: Path, out: Out = None, device: Device = "auto", json: Json = False) -> None:
     """Average the classifiers of several runs, where that is better on validation by more than its noise.
 
     Parameters
@@ -21,7 +21,7 @@ def ensemble(*runs: Path, out: Out = None, json: Json = False) -> None:
     with working():
         from saccade.recipe.combining import combine
 
-        summary = combine(runs, out=out).summary
+        summary = combine(runs, out=out, device=device).summary
     answer(summary, ensemble_text(summary), json=json)
 
 

@@ -100,13 +100,13 @@ def _subject(name: str, size: int | None, classes: int, batch_size: int) -> Subj
 
 def _from_run(folder: Path, size: int | None) -> Subject:
     """Return the network of a run, of several that with the most to say, at the size it was trained on."""
-    model = Model.load(Run.open(folder).model)
+    model = Model.load(Run.open(folder).model, "cpu")
     networks = [member for member in model.members if isinstance(member.classifier, NetworkClassifier)]
     if not networks:
         raise ModelError(f"The run in {folder} chose {model.name}, which is no network: it has no graph to draw.")
     member = max(networks, key=lambda member: member.weight)
     assert isinstance(member.classifier, NetworkClassifier)
-    network = member.classifier.forward_.network.cpu()
+    network = member.classifier.forward_.network
     assert isinstance(network, nn.Sequential)
     preprocess, body = network
     return Subject(body, preprocess, size or member.size, model.fit_to_square, member.how)

@@ -24,6 +24,7 @@ Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print the res
 Resume = Annotated[
     bool, Parameter(name="--resume", negative=(), help="Go on with the run in --out DIR that was interrupted.")
 ]
+Device = Annotated[str, Parameter(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")]
 Out = Annotated[Path | None, Parameter(help="The run's folder; the default is runs/<time>-<source>.")]
 Config = Annotated[Path | None, Parameter(help="A file of settings, such as an earlier run's settings.yaml.")]
 Assignments = Annotated[

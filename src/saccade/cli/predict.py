@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from saccade.cli.options import Json
+from saccade.cli.options import Device, Json
 from saccade.cli.output import answer, working
 from saccade.cli.text import percent, printable
 from saccade.errors import InputError, SaccadeError
@@ -34,6 +34,7 @@ def predict(
     *paths: Path,
     top: Annotated[int, Parameter(help="Classes to tell of each image.", validator=Number(gte=1))] = 3,
     csv: Annotated[Path | None, Parameter(help="Write the predictions as a table, too.")] = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Label images, folders and archives with a run's classifier.
@@ -51,7 +52,7 @@ def predict(
         from saccade.classifiers import Model
         from saccade.cli.inputs import find
 
-        model = Model.load(opened.model)
+        model = Model.load(opened.model, device)
         if not opened.finished:
             detail = f"The run in {run} has not finished: this is its best classifier so far, {model.name}."
             emit(Finding(kind="unfinished", detail=detail, severity="warning"))

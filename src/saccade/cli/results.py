@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from saccade.cli.options import Json
+from saccade.cli.options import Device, Json
 from saccade.cli.output import answer, working
 from saccade.cli.summary import evaluation_text
 from saccade.run import Run
 
 
-def evaluate(run: Path, source: str | None = None, /, *, json: Json = False) -> None:
+def evaluate(run: Path, source: str | None = None, /, *, device: Device = "auto", json: Json = False) -> None:
     """Measure a run on its test part (a counted look) or on new labelled images.
 
     Parameters
@@ -22,7 +22,7 @@ def evaluate(run: Path, source: str | None = None, /, *, json: Json = False) -> 
     with working():
         from saccade import recipe
 
-        test = recipe.evaluate(run, source)
+        test = recipe.evaluate(run, source, device)
     answer(test, evaluation_text(test), json=json)
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 from saccade import metrics
 from saccade.classifiers import Model
 from saccade.data import Part
-from saccade.errors import RunError
+from saccade.errors import DeviceError, RunError
 from saccade.events import Finding, emit
 from saccade.files import read_json, slug, write_atomic, write_json
 from saccade.run import Run
@@ -83,10 +83,13 @@ class Judge:
 
 
 class Candidates:
-    """The folder of a run's candidates, and of what else its stages found that a resumed run is not to find again."""
+    """The folder of a run's candidates, and of what else its stages found that a resumed run is not to find again.
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.folder = run, run.path / "candidates"
+    Those that come back compute on `device`.
+    """
+
+    def __init__(self, run: Run, device: str = "auto") -> None:
+        self.run, self.device, self.folder = run, device, run.path / "candidates"
 
     def keep(self, name: str, candidate: Candidate, score: float) -> Candidate:
         """Write a candidate, whole or not at all, and return it; the best so far is the run's model meanwhile."""
@@ -102,12 +105,18 @@ class Candidates:
         return candidate
 
     def get(self, name: str) -> Candidate | None:
-        """Return what `keep` wrote; None where that was not finished or is damaged, so that it is to be made again."""
+        """Return what `keep` wrote; None where that was not finished or is damaged, so that it is to be made again.
+
+        Raises DeviceError where it is whole and the device fails.
+        """
         folder = self._place(name)
         try:
             told = read_json(folder / "candidate.json")
             validation_NK = load((folder / "validation.safetensors").read_bytes())["probabilities"]
-            return Candidate(Model.load(folder), validation_NK, told["facts"], told["checks"], told["image_seconds"])
+            model = Model.load(folder, self.device)
+            return Candidate(model, validation_NK, told["facts"], told["checks"], told["image_seconds"])
+        except DeviceError:
+            raise
         except (OSError, ValueError, LookupError, TypeError, SafetensorError, RunError):
             return None
 

@@ -14,6 +14,7 @@ from saccade import data, metrics, report, study
 from saccade.classifiers import Descent, FeatureClassifier, KNearestNeighbors, LinearClassifier, Member, Model, Optimum
 from saccade.classifiers.neighbors import described
 from saccade.data import Part
+from saccade.device import computing_on, resolve_device
 from saccade.errors import SettingError
 from saccade.events import Finding, emit, listening, stage
 from saccade.features import DeepFeatures, ImageFeatures, Stacked, handmade
@@ -107,9 +108,11 @@ def baselines(
     is written, where source, settings or `out` cannot be used.
     """
     clock = clock or Clock(None)
+    resolve_device(settings.device)
     weights = pretrained.find(settings.pretrained)
     with (
         listening(diary := Diary()),
+        computing_on(settings.device),
         gather(source, settings, out) as material,
         discarded_on_refusal(material, *SIGNALS),
     ):

@@ -26,13 +26,16 @@ from saccade.run import SPLIT, Run, refuse_place
 from saccade.train.budget import Clock
 
 
-def combine(paths: Sequence[Path], *, out: Path | None = None, clock: Clock | None = None) -> Result:
+def combine(
+    paths: Sequence[Path], *, out: Path | None = None, clock: Clock | None = None, device: str = "auto"
+) -> Result:
     """Average the classifiers of several runs where that is better on validation; the test part stays sealed.
 
     The result is a run of its own, on the split that all of them have. Where averaging is refused, its model is the
     best of theirs. Raises InputError for fewer than two runs; RunError, before anything is written, for one that is
     unfinished, damaged or given twice, where they are of different images or splits, or where one was fitted to
-    validation images, and where the images are no longer what they were.
+    validation images, and where the images are no longer what they were;
+    DeviceError where the device to predict on is unknown or fails.
     """
     runs = open_all(paths, "ensemble")
     _refuse_unlike(runs)
@@ -49,7 +52,7 @@ def combine(paths: Sequence[Path], *, out: Path | None = None, clock: Clock | No
                 if finding["kind"] == "leak":  # of the same split; evaluation needs to know
                     emit(Finding(**{**finding, "paths": (*finding["paths"],), "groups": (*finding["groups"],)}))
         with stage("predict"):
-            candidates = [_candidate(run, parts.validation) for run in runs]
+            candidates = [_candidate(run, parts.validation, device) for run in runs]
         with stage("ensemble") as record:
             judge = Judge.of(parts.train, parts.validation)
             found = averaged(candidates, judge.labels_N, [run.name for run in runs])
@@ -120,8 +123,8 @@ def _recorded_parts(images: ImageSet, run: Run) -> Parts:
     return Parts(train, validation, SealedPart(test))
 
 
-def _candidate(run: Recorded, validation: Part) -> Candidate:
-    model = Model.load(run.run.model)
+def _candidate(run: Recorded, validation: Part, device: str) -> Candidate:
+    model = Model.load(run.run.model, device)
     if model.classes != validation.classes:
         raise RunError(f"The model in {run.run.path} has other classes than its images; the run's files were changed.")
     return Candidate(model, np.asarray(model.probabilities_of(validation)))

@@ -107,17 +107,17 @@ def keep(look: Look, run: Run, model: Model) -> dict[str, Any]:
     }
 
 
-def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
+def evaluate(path: Path, source: str | Path | None = None, device: str = "auto") -> dict[str, Any]:
     """Measure a run's model on its own test part, or on new labelled images; either look is counted.
 
     Of a source that has a test part, only that part is used. Raises RunError where the run or its
     test images are no longer what they were; SourceError where new images have classes the model
-    does not know, or were used to train or choose it.
+    does not know, or were used to train or choose it; DeviceError where the device to predict on is unknown or fails.
     """
     run = Run.open(path)
     ledger = Ledger.default().ready()
     with stage("load"):
-        model = Model.load(run.model)
+        model = Model.load(run.model, device)
     with stage("open"):
         images = _own_test(run, model) if source is None else _new(source, run, model)
     recorded = [row["hash"] for row in run.read_split() if row["part"] == "test"]
@@ -128,7 +128,7 @@ def evaluate(path: Path, source: str | Path | None = None) -> dict[str, Any]:
         seen = look(model, sealed, ledger, run, "evaluate")
         record.outcome = f"accuracy {seen.figures['accuracy']:.1%}"
         figures = {**keep(seen, run, model), **without(seen, _leaked(run))} if source is None else seen.figures
-    if others := [*_others(run, sealed, ledger)]:
+    if others := [*_others(run, sealed, ledger, device)]:
         figures = {**figures, "name": model.name, "others": others}
     figures = {**figures, "run": str(run.path), "source": images.source, "own": source is None}
     append_lines(run.evaluations, [figures])
@@ -140,10 +140,10 @@ def _leaked(run: Run) -> frozenset[str]:
     return frozenset(key for finding in run.read("findings") if finding["kind"] == "leak" for key in finding["paths"])
 
 
-def _others(run: Run, sealed: SealedPart, ledger: Ledger) -> Iterator[dict[str, Any]]:
+def _others(run: Run, sealed: SealedPart, ledger: Ledger, device: str) -> Iterator[dict[str, Any]]:
     """Yield the figures of the other classifiers that a run of `saccade baselines` saved, a counted look each."""
     for folder in sorted(run.models.glob("*")):
-        model = Model.load(folder)
+        model = Model.load(folder, device)
         with stage("evaluate") as record:
             seen = look(model, sealed, ledger, run, f"evaluate ({model.name})").figures
             record.outcome = f"{model.name}: accuracy {seen['accuracy']:.1%}"

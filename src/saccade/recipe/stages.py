@@ -52,7 +52,7 @@ def fit(
     """
     if resume:
         settings = in_force(settings, out)
-        if (result := finished(out, source)) is not None:
+        if (result := finished(out, source, settings.device)) is not None:
             return result
     clock = Clock(settings.budget) if clock is None else replace(clock, budget=settings.budget)
     ledger = Ledger.default().ready()
@@ -74,7 +74,7 @@ def fit(
         if weights is None and settings.pretrained == "auto":
             emit(Finding(kind="weights", detail=NO_WEIGHTS))
         judge = Judge.of(parts.train, parts.validation)
-        contest = Contest(parts, settings, plan, Candidates(run), judge, seen=material.seen)
+        contest = Contest(parts, settings, plan, Candidates(run, settings.device), judge, seen=material.seen)
         baselines, simple = classical(contest)
         plan.choose_threads(usage)
         found = networks(contest, weights, simple)
@@ -118,7 +118,7 @@ def train(
     zoo.check_choices(settings)
     if resume:
         settings = in_force(settings, out)
-        if (result := finished(out, source)) is not None:
+        if (result := finished(out, source, settings.device)) is not None:
             return result
         weights = weights_of(settings)
     if settings.epochs is None and settings.budget is None:
@@ -162,8 +162,8 @@ def _told(weights: Pretrained | None) -> dict[str, Any]:
     return {} if weights is None else {"weights": weights.plain()}
 
 
-def finished(out: Path | None, source: str | Path) -> Result | None:
-    """Return what the run in `out` came to; None where there is none, or work is left.
+def finished(out: Path | None, source: str | Path, device: str) -> Result | None:
+    """Return what the run in `out` came to, its model on a device; None where there is none, or work is left.
 
     Raises RunError where it was of another source.
     """
@@ -178,7 +178,7 @@ def finished(out: Path | None, source: str | Path) -> Result | None:
         )
     emit(Finding(kind="resume", detail=f"The run in {run.path} is finished: nothing was left to do."))
     Candidates(run).discard()
-    return Result(run, Model.load(run.model), summary)
+    return Result(run, Model.load(run.model, device), summary)
 
 
 def weights_of(settings: TrainSettings) -> Pretrained | None:

@@ -47,7 +47,7 @@ def transfer(
     """
     if resume:
         settings = in_force(settings, out)
-        if (result := finished(out, source)) is not None:
+        if (result := finished(out, source, settings.device)) is not None:
             return result
     weights = found(settings)
     pretrained.load(weights)
