@@ -176,6 +176,13 @@ def test_parts_by_other_names_are_no_classes(tmp_path: Path, folders: str, advic
     assert said.endswith(f"by other names than train, validation and test: rename {renamed}.")
 
 
+@pytest.mark.parametrize("folders", ["train test", "x/train x/valid x/test"])
+def test_parts_without_class_folders_are_no_classes(tmp_path: Path, folders: str) -> None:
+    said = refusal(spread(tmp_path, folders))
+    assert "holds parts (" in said
+    assert said.endswith("class into a folder of its own within each part, such as train/cat/ and test/cat/.")
+
+
 @pytest.mark.parametrize(
     ("folders", "classes", "nested"),
     [

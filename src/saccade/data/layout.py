@@ -210,11 +210,17 @@ def _parts_meant(folder: str) -> tuple[str, ...]:
 
 
 def _refuse_unknown_parts(images: list[Names], depth: int, source: str) -> None:
-    """Raise SourceError where top folders have names like parts, and folders in common in the place of images.
+    """Raise SourceError where all top folders are parts without folders, or look like parts.
 
-    All of them have such names, or at least half where the others hold the same folders: a class may be called "train".
+    These have folders in common, and names like parts all of them, or at least half where the others hold the same
+    folders: a class may be called "train".
     """
     tops = _within(images, depth)
+    if len(tops) > 1 and all(map(part_named, (top.rsplit("/", 1)[-1] for top in tops))):
+        raise SourceError(
+            f"{source} holds parts ({some(sorted(map(printable, tops)))}) without class folders: put the images of "
+            "each class into a folder of its own within each part, such as train/cat/ and test/cat/."
+        )
     meant = {top: _parts_meant(top) for top in tops}
     nested = [top for top, inner in tops.items() if "" not in inner]
     if not nested or len(set.union(*(tops[top] for top in nested))) < 2:
