@@ -68,10 +68,14 @@ class Judge:
 
     def __call__(self, candidate: Candidate) -> float:
         """Return the candidate's score, higher is better."""
+        return self.score(candidate.validation_NK.argmax(1), self.labels_N)
+
+    def score(self, predicted_N: NDArray[np.int64], labels_N: NDArray[np.int64]) -> float:
+        """Return what it says of predicted labels, held against the true ones; both are indices of classes."""
         if not self.unbalanced:
-            return self.accuracy(candidate)
-        predicted_N, classes = candidate.validation_NK.argmax(1), candidate.validation_NK.shape[1]
-        return metrics.macro_f1(metrics.confusion_KK(predicted_N, self.labels_N, classes))
+            return metrics.accuracy(predicted_N, labels_N)
+        classes = 1 + int(max(predicted_N.max(), labels_N.max()))
+        return metrics.macro_f1(metrics.confusion_KK(predicted_N, labels_N, classes))
 
     def accuracy(self, candidate: Candidate) -> float:
         """Return the share of the validation images named right."""

@@ -61,8 +61,8 @@ def classical(contest: Contest) -> tuple[list[dict[str, Any]], Candidate]:
         _keep_time(contest, kept)
         return rows, kept
     with stage("baselines") as record:
-        found = study.baselines(parts, plan.clock, planning.native_side(parts.train))
-        best = max(found, key=lambda each: each.validation_accuracy)
+        found = study.baselines(parts, plan.clock, planning.native_side(parts.train), contest.judge.score)
+        best = max(found, key=lambda each: each.score)
         member = Member(best.name, best.classifier, best.model_size)
         model = Model((member,), parts.classes, contest.settings.fit_to_square)
         begun = time.perf_counter()

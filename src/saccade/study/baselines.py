@@ -19,7 +19,7 @@ from saccade.data.parts import Part, Parts
 from saccade.device import derived_seed
 from saccade.events import Progress, emit
 from saccade.features import Stacked, handmade
-from saccade.metrics import wilson_interval
+from saccade.metrics import accuracy, wilson_interval
 from saccade.train.budget import Clock
 
 # On CIFAR-10 and on photos of clothing all three are as good at 16 px as at 32 px, at a quarter of the cost.
@@ -33,12 +33,16 @@ FEATURED_SIDE = 32  # of the images that edges and colours are taken of
 FEATURED_PENALTIES = (3e-2, 1e-2)
 WORTH = 0.5  # seconds below which features are not begun
 
+Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+"""How good predicted labels are, held against the true ones: higher is better."""
+
 
 @dataclass(frozen=True)
 class Baseline:
     """One classical classifier, its settings chosen on validation images.
 
-    `model_size` is the side in pixels of the images it takes; `note` says what did not fit into its time.
+    `model_size` is the side in pixels of the images it takes; `note` says what did not fit into its time; `score` is
+    what its settings were chosen by.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Baseline:
     interval: tuple[float, float]
     seconds: float
     note: str
+    score: float
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,10 @@ class Sample:
         return Sample(self.x_NHWC[chosen], self.y_N[chosen], self.total)
 
 
-def baselines(parts: Parts, clock: Clock, size: int) -> list[Baseline]:
+def baselines(parts: Parts, clock: Clock, size: int, score: Score = accuracy) -> list[Baseline]:
     """Return k-NN by L1 and by L2, and the linear softmax on pixels and on edges and colours, chosen on validation.
+
+    Their settings, k and the penalty, are those of the highest `score`.
 
     All in a tenth of the clock's budget: costs are measured on a few images, and what would not fit is left
     out by a seeded choice that keeps the classes' shares. Labels are indices into `parts.classes`.
@@ -84,10 +91,10 @@ def baselines(parts: Parts, clock: Clock, size: int) -> list[Baseline]:
     validation = load(parts.validation, side, share(0.1))
     train = load(parts.train, side, share(0.4))
     todo: list[tuple[Callable[[float], Baseline], float]] = [
-        (lambda seconds: _neighbors(METRICS[0], train, validation, seconds), 0.3),
-        (lambda seconds: _neighbors(METRICS[1], train, validation, seconds), 0.4),
-        (lambda seconds: _linear(train, validation, seconds), 0.5),
-        (lambda seconds: _featured(parts, min(size, FEATURED_SIDE), seconds), 1.0),
+        (lambda seconds: _neighbors(METRICS[0], train, validation, seconds, score), 0.3),
+        (lambda seconds: _neighbors(METRICS[1], train, validation, seconds, score), 0.4),
+        (lambda seconds: _linear(train, validation, seconds, score), 0.5),
+        (lambda seconds: _featured(parts, min(size, FEATURED_SIDE), seconds, score), 1.0),
     ]
     done = []
     for number, (work, fraction) in enumerate(todo):
@@ -128,7 +135,7 @@ def load(part: Part, side: int, seconds: float) -> Sample:
     return Sample(x_NHWC[place], part.labels_N[chosen[place]], len(part))
 
 
-def _neighbors(metric: str, train: Sample, validation: Sample, seconds: float) -> Baseline:
+def _neighbors(metric: str, train: Sample, validation: Sample, seconds: float, score: Score) -> Baseline:
     begun = perf_counter()
     few = KNearestNeighbors(k=1, metric=metric).fit(train.x_NHWC[:PROBE], train.y_N[:PROBE])
     few.predict(validation.x_NHWC[:1])  # compiles, which is not to count as the cost of an image
@@ -136,10 +143,10 @@ def _neighbors(metric: str, train: Sample, validation: Sample, seconds: float) -
         train, validation = _affordable(metric, train, validation, seconds - (perf_counter() - begun))
     ks = [k for k in NEIGHBORS if k <= len(train)]
     model = KNearestNeighbors(k=ks[-1], metric=metric).fit(train.x_NHWC, train.y_N)
-    right = [int(np.sum(y_N == validation.y_N)) for y_N in model.predict_each(validation.x_NHWC, ks)]
-    best = int(np.argmax(right))
+    predicted = model.predict_each(validation.x_NHWC, ks)
+    best = int(np.argmax([score(y_N, validation.y_N) for y_N in predicted]))
     model.set_params(k=ks[best])
-    return _baseline(described(model), model, right[best], perf_counter() - begun, (train, validation))
+    return _baseline(described(model), model, predicted[best], perf_counter() - begun, (train, validation), score)
 
 
 def _affordable(metric: str, train: Sample, validation: Sample, seconds: float) -> tuple[Sample, Sample]:
@@ -153,7 +160,9 @@ def _affordable(metric: str, train: Sample, validation: Sample, seconds: float) 
     return train.first(max(int(pairs / len(validation)), PROBE)), validation
 
 
-def _linear(train: Sample, validation: Sample, seconds: float, penalties: Sequence[float] = PENALTIES) -> Baseline:
+def _linear(
+    train: Sample, validation: Sample, seconds: float, score: Score, penalties: Sequence[float] = PENALTIES
+) -> Baseline:
     begun = perf_counter()
     if seconds < math.inf:
         cost = _cost_of_pass(train)
@@ -163,13 +172,14 @@ def _linear(train: Sample, validation: Sample, seconds: float, penalties: Sequen
             train = train.first(max(int(planned / (cost * FEWEST_PASSES)), PROBE))
     limit = None if seconds == math.inf else max(0.0, SAFETY * (seconds - (perf_counter() - begun)))
     models = LinearClassifier(solver=Optimum(time_limit=limit)).fit_path(train.x_NHWC, train.y_N, penalties)
-    right = [int(np.sum(model.predict(validation.x_NHWC) == validation.y_N)) for model in models]
-    best = int(np.argmax(right))
-    early = f"stopped by the clock at step {models[best].n_iter_}" if models[best].stopped_ == "time" else ""
-    return _baseline("linear softmax", models[best], right[best], perf_counter() - begun, (train, validation), early)
+    predicted = [model.predict(validation.x_NHWC) for model in models]
+    best = int(np.argmax([score(y_N, validation.y_N) for y_N in predicted]))
+    model, seconds = models[best], perf_counter() - begun
+    early = f"stopped by the clock at step {model.n_iter_}" if model.stopped_ == "time" else ""
+    return _baseline("linear softmax", model, predicted[best], seconds, (train, validation), score, early)
 
 
-def _featured(parts: Parts, side: int, seconds: float) -> Baseline:
+def _featured(parts: Parts, side: int, seconds: float, score: Score) -> Baseline:
     """Return the linear softmax on edges and colours, of as many images as there is time to take them of."""
     begun = perf_counter()
     train = load(parts.train, side, 0.2 * seconds)
@@ -191,7 +201,7 @@ def _featured(parts: Parts, side: int, seconds: float) -> Baseline:
         )
     ]
     left = seconds - (perf_counter() - begun)
-    found = _linear(as_features[0], as_features[1], left, FEATURED_PENALTIES)
+    found = _linear(as_features[0], as_features[1], left, score, FEATURED_PENALTIES)
     assert isinstance(found.classifier, LinearClassifier)
     return replace(
         found,
@@ -216,9 +226,10 @@ def _cost_of_pass(train: Sample) -> float:
 def _baseline(
     name: str,
     model: KNearestNeighbors | LinearClassifier | FeatureClassifier,
-    right: int,
+    predicted_N: NDArray[np.int64],
     seconds: float,
     samples: tuple[Sample, Sample],
+    score: Score,
     early: str = "",
 ) -> Baseline:
     used = [
@@ -227,7 +238,9 @@ def _baseline(
         if len(sample) < sample.total
     ]
     notes = [f"on {' and '.join(used)}"] if used else []
-    count = len(samples[1])
+    y_N = samples[1].y_N
+    count, right = len(y_N), int(np.sum(predicted_N == y_N))
     note = "; ".join(notes + ([early] if early else []))
     side = samples[0].x_NHWC.shape[1]
-    return Baseline(name, side, model, right / count, wilson_interval(right, count), seconds, note)
+    interval, reached = wilson_interval(right, count), score(predicted_N, y_N)
+    return Baseline(name, side, model, right / count, interval, seconds, note, reached)

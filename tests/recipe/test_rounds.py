@@ -1,0 +1,55 @@
+"""The rounds of a `fit`: the simple classifier is chosen as the run says."""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import f1_score
+
+from saccade import data
+from saccade.data import Parts
+from saccade.recipe.candidates import Candidates, Judge
+from saccade.recipe.contest import Contest
+from saccade.recipe.plan import Plan
+from saccade.recipe.rounds import classical
+from saccade.run import Run
+from saccade.settings import FitSettings
+from saccade.study.baselines import baselines
+from saccade.train.budget import Clock
+
+
+def rare_parts() -> Parts:
+    """Return images of one common and two rare classes, hardly brighter above and below, under much noise."""
+    rng, labels_N = np.random.default_rng(0), np.repeat([0, 1, 2], [400, 60, 60])
+    x_NHWC = rng.normal(128, 40, (len(labels_N), 8, 8, 3))
+    x_NHWC[labels_N == 1, :4] += 6
+    x_NHWC[labels_N == 2, 4:] += 6
+    images = data.from_arrays(x_NHWC.clip(0, 255).astype(np.uint8), labels_N, name="rare", classes=("a", "b", "c"))
+    images = data.integrity(images)
+    return data.split(images, np.arange(len(images)), FitSettings())
+
+
+def contest_of(parts: Parts, folder: Path, clock: Clock) -> Contest:
+    run = Run.create(folder, "photos")
+    judge = Judge.of(parts.train, parts.validation)
+    return Contest(parts, FitSettings(), Plan(run, clock, 0), Candidates(run), judge)
+
+
+def test_simple_classifiers_of_unbalanced_classes_are_chosen_by_macro_f1(tmp_path: Path) -> None:
+    """Each of them, their settings, and the one that enters: here the most accurate is not the best."""
+    parts = rare_parts()
+    contest = contest_of(parts, tmp_path / "run", Clock(None))
+    assert contest.judge.unbalanced
+    x_NHWC, labels_N = parts.validation.squares(8), parts.validation.labels_N
+
+    def f1(predicted_N: np.ndarray) -> float:
+        return float(f1_score(labels_N, predicted_N, average="macro", zero_division=0))
+
+    fair, accurate = (baselines(parts, Clock(None), 8, *score) for score in ([contest.judge.score], []))
+    reached = [[f1(each.classifier.predict(x_NHWC)) for each in found] for found in (fair, accurate)]
+    assert all(mine >= other for mine, other in zip(*reached, strict=True))
+    assert sum(reached[0]) > sum(reached[1]) + 0.1
+    best = fair[int(np.argmax(reached[0]))]
+    assert max(each.validation_accuracy for each in fair) > best.validation_accuracy
+    _, simple = classical(contest)
+    assert simple.name == best.name
+    assert f1(simple.validation_NK.argmax(1)) == max(reached[0])
