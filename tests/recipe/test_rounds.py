@@ -1,5 +1,6 @@
-"""The rounds of a `fit`: the simple classifier is chosen as the run says."""
+"""The rounds of a `fit`: the simple classifier is chosen as the run says, and resuming changes no decision."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from sklearn.metrics import f1_score
 
 from saccade import data
 from saccade.data import Parts
+from saccade.recipe import candidates
 from saccade.recipe.candidates import Candidates, Judge
 from saccade.recipe.contest import Contest
 from saccade.recipe.plan import Plan
@@ -53,3 +55,21 @@ def test_simple_classifiers_of_unbalanced_classes_are_chosen_by_macro_f1(tmp_pat
     _, simple = classical(contest)
     assert simple.name == best.name
     assert f1(simple.validation_NK.argmax(1)) == max(reached[0])
+
+
+def test_a_resumed_run_keeps_the_simple_classifier_in_the_average_whatever_time_is_left(tmp_path: Path) -> None:
+    contest = contest_of(rare_parts(), tmp_path / "run", Clock(600.0))
+    _, simple = classical(contest)
+    assert candidates.test_time(simple.name) in contest.plan.kept
+    resumed = replace(contest, plan=Plan(contest.plan.run, Clock(600.0, spent=599.999), 0))
+    _, again = classical(resumed)
+    assert resumed.plan.kept == {candidates.test_time(again.name): simple.image_seconds * len(contest.parts.test)}
+
+
+def test_a_resumed_run_leaves_out_a_simple_classifier_that_was_too_slow(tmp_path: Path) -> None:
+    contest = contest_of(rare_parts(), tmp_path / "run", Clock(10.0, spent=10.0))
+    classical(contest)
+    assert not contest.plan.kept
+    resumed = replace(contest, plan=Plan(contest.plan.run, Clock(600.0), 0))
+    classical(resumed)
+    assert not resumed.plan.kept
