@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 from sklearn.metrics import f1_score
 
-from saccade import data
+from saccade import data, recipe
 from saccade.data import Parts
+from saccade.events import Event, StageStarted, listening
 from saccade.recipe import candidates
 from saccade.recipe.candidates import Candidates, Judge
 from saccade.recipe.contest import Contest
@@ -16,6 +19,7 @@ from saccade.recipe.rounds import classical
 from saccade.run import Run
 from saccade.settings import FitSettings
 from saccade.study.baselines import baselines
+from saccade.study.curves import LearningCurve
 from saccade.train.budget import Clock
 
 
@@ -73,3 +77,29 @@ def test_a_resumed_run_leaves_out_a_simple_classifier_that_was_too_slow(tmp_path
     resumed = replace(contest, plan=Plan(contest.plan.run, Clock(600.0), 0))
     classical(resumed)
     assert not resumed.plan.kept
+
+
+def test_the_learning_curve_of_individuals_with_many_photos_is_not_flat(tmp_path: Path) -> None:
+    """Image by image half of the photos would know nearly every individual, and tell as many images right as all do."""
+    rng = np.random.default_rng(0)
+    means_KHWC = rng.normal(128, 10, (3, 8, 8, 3))
+    (tmp_path / "animals").mkdir()
+    for label, mean_HWC in enumerate(means_KHWC):
+        folder = tmp_path / "animals" / "abc"[label]
+        folder.mkdir()
+        for individual in range(22):
+            own_HWC = mean_HWC + rng.normal(0, 40, mean_HWC.shape)
+            for photo in range(8):
+                x_HWC = own_HWC + rng.normal(0, 8, own_HWC.shape)
+                name = f"{folder.name}{individual}_{photo}.png"
+                Image.fromarray(x_HWC.clip(0, 255).astype(np.uint8)).save(folder / name)
+    settings = FitSettings(budget=600, pretrained="none", group_pattern="([a-c][0-9]+)_")
+
+    def listener(event: Event) -> None:
+        if event == StageStarted(stage="search"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), listening(listener):
+        recipe.fit(tmp_path / "animals", settings, out=tmp_path / "run")
+    curve = LearningCurve.of(Candidates(Run(tmp_path / "run")).noted("curve"))
+    assert curve.forecasts[0].gain > 0.01

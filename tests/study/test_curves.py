@@ -5,12 +5,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import ndtri
+from sklearn.linear_model import LogisticRegression
 
 from saccade.study.curves import LearningCurve, accuracy_of, fit_laws, learning_curve
 
@@ -147,6 +149,81 @@ def test_shares_are_nested_stratified_and_have_one_of_each_class() -> None:
         assert counts[2] == 1
         assert counts[1] / len(indices) == pytest.approx(30 / 160, abs=1 / len(indices))
     assert set(world.asked[0]) != set(world.asked[4])
+
+
+def individuals(rng: np.random.Generator, means_KD: NDArray[np.float64], count: int, photos: int) -> tuple[Any, Ints]:
+    """Return photos (N, D) of so many individuals of each class, which differ far more than photos of one, and labels.
+
+    Photos of an individual follow on each other.
+    """
+    classes, dimensions = means_KD.shape
+    own = means_KD[:, None] + rng.standard_normal((classes, count, dimensions))
+    x = own[:, :, None] + 0.3 * rng.standard_normal((classes, count, photos, dimensions))
+    return x.reshape(-1, dimensions), np.repeat(np.arange(classes), count * photos)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_individuals_of_many_photos_are_drawn_whole_so_that_the_forecast_is_not_flat(seed: int) -> None:
+    """Twice the photos, of twice the individuals: image by image half of them knows nearly all individuals."""
+    rng = np.random.default_rng(seed)
+    means_KD = 0.7 * rng.standard_normal((4, 24))
+    (x_ND, y_N), (held_ND, held_N) = (individuals(rng, means_KD, 15, 10) for _ in range(2))
+    asked: list[Ints] = []
+
+    def fit(x: Any, y: Ints) -> LogisticRegression:
+        return LogisticRegression(C=0.1).fit(x, y)
+
+    def predict(indices: Ints) -> Ints:
+        asked.append(indices)
+        return np.asarray(fit(x_ND[indices], y_N[indices]).predict(held_ND))
+
+    def gain(groups: tuple[Ints, Ints] | None) -> tuple[float, tuple[float, float]]:
+        found = learning_curve(predict, y_N, held_N, name="it", seconds=lambda: math.inf, seed=0, groups=groups)
+        assert found is not None
+        return found.forecasts[0].gain, found.forecasts[0].gain_interval
+
+    many = individuals(rng, means_KD, 400, 2)
+    once, twice = (
+        np.mean([fit(*individuals(rng, means_KD, count, 10)).score(*many) for _ in range(8)]) for count in (15, 30)
+    )
+    groups_N = np.arange(len(y_N)) // 10
+    grouped, (low, high) = gain((groups_N, groups_N))
+    for indices in asked:
+        partly = np.unique(groups_N[indices], return_counts=True)[1]
+        assert np.sum(partly < 10) <= 4, "at most one of each class is cut"
+    flat, _ = gain(None)
+    assert flat < 0.002 < 0.005 < grouped
+    assert low <= twice - once <= high
+
+
+def test_images_that_are_each_their_own_group_change_nothing() -> None:
+    first, second = World((0.05, 2.0, 0.4)), World((0.05, 2.0, 0.4))
+    rng = np.random.default_rng(0)
+    groups = rng.permutation(first.train), np.arange(first.validation)
+    alone = learning_curve(
+        second.predict, second.y_train_N, second.y_validation_N, name="it", seconds=lambda: math.inf, seed=0,
+        groups=groups,
+    )  # fmt: skip
+    assert alone == first.curve()
+
+
+def test_validation_images_of_few_individuals_are_worth_less() -> None:
+    """Ten photos that are right or wrong together tell no more than one."""
+    widths = []
+    for photos in (1, 10):
+        world = World((0.05, 2.0, 0.4), validation=600 // photos, drawn=0.0)
+
+        def predict(indices: Ints, world: World = world, photos: int = photos) -> Ints:
+            return np.repeat(world.predict(indices), photos)
+
+        y_N = np.repeat(world.y_validation_N, photos)
+        groups = np.arange(world.train), np.arange(len(y_N)) // photos
+        found = learning_curve(
+            predict, world.y_train_N, y_N, name="it", seconds=lambda: math.inf, seed=0, groups=groups
+        )
+        assert found is not None
+        widths.append((np.ptp(found.forecasts[0].interval), np.mean([each.error for each in found.classes])))
+    assert (np.array(widths[1]) > 1.5 * np.array(widths[0])).all()
 
 
 class Clock:

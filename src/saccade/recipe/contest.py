@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from saccade import study
 from saccade.classifiers import Member, Model, NetworkClassifier
-from saccade.data import Parts
+from saccade.data import Part, Parts
 from saccade.errors import ModelError
 from saccade.events import Finding, emit, stage
 from saccade.nn import zoo
@@ -128,10 +129,17 @@ class Contest:
     """Whether images may be mirrored."""
     seen: Seen = field(default_factory=Seen)
     """What the pretrained weights were trained on or chosen by."""
+    groups: Mapping[str, int] = field(default_factory=dict)
+    """A number for each training and validation image, equal where they must stay together; empty where none must."""
 
     def keep(self, name: str, candidate: Candidate) -> Candidate:
         """Write a candidate to disk, and return it."""
         return self.candidates.keep(name, candidate, self.judge(candidate))
+
+    def groups_of(self, part: Part) -> NDArray[np.int64]:
+        """Return the group numbers of a part's images."""
+        keys = part.images.keys
+        return np.array([self.groups[key] for key in keys]) if self.groups else np.arange(len(keys))
 
 
 def plan_field(contest: Contest, weights: Pretrained | None) -> Field:

@@ -24,7 +24,7 @@ from saccade.recipe.pictures import draw_templates
 from saccade.recipe.summary import of_baseline
 from saccade.recipe.trials import try_all
 from saccade.study.adviser import Advice
-from saccade.study.baselines import Baseline
+from saccade.study.baselines import Baseline, stratified_share
 from saccade.study.curves import LearningCurve
 from saccade.study.transfer import Probe
 from saccade.words import plural
@@ -220,16 +220,17 @@ def _learning_curve(contest: Contest, simple: Candidate, probe: Probe | None) ->
         return None
     end = plan.clock.elapsed() + min(CURVE_SHARE * plan.left(), CURVE_MOST)
     member = simple.model.members[0]
-    train_N = parts.train.labels_N if probe is None else probe.y_N
+    train = parts.train if probe is None else stratified_share(parts.train, len(probe.y_N))
     with stage("learning curve") as record:
         predict = probe.predict if probe else _on_pixels(contest, member)
         curve = study.learning_curve(
             predict,
-            train_N,
+            train.labels_N,
             parts.validation.labels_N,
             name=member.name if probe is None else probe.name,
             seconds=lambda: end - plan.clock.elapsed(),
             seed=plan.seed,
+            groups=(contest.groups_of(train), contest.groups_of(parts.validation)),
         )
         record.outcome = f"{len(curve.points)} shares of the training images" if curve else "no time"
     if curve is not None:

@@ -74,7 +74,8 @@ def fit(
         if weights is None and settings.pretrained == "auto":
             emit(Finding(kind="weights", detail=NO_WEIGHTS))
         judge = Judge.of(parts.train, parts.validation)
-        contest = Contest(parts, settings, plan, Candidates(run, settings.device), judge, seen=material.seen)
+        kept = Candidates(run, settings.device)
+        contest = Contest(parts, settings, plan, kept, judge, seen=material.seen, groups=material.groups)
         baselines, simple = classical(contest)
         plan.choose_threads(usage)
         found = networks(contest, weights, simple)

@@ -105,12 +105,20 @@ def baselines(parts: Parts, clock: Clock, size: int, score: Score = accuracy) ->
     return done
 
 
-def stratified_order(labels_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a seeded order whose every beginning has the classes' shares, and one of each class first."""
+def stratified_order(labels_N: NDArray[np.int64], groups_N: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Return a seeded order whose every beginning has the classes' shares, and one of each class first.
+
+    Within a class, images of one of `groups_N` follow on each other, as one that is drawn.
+    """
     rng = np.random.default_rng(derived_seed(0, "baselines"))
     place_N = np.empty(len(labels_N))
     for label in np.unique(labels_N):
-        members = rng.permutation(np.flatnonzero(labels_N == label))
+        own = np.flatnonzero(labels_N == label)
+        members = rng.permutation(own)
+        if groups_N is not None:
+            _, first_G, group_M = np.unique(groups_N[own], return_index=True, return_inverse=True)
+            drawn_M = np.argsort(members)  # a group goes where its first image, and it alone, was drawn
+            members = own[np.lexsort((drawn_M, drawn_M[first_G[group_M]]))]
         place_N[members] = (np.arange(len(members)) + rng.random()) / len(members)
         place_N[members[0]] -= 1
     return np.argsort(place_N, kind="stable")

@@ -43,7 +43,7 @@ class Point:
 class ClassCurve:
     """One class's recall at each point, its rise from the last point but one to the last, and that rise's error.
 
-    All None where the class has no validation image; the error is one standard error over these images.
+    All None where the class has no validation image; the error is one standard error over these, group by group.
     """
 
     recalls: tuple[float | None, ...]
@@ -109,6 +109,7 @@ def learning_curve(
     name: str,
     seconds: Callable[[], float],
     seed: int,
+    groups: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> LearningCurve | None:
     """Return how a classifier learns from an eighth, a quarter, half and all of its images, or None.
 
@@ -117,19 +118,24 @@ def learning_curve(
     the whole are repeated with other images while there is time; what the first costs cannot be known before it was
     paid. None where fewer than three could be measured.
 
+    `groups` numbers the training and the validation images that belong together (each its own where None). Shares are
+    drawn group by group, within each class: more photos are of others, such as animals or patients, and half of the
+    images, drawn one by one, would still know nearly all of these.
+
     The law error = a + b n^-c (a, b >= 0, 0 < c <= 2; Hestness et al., 2017, arXiv:1712.00409) is fitted by least
     squares, and again to noise drawn around it. The noise has two parts: that of the validation images, which all
-    points share, so that it is estimated from which images were right where; and that of the training images drawn,
+    points share, so that it is estimated from which groups were right where; and that of the training images drawn,
     by which repeats differ more than chance over validation images explains. In simulations 90 to 100 % of the
     intervals of gains held the truth, least where the law has no floor (a = 0, c = 0.25) (tests/study/test_curves.py).
     """
-    right = _measure(predict, (y_train_N, y_validation_N), seconds, seed)
+    train_N, validation_N = groups or (np.arange(len(y_train_N)), np.arange(len(y_validation_N)))
+    right = _measure(predict, (y_train_N, y_validation_N, train_N), seconds, seed)
     if len(right) < FEWEST_SHARES:
         return None
     today, classes = len(y_train_N), 1 + int(max(y_train_N.max(), y_validation_N.max()))
     images_S = np.array(list(right))
     correct_SN = np.array([np.mean(repeats, axis=0) for repeats in right.values()])
-    noise_SS = _noise(right, correct_SN)
+    noise_SS = _noise(right, correct_SN, validation_N)
     laws_D3 = _laws(images_S, 1 - correct_SN.mean(1), noise_SS, seed)
     sizes_M = np.geomspace(images_S[0], FACTORS[-1] * today, LINE)
     low_M, high_M = np.quantile(accuracy_of(laws_D3[1:], sizes_M), TAILS, axis=0)
@@ -140,7 +146,10 @@ def learning_curve(
         images=today,
         validation_images=len(y_validation_N),
         points=tuple(_point(images, repeats) for images, repeats in right.items()),
-        classes=tuple(_class_curve(correct_SN[:, y_validation_N == label]) for label in range(classes)),
+        classes=tuple(
+            _class_curve(correct_SN[:, own_N], validation_N[own_N])
+            for own_N in (y_validation_N == label for label in range(classes))
+        ),
         law=(a, b, c),
         line=tuple((float(n), float(y), float(low), float(high)) for n, y, low, high in line_M4),
         forecasts=tuple(_forecast(laws_D3, today, factor) for factor in FACTORS),
@@ -181,11 +190,9 @@ def accuracy_of(laws_D3: Floats, images_M: NDArray[Any]) -> Floats:
     return accuracy_DM
 
 
-def _measure(
-    predict: Predict, labels: tuple[NDArray[np.int64], NDArray[np.int64]], seconds: Callable[[], float], seed: int
-) -> Right:
+def _measure(predict: Predict, labels: tuple[NDArray[np.int64], ...], seconds: Callable[[], float], seed: int) -> Right:
     """Return what was right at each share, the cheapest first, until the next would take longer than is left."""
-    y_train_N, y_validation_N = labels
+    y_train_N, y_validation_N, groups_N = labels
     total = len(y_train_N)
     fewest = len(np.unique(y_train_N))
     sizes = sorted({max(round(share * total), fewest) for share in SHARES})
@@ -193,7 +200,7 @@ def _measure(
     costs: dict[int, float] = {}
     for repeat in range(REPEATS):
         shuffled_N = np.random.default_rng(derived_seed(seed, "learning curve", repeat)).permutation(total)
-        order_N = shuffled_N[stratified_order(y_train_N[shuffled_N])]
+        order_N = shuffled_N[stratified_order(y_train_N[shuffled_N], groups_N[shuffled_N])]
         for images in sizes if repeat == 0 else sizes[:-1]:
             left = seconds()
             if left <= _expected(images, costs):
@@ -214,8 +221,8 @@ def _expected(images: int, costs: dict[int, float]) -> float:
     return float(costs[last] * (images / last) ** growth)
 
 
-def _noise(right: Right, correct_SN: Floats) -> Floats:
-    """Return the covariance (S, S) of the points' accuracies."""
+def _noise(right: Right, correct_SN: Floats, groups_N: NDArray[np.int64]) -> Floats:
+    """Return the covariance (S, S) of the points' accuracies on validation images of these groups."""
     shares, images = correct_SN.shape
     drawn = []
     for repeats in right.values():
@@ -228,8 +235,17 @@ def _noise(right: Right, correct_SN: Floats) -> Floats:
     p_S, q_S = correct_SN.mean(1), (correct_SN.sum(1) + 2) / (images + 4)
     doubt_S = np.maximum(q_S * (1 - q_S) / (images + 4) - p_S * (1 - p_S) / images, 0)
     repeats_S = np.array([len(repeats) for repeats in right.values()])
-    noise_SS: Floats = np.cov(correct_SN, bias=True).reshape(shares, shares) / images
+    apart_SG = _by_group(correct_SN, groups_N)
+    noise_SS: Floats = np.cov(apart_SG, bias=True).reshape(shares, shares) / (images**2 / apart_SG.shape[1])
     return noise_SS + np.diag(doubt_S + of_training / repeats_S)
+
+
+def _by_group(values_SN: Floats, groups_N: NDArray[np.int64]) -> Floats:
+    """Return the deviations from each row's mean, summed over groups (S, G); the values where each is its own."""
+    _, group_N = np.unique(groups_N, return_inverse=True)
+    if len(set(group_N.tolist())) == len(group_N):
+        return values_SN
+    return np.stack([np.bincount(group_N, row_N - row_N.mean()) for row_N in values_SN])
 
 
 def _laws(images_S: NDArray[Any], errors_S: Floats, noise_SS: Floats, seed: int) -> Floats:
@@ -272,14 +288,15 @@ def _point(images: int, repeats: Sequence[NDArray[np.bool_]]) -> Point:
     )
 
 
-def _class_curve(correct_SN: Floats) -> ClassCurve:
-    """Return the recalls of one class from its own validation images."""
+def _class_curve(correct_SN: Floats, groups_N: NDArray[np.int64]) -> ClassCurve:
+    """Return the recalls of one class from its own validation images, of these groups."""
     shares, images = correct_SN.shape
     if images == 0:
         return ClassCurve(recalls=(None,) * shares, rise=None, error=None)
     rise_N = correct_SN[-1] - correct_SN[-2]
     # Few images may agree by chance: no rise is surer than half an image.
-    error = max(float(rise_N.std()) / math.sqrt(images), 0.5 / images)
+    apart_G = _by_group(rise_N[None], groups_N)[0]
+    error = max(float(apart_G.std()) / math.sqrt(images**2 / len(apart_G)), 0.5 / images)
     return ClassCurve(recalls=tuple(correct_SN.mean(1).tolist()), rise=float(rise_N.mean()), error=error)
 
 
