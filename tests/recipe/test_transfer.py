@@ -1,6 +1,7 @@
 """`fit` and `train` from pretrained weights: what enters, what is kept, what is refused before anything is written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from saccade.recipe.contest import (
     Contest,
     Features,
     Field,
+    advice,
     plan_field,
     plan_transfer,
     probe_features,
@@ -149,6 +151,29 @@ def test_a_linear_classifier_on_all_stages_is_a_candidate(photos: Path, weights:
     again_NK = Model.load(tmp_path / "run" / "candidates" / "stages").probabilities_of(contest.parts.validation)
     np.testing.assert_allclose(again_NK, found.validation_NK, atol=1e-4)
     np.testing.assert_array_equal(probe_stages(contest, features, probe).validation_NK, found.validation_NK)
+
+
+def test_advice_on_transfer_is_measured_across_groups(photos: Path, weights: Path, tmp_path: Path) -> None:
+    """Four copies of each image of noise, of classes drawn at random: by its copies alone one is told from another."""
+    rng = np.random.default_rng(0)
+    group_N = np.repeat(np.arange(50), 4)
+    x_NHWC = rng.integers(0, 256, (50, 32, 32, 3), np.uint8)[group_N]
+    x_NHWC[:, 0, 0, 0] = np.arange(200)
+    images = data.integrity(data.from_arrays(x_NHWC, rng.permutation(50)[group_N] % 2, name="noise"))
+    settings = FitSettings(budget=6000, pretrained=f"timm/test_resnet={weights}")
+    parts = data.split(images, group_N, settings)
+    contest = replace(
+        _contest(photos, settings, tmp_path / "run"),
+        parts=parts,
+        judge=Judge.of(parts.train, parts.validation),
+        groups=dict(zip(images.keys, group_N.tolist(), strict=True)),
+    )
+    asked = TrainSettings(model="timm/test_resnet", pretrained=settings.pretrained, size=32, batch_size=16, flip=False)
+    features = Features(asked, len(parts.train), 0.01)
+    _, probe = probe_features(contest, features)
+    found = advice(contest, features, probe)
+    assert found is not None
+    assert found.together < 0.7
 
 
 def test_a_transformer_is_planned_at_the_one_side_it_takes(photos: Path, tmp_path: Path) -> None:

@@ -346,7 +346,8 @@ def advice(contest: Contest, features: Features, probe: Probe) -> Advice | None:
         forward, widths = cells.on_all_stages(probe.forward)
         x_ND = study.features(replace(forward, views=False), part, task="features of stages")[0]
         counts_K, seen = parts.train.images.class_counts(), contest.seen.count(parts.train)
-        found = cells.advised(part, forward, x_ND, widths, counts_K=counts_K, seen=seen)
+        groups_N = contest.groups_of(part)
+        found = cells.advised(part, forward, x_ND, widths, groups_N=groups_N, counts_K=counts_K, seen=seen)
         plan.decide("advice on transfer", found.cell, found.why)
         record.outcome = CELLS[found.cell]
     contest.candidates.note("advice", found.plain())
