@@ -51,7 +51,14 @@ class Finding:
     groups: tuple[int, ...] = ()
 
 
-Event = StageStarted | StageEnded | Progress | Finding
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """What a `finding` told of a training under way was over when that ended: it is no finding of the whole."""
+
+    finding: Finding
+
+
+Event = StageStarted | StageEnded | Progress | Finding | Passed
 Listener = Callable[[Event], None]
 
 _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())

@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from saccade import recipe
 from saccade.errors import ModelError, SettingError, TrainingError
-from saccade.events import Event, StageEnded, listening
+from saccade.events import Event, Finding, StageEnded, listening
 from saccade.files import read_json
 from saccade.recipe import contest
 from saccade.recipe.material import parts_of
@@ -187,3 +189,27 @@ def test_lbfgs_goes_on_as_long_as_a_budget_lasts_and_says_where_it_ended_too_ear
     assert ", " not in checked
     [outcome] = [each.outcome for each in heard if isinstance(each, StageEnded) and each.stage == "train"]
     assert outcome.startswith("2 steps, 2.0 epochs; the loss would still fall: the largest derivative is ")
+
+
+@pytest.mark.parametrize(("model", "rate", "clean"), [("mlp", 0.01, True), ("convnet", None, False)])
+def test_of_overfitting_a_run_says_at_its_end_what_the_finished_curve_shows(
+    model: str, rate: float | None, clean: bool, tmp_path: Path
+) -> None:
+    """Noise, learnt by heart: the one network's validation loss falls again to where it was, the other's stays high."""
+    rng, noise = np.random.default_rng(0), tmp_path / "noise"
+    for number in range(120):
+        folder = noise / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(folder / f"{number}.png")
+    heard: list[Event] = []
+    settings = TrainSettings(model=model, epochs=40, size=16, flip=False, views=False, learning_rate=rate, device="cpu")
+    with listening(heard.append):
+        summary = recipe.train(noise, settings, out=tmp_path / "run").summary
+    overfits = "the network overfits; stop"
+    assert any(isinstance(event, Finding) and overfits in event.detail for event in heard), "told while it was so"
+    advice = [step["text"] for step in summary["next"]["advice"]]
+    findings = [each["detail"] for each in Run(tmp_path / "run").read("findings")]
+    says = [any(overfits in each for each in told) for told in (summary["warnings"], advice, findings)]
+    assert says == [not clean] * 3
+    healthy = "The validation loss was still about its lowest at the end: no sign of overfitting."
+    assert (healthy in summary["reading"]) == clean

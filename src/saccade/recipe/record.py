@@ -40,10 +40,13 @@ class Record:
         self.run.add_history({"network": self.name, **line})
         self.lines += 1
 
+    def history(self) -> list[dict[str, Any]]:
+        """Return its lines of the history."""
+        return [line for line in self.run.history() if line.get("network") == self.name]
+
     def go_back(self, step: int) -> None:
         """Forget what lies beyond a step: lines of the history, and checkpoints of weights that went astray."""
-        own = [line for line in self.run.history() if line.get("network") == self.name]
-        self.lines = sum(line["step"] <= step for line in own)
+        self.lines = sum(line["step"] <= step for line in self.history())
         self.run.cut_history(self.name, self.lines)
         self.checkpoints.drop(step)
 

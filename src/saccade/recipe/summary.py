@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from saccade import metrics
 from saccade.data import Parts
 from saccade.device import machine
-from saccade.events import Event, Finding, StageEnded
+from saccade.events import Event, Finding, Passed, StageEnded
 from saccade.files import read_json, write_json
 from saccade.recipe.material import Material
 from saccade.study import Baseline
-from saccade.train.reading import read_curve
+from saccade.train.reading import read_history
 from saccade.words import some
 
 SCHEMA = 1
@@ -39,6 +39,8 @@ class Diary:
             self._write()
         elif isinstance(event, Finding) and event not in self.findings:
             self.findings.append(event)
+        elif isinstance(event, Passed) and event.finding in self.findings:
+            self.findings.remove(event.finding)
 
     def keep_in(self, place: Path) -> None:
         """Go on from what the file holds of before an interruption, and keep it there from now on."""
@@ -118,8 +120,7 @@ def reading(history: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     first, last = seen[0], seen[-1]
     told = ["Validation accuracy went from " + " to ".join(map(_accuracy_then, (first, last))) + "."]
-    held = [line["validation_loss"] for line in seen]
-    found = read_curve([line["loss"] for line in history if "loss" in line], held, annealed=True)
+    found = read_history(history)
     told += [each.sentence for each in found]
     if not found:
         told.append("The validation loss was still about its lowest at the end: no sign of overfitting.")

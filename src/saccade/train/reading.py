@@ -1,7 +1,7 @@
 """Reading loss curves in words (lecture 7, step 6): what a curve shows, why one thinks so, what to do."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,12 @@ def read_curve(losses: Sequence[float], validation: Sequence[float] = (), *, ann
     if annealed:
         readings = [each for each in readings if each.kind not in OF_THE_END]
     return [each for each in readings if each.kind == "too high"] or readings
+
+
+def read_history(history: Sequence[Mapping[str, Any]]) -> list[Reading]:
+    """Return what the lines of a finished training's history show, whose learning rate was lowered to nothing."""
+    losses, held = ([line[name] for line in history if name in line] for name in ("loss", "validation_loss"))
+    return read_curve(losses, held, annealed=True)
 
 
 def _of_training(losses_S: NDArray[np.float64]) -> Reading | None:

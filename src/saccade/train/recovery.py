@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from saccade.errors import DivergedError
-from saccade.events import Finding, emit
+from saccade.events import Finding, Passed, emit
 from saccade.train.budget import Decision, Pace
 from saccade.train.checkpoint import Checkpoint
 from saccade.train.course import Course, below
@@ -91,8 +91,17 @@ class Recovery:
         )
         self._tell(Finding(kind="went back", severity="warning", detail=detail))
 
+    def passed(self, kind: str) -> None:
+        """Tell that what the watch found of a kind is over, now that the training has ended."""
+        for finding in self.watch.told:
+            if finding.kind == kind:
+                emit(Passed(finding=self._named(finding)))
+
     def _tell(self, finding: Finding) -> None:
-        emit(replace(finding, detail=f"{self.session.settings.model}: {finding.detail}"))
+        emit(self._named(finding))
+
+    def _named(self, finding: Finding) -> Finding:
+        return replace(finding, detail=f"{self.session.settings.model}: {finding.detail}")
 
 
 def _before_the_first(course: Course) -> Checkpoint:
