@@ -135,9 +135,10 @@ def test_without_a_curve_nothing_is_said_to_be_measured() -> None:
     found = next_steps(known())
     assert found["learning_curve"] is None
     assert told(found, "photos").startswith("Whether more photos would help was not measured")
-    assert found["classes"] == [{"class": "owl", "images": 40, "recall": 0.7, "gain": None}]
+    owl = {"class": "owl", "images": 40, "recall": 0.7, "seen": 10, "part": "", "gain": None}
+    assert found["classes"] == [owl]
     assert told(found, "classes") == (
-        "If you can add photos, begin with “owl”: 70 % of “owl” are found, with 40 training images. "
+        "If you can add photos, begin with “owl”: 7 of 10 images of “owl” were found, with 40 training images. "
         "How far more would help was not measured."
     )
 
@@ -156,6 +157,18 @@ def test_validation_recall_goes_before_the_tests() -> None:
     found = next_steps(known(recalls=(0.3, None, 0.9)))
     assert [row["recall"] for row in found["classes"]] == [0.3]
     assert next_steps(known(recalls=(0.99, 0.97, 0.96)))["classes"] == []
+
+
+def test_shares_of_few_validation_images_are_told_as_counts_and_are_never_the_first_advice() -> None:
+    few = curve(lambda label, images: 0.9 if label != 2 else images >= 40, validation=900, rare=300)
+    for grown in (few, None):
+        found = next_steps(known(curve=grown, recalls=(0.97, 0.97, 1 / 3), held=(448, 449, 3)))
+        assert [(row["class"], row["seen"], row["part"]) for row in found["classes"]] == [("owl", 3, "validation")]
+        sentence = "1 of 3 validation images of “owl” was found, too few to be sure of it, "
+        assert sentence in told(found, "classes")
+        assert found["advice"][0]["kind"] != "classes"
+    many = next_steps(known(curve=curve(starved, validation=900), recalls=(0.97, 0.97, 1 / 3), held=(300, 300, 300)))
+    assert "100 of 300 validation images of “owl” were found, and the last" in told(many, "classes")
 
 
 def test_equal_rises_are_not_told_apart_by_chance() -> None:

@@ -103,8 +103,8 @@ def test_the_classes_are_those_of_the_summary(made: tuple[Run, Page, str]) -> No
     rows = run.read("summary")["next"]["classes"]
     assert rows
     for row in rows:
-        recall = f"{100 * row['recall']:.1f} %"
-        assert f"{row['class']} {row['images']:,} {recall} +{100 * row['gain']:.1f} points" in page.text
+        found = f"{round(row['recall'] * row['seen'])} of {row['seen']}"
+        assert f"{row['class']} {row['images']:,} {found} +{100 * row['gain']:.1f} points" in page.text
 
 
 def test_a_run_without_advice_has_no_such_section(tmp_path: Path) -> None:
@@ -127,6 +127,13 @@ def test_advice_without_a_curve_or_pictures_is_still_told(tmp_path: Path) -> Non
     assert page.faults == []
     assert "Taken for each other" not in page.text
     assert "class training images share found cat 12 50.0 %" in page.text
+
+
+def test_what_was_found_of_a_class_is_counted_and_of_which_part_is_said(tmp_path: Path) -> None:
+    row = {"class": "cat", "images": 12, "recall": 1 / 3, "seen": 3, "part": "validation", "gain": None}
+    page = Page(render(advised(tmp_path / "few", lambda summary: summary["next"].update(classes=[row]))))
+    assert page.faults == []
+    assert "class training images validation images found gained with the last doubling cat 12 1 of 3" in page.text
 
 
 def test_hostile_advice_does_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ PAIRS, CLASSES = 4, 4
 HARDLY = 0.005
 """A gain in accuracy that nobody would notice: half a point."""
 GOOD_RECALL, CLASS_GAIN = 0.95, 0.02
+FEWEST_SEEN = 10
+"""Images of a class, below which one found more or less would change what is said of it."""
 BOASTING = 0.1
 """How much surer than right a classifier may be on average for its certainty to be taken for a sign."""
 FEW_EPOCHS, MANY_EPOCHS = 10, 40
@@ -34,10 +36,10 @@ class Evidence:
     """What a run knows when it ends.
 
     `classes` and `counts` are all classes and their training images; `figures` are those of the part looked at
-    (`per_class`, `confusion`, `mistakes`), `recalls` the chosen classifier's on validation; `network` its facts, or
-    None where none was trained; `trials` are accuracies of the same network at a `share` of its training;
-    `budget` is the time given and `seconds` the time taken; `native` is the images' own side in pixels; `unbalanced`
-    tells that choices were made by macro F1; `findings` are all that was found on the way.
+    (`per_class`, `confusion`, `mistakes`), `recalls` the chosen classifier's on validation, of so many `held` images
+    of each class; `network` its facts, or None where none was trained; `trials` are accuracies of the same network at
+    a `share` of its training; `budget` is the time given and `seconds` the time taken; `native` is the images' own side
+    in pixels; `unbalanced` tells that choices were made by macro F1; `findings` are all that was found on the way.
     """
 
     chosen: str
@@ -45,6 +47,7 @@ class Evidence:
     counts: Sequence[int]
     figures: Mapping[str, Any]
     recalls: Sequence[float | None] = ()
+    held: Sequence[int] = ()
     curve: LearningCurve | None = None
     network: Mapping[str, Any] | None = None
     trials: Sequence[Mapping[str, float]] = ()
@@ -127,17 +130,19 @@ def confused_pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -
 
 
 def weak_classes(known: Evidence) -> list[dict[str, Any]]:
-    """Return the classes for which more photos would help most: `class`, `images`, `recall` and `gain`.
+    """Return the classes for which more photos would help most: `class`, `images`, `recall`, `seen`, `part` and `gain`.
 
+    `recall` is that of the `seen` images of a `part`: validation, or "" for those that the figures are of.
     With a learning curve those whose recall still rose from its last point but one to the last, the largest rise
     first, and `gain` is that rise without the part that chance explains; without a curve those found more rarely
     than the others that have no more than the usual number of images, the weakest first, and `gain` is None.
     """
     rows: list[dict[str, Any]] = [
-        {"class": name, "images": int(known.counts[place]), "recall": recall, "gain": None}
+        {"class": name, "images": int(known.counts[place]), "recall": recall, "seen": _seen(known, place),
+         "part": "validation" if known.recalls else "", "gain": None}
         for place, name in enumerate(known.classes)
         if (recall := _recall(known, place)) is not None and recall < GOOD_RECALL
-    ]
+    ]  # fmt: skip
     if known.curve is None:
         usual, average = float(np.median(known.counts)), _mean_recall(known)
         rows = [row for row in rows if row["images"] <= usual and row["recall"] < average]
@@ -176,6 +181,13 @@ def _recall(known: Evidence, place: int) -> float | None:
         return known.recalls[place]
     rows = known.figures.get("per_class") or []
     return rows[place]["recall"] if rows and rows[place]["images"] else None
+
+
+def _seen(known: Evidence, place: int) -> int:
+    """Return how many images of a class its recall is of."""
+    if known.recalls:
+        return int(known.held[place]) if known.held else 0
+    return int(known.figures["per_class"][place]["images"])
 
 
 def _mean_recall(known: Evidence) -> float:
@@ -221,13 +233,17 @@ def _of_classes(known: Evidence, weak: Sequence[Mapping[str, Any]]) -> Iterator[
     )
     if weak:
         first = weak[0]
-        name, found = listed([first["class"]]), percent(first["recall"], 0)
+        name, seen = listed([first["class"]]), first["seen"]
+        whose = plural(seen, f"{first['part']} image".strip())
+        few = ", too few to be sure of it" if seen < FEWEST_SEEN else ""
+        right = round(first["recall"] * seen)
+        found = f"{right:,} of {whose} of {name} {'was' if 1 in (right, seen) else 'were'} found{few}"
         told = f"If you can add photos, begin with {listed([row['class'] for row in weak], CLASSES)}: "
         if known.curve:
-            told += f"{found} of {name} are found, and the last doubling of the photos brought {known.curve.name} "
+            told += f"{found}, and the last doubling of the photos brought {known.curve.name} "
             told += f"about {_points(first['gain'])} more of them."
         else:
-            told += f"{found} of {name} are found, with {plural(first['images'], 'training image')}. "
+            told += f"{found}, with {plural(first['images'], 'training image')}. "
             told += "How far more would help was not measured."
         yield Step("classes", f"{told} {unbalanced}" if known.unbalanced else told, _worth_of_classes(known, weak))
     elif known.unbalanced:
@@ -237,10 +253,11 @@ def _of_classes(known: Evidence, weak: Sequence[Mapping[str, Any]]) -> Iterator[
 
 
 def _worth_of_classes(known: Evidence, weak: Sequence[Mapping[str, Any]]) -> float:
-    """Return about how much accuracy, or macro F1, the weak classes' photos would bring."""
+    """Return about how much accuracy, or macro F1, the photos of weak classes would bring that enough was seen of."""
     total = max(sum(known.counts), 1)
     shares = [1 / len(known.classes) if known.unbalanced else row["images"] / total for row in weak]
-    worth = sum((row["gain"] or 0.0) * share for row, share in zip(weak, shares, strict=True))
+    gains: list[float] = [(row["gain"] or 0.0) * (row["seen"] >= FEWEST_SEEN) for row in weak]
+    worth = sum(gain * share for gain, share in zip(gains, shares, strict=True))
     photos = known.curve.forecasts[0] if known.curve else None
     # Said after the photos, of which they are a part, unless the photos of all classes are in doubt and these are not.
     if photos and photos.clear:

@@ -123,13 +123,14 @@ def _row(candidate: Candidate, judge: Judge) -> dict[str, Any]:
 def _next(outcome: Outcome, material: Material, plan: Plan, validation: dict[str, Any], diary: Diary) -> dict[str, Any]:
     parts, network = material.parts, outcome.network
     confusion = metrics.confusion_KK(outcome.chosen.validation_NK.argmax(1), outcome.judge.labels_N, len(parts.classes))
-    recalls = [row.recall if row.images else None for row in metrics.per_class(confusion)]
+    found = metrics.per_class(confusion)
     evidence = Evidence(
         chosen=outcome.chosen.name,
         classes=parts.classes,
         counts=parts.train.images.class_counts().tolist(),
         figures=outcome.test or {**validation, "confusion": confusion.tolist()},
-        recalls=recalls,
+        recalls=[row.recall if row.images else None for row in found],
+        held=[row.images for row in found],
         curve=outcome.found.curve,
         network=network.facts if network else None,
         trials=_fractions(outcome, network),
