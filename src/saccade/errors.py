@@ -1,7 +1,10 @@
 """The exceptions saccade raises: each says what was given, what was expected and what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import TypeVar
+
+Entry = TypeVar("Entry")
 
 NO_MEMORY = (
     "There is not enough memory for what was asked for: give a smaller --size, --batch-size, --width or --memory."
@@ -91,3 +94,17 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """
     nearest = get_close_matches(given, list(known), n=1)
     return f' Did you mean "{nearest[0]}"?' if nearest else ""
+
+
+def entry(table: Mapping[str, Entry], name: str, kind: str) -> Entry:
+    """Return what a table has under a name; raises SettingError, with the nearest or all names, where it has nothing.
+
+    >>> entry({"max": 1, "average": 2}, "maximum", "pooling")
+    Traceback (most recent call last):
+    ...
+    saccade.errors.SettingError: There is no pooling "maximum". Did you mean "max"?
+    """
+    if name not in table:
+        hint = did_you_mean(name, table) or f" Known are: {', '.join(table)}."
+        raise SettingError(f'There is no {kind} "{name}".{hint}')
+    return table[name]

@@ -11,7 +11,7 @@ from saccade.augment.draws import Strength, absent, as_given, on_those, uniform
 from saccade.augment.geometry import cutout, mirror_some, translate, upside_down
 from saccade.augment.textures import blur, noise
 from saccade.augment.warps import WARPS, warped
-from saccade.errors import InputError, SettingError, did_you_mean
+from saccade.errors import InputError, entry
 from saccade.strengths import STRENGTHS
 
 Augmentation = Callable[[Tensor, Strength, Generator], Tensor]
@@ -115,9 +115,7 @@ MIXES: Mapping[str, Callable[..., Tensor]] = {"randaugment": randaugment, "trivi
 
 def _check_names(names: Iterable[str]) -> None:
     for name in names:
-        if name not in TABLE:
-            hint = did_you_mean(name, TABLE) or f" Known are: {', '.join(TABLE)}."
-            raise SettingError(f'There is no augmentation "{name}".{hint}')
+        entry(TABLE, name, "augmentation")
 
 
 def _check_strength(name: str, strength: Strength, images: int) -> None:

@@ -232,9 +232,10 @@ def _refuse_unknown_parts(images: list[Names], depth: int, source: str) -> None:
     taken = {parts[0] for parts in meant.values() if len(parts) == 1}
     parts = sorted(top for top in tops if top in nested or meant[top])
     unknown = []
-    for name in (top.rsplit("/", 1)[-1] for top in parts):
+    for top in parts:
+        name = top.rsplit("/", 1)[-1]
         if part_named(name) is None:
-            choice = _parts_meant(name) or tuple(dict.fromkeys(PART_NAMES.values()))
+            choice = meant[top] or tuple(dict.fromkeys(PART_NAMES.values()))
             free = [part for part in choice if part not in taken] or choice
             unknown.append(f'"{printable(name)}" to {" or ".join(free)}')
     if unknown:

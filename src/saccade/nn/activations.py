@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saccade.nn.names import entry
+from saccade.errors import entry
 
 
 class Maxout(nn.Module):

@@ -7,10 +7,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, entry
 from saccade.nn.activations import activation, pieces
 from saccade.nn.layers import FractionalMaxPool, GlobalMaxPool
-from saccade.nn.names import entry
 from saccade.nn.regularize import StochasticDepth
 from saccade.settings import TrainSettings
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from saccade.errors import entry
 from saccade.nn.activations import gain
-from saccade.nn.names import entry
 
 SMALL = 0.01
 """Standard deviation of small random weights."""

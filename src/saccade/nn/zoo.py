@@ -9,13 +9,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from saccade.errors import ModelError, did_you_mean
+from saccade.errors import ModelError, did_you_mean, entry
 from saccade.nn import transfer
 from saccade.nn.blocks import Blocks
 from saccade.nn.convnets import CONVNET, MLP, ConvNet, convnet, linear, mlp
 from saccade.nn.described import CHOICES, DEFAULTS, described, is_description, parse
 from saccade.nn.layers import Standardize
-from saccade.nn.names import entry
 from saccade.nn.preprocess import PREPROCESSING, Preprocess, keeps_places
 from saccade.nn.swap import swap
 from saccade.nn.transfer import Transfer

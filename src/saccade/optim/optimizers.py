@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from saccade.errors import ModelError, SettingError, did_you_mean
+from saccade.errors import ModelError, SettingError, entry
 from saccade.optim.muon import Muon
 
 
@@ -102,15 +102,11 @@ def build_optimizer(
     SettingError where there is no such optimizer (`LBFGS` is built by itself, for its steps are over all images), a
     rate or the decay is below 0 or not finite, or `muon` has nothing to update; ModelError where nothing is trainable.
     """
-    if name != "muon" and name not in RULES:
-        hint = did_you_mean(name, ["muon", *RULES]) or f" Known are: muon, {', '.join(RULES)}."
-        raise SettingError(
-            "lbfgs steps over all images at once, not by batches; take saccade.optim.LBFGS."
-            if name == "lbfgs"
-            else f'There is no optimizer "{name}".{hint}'
-        )
-    rate = DEFAULTS[name].learning_rate if learning_rate is None else learning_rate
-    decay = DEFAULTS[name].weight_decay if weight_decay is None else weight_decay
+    if name == "lbfgs":
+        raise SettingError("lbfgs steps over all images at once, not by batches; take saccade.optim.LBFGS.")
+    default = entry(DEFAULTS, name, "optimizer")
+    rate = default.learning_rate if learning_rate is None else learning_rate
+    decay = default.weight_decay if weight_decay is None else weight_decay
     for what, value in {"learning rate": rate, "weight decay": decay}.items():
         if not 0 <= value < math.inf:
             raise SettingError(f"The {what} {value:g} cannot be used; give a finite number, at least 0.")

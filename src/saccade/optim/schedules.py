@@ -7,7 +7,7 @@ one formula serves both. `docs/optimizers.md` has them drawn.
 import math
 from collections.abc import Callable
 
-from saccade.errors import SettingError, did_you_mean
+from saccade.errors import SettingError, entry
 
 Schedule = Callable[[float], float]
 
@@ -93,12 +93,9 @@ def schedule(name: str, warmup: float) -> Schedule:
     >>> schedule("linear", warmup=0.5)(0.25)
     0.5
     """
-    if name not in SCHEDULES:
-        hint = did_you_mean(name, SCHEDULES) or f" Known are: {', '.join(SCHEDULES)}."
-        raise SettingError(f'There is no schedule "{name}".{hint}')
+    fall = entry(SCHEDULES, name, "schedule")
     if not 0 <= warmup <= 1:
         raise SettingError(f"A warm-up of {warmup:g} is no share of the training; give a number from 0 to 1.")
-    fall = SCHEDULES[name]
 
     def factor(progress: float) -> float:
         if progress < warmup:
