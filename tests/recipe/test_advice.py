@@ -131,6 +131,23 @@ def test_what_cannot_be_told_is_not() -> None:
     assert "between 0.0 and" in words
 
 
+def test_a_classifier_that_always_says_the_same_says_nothing_of_more_photos() -> None:
+    found = curve(lambda label, _: float(label == 0), rare=30, name="3-NN")
+    held = (290, 290, 20)
+    assert told(next_steps(known(curve=found, held=held, counts=held)), "photos") == (
+        "Whether more photos would help cannot be told: 3-NN is hardly more often right than always saying “cat”."
+    )
+
+
+def test_where_hardly_an_image_is_named_wrongly_no_more_time_is_asked_for() -> None:
+    short = {**NETWORK, "epochs": 3.0}
+    figures = {"confusion": [[299, 1, 0], [0, 6, 0], [0, 0, 0]]}
+    assert "More time" in told(next_steps(known(network=short)), "budget")
+    assert told(next_steps(known(network=short, figures=figures)), "budget") == (
+        "Little is left for more time to mend: 1 of 306 images was named wrongly."
+    )
+
+
 def test_without_a_curve_nothing_is_said_to_be_measured() -> None:
     found = next_steps(known())
     assert found["learning_curve"] is None

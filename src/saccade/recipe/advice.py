@@ -208,6 +208,13 @@ def _photos(known: Evidence) -> Iterator[Step]:
     if curve is None:
         yield Step("photos", "Whether more photos would help was not measured: the images or the time were too few.", 0)
         return
+    shown = known.held if sum(known.held) else known.counts
+    if curve.points[-1].interval[0] <= max(shown) / sum(shown):
+        always = (
+            f"{curve.name} is hardly more often right than always saying {listed([known.classes[np.argmax(shown)]])}"
+        )
+        yield Step("photos", f"Whether more photos would help cannot be told: {always}.", 0.0)
+        return
     doubled = curve.forecasts[0]
     other = curve.name != known.chosen
     gain = f"{_points(doubled.gain)} (95 % interval {_interval(doubled)})"
@@ -301,6 +308,11 @@ def _confusion(known: Evidence, pairs: Sequence[Mapping[str, Any]]) -> Iterator[
 
 def _budget(known: Evidence) -> Iterator[Step]:
     network = known.network
+    if known.figures.get("confusion") and known.error < HARDLY:
+        wrong = f"{known.mistakes} of {plural(known.looked_at, 'image')} {'was' if known.mistakes == 1 else 'were'}"
+        told = f"Little is left for more time to mend: {wrong} named wrongly."
+        yield Step("budget", told, 0.0)
+        return
     longer = f" ({_whole(2 * max(known.budget, known.seconds))})" if known.budget else ""
     if network is None:
         if known.budget:
