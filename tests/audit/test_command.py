@@ -77,7 +77,9 @@ def test_a_fixed_manifest_leaves_the_bad_ones_out_and_touches_nothing(
     root, planted = messy
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in root.rglob("*") if path.is_file()}
     fix = tmp_path / "good.csv"
-    run(root, tmp_path, fix)
+    value = run(root, tmp_path, fix)
+    assert (value["left_out"], value["emptied"]) == (4, [])
+    assert audit_text(value, []).splitlines()[-2:] == ["Left out  4 of 300 images", f"Fit   saccade fit {fix}"]
     assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before}
     images = data.integrity(data.open(fix))
     names = {key.removeprefix("messy photos/") for key in images.keys}
@@ -85,6 +87,17 @@ def test_a_fixed_manifest_leaves_the_bad_ones_out_and_touches_nothing(
     assert names.isdisjoint(planted[fault] for fault in ("truncated", "empty", "text"))
     assert len(names & {planted["copy"], planted["original"]}) == 1
     assert images.classes == ("disc", "square", "stripes")
+
+
+def test_a_manifest_that_leaves_one_class_is_not_offered_to_fit(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", 6, suffix=".png")
+    for name in ("square", "stripes"):
+        for path in (root / name).iterdir():
+            shutil.copy(next((root / "disc").iterdir()), path)
+    value = run(root, tmp_path, tmp_path / "good.csv")
+    assert value["emptied"] == ["square", "stripes"]
+    last = audit_text(value, []).splitlines()[-1]
+    assert last == "Left out  13 of 18 images; none is left of “square” and “stripes”"
 
 
 def test_where_a_group_of_copies_begins_is_told_and_drawn(tmp_path: Path) -> None:

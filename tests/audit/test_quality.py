@@ -72,6 +72,14 @@ def test_a_source_that_is_all_dark_or_all_grey_is_not_flagged() -> None:
     assert findings(grey) == {}
 
 
+def test_what_most_images_are_is_no_exception_to_be_left_out() -> None:
+    x_NHWC = textured(40)
+    x_NHWC[:12] = 90
+    assert findings(data.from_arrays(x_NHWC, np.arange(40) % 2)).keys() == {"faint"}
+    x_NHWC[4:12] = textured(8)
+    assert findings(data.from_arrays(x_NHWC, np.arange(40) % 2)).keys() == {"blank"}
+
+
 def test_imbalance_is_told_with_its_numbers() -> None:
     images = data.from_arrays(textured(60), ["a"] * 50 + ["b"] * 10)
     assert findings(images)["imbalance"] == ("b",)

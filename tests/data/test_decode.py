@@ -101,6 +101,12 @@ def test_sixteen_bits_are_divided_by_257_and_rounded() -> None:
     assert decoded.notes == ("16-bit values scaled to 8 bits",)
 
 
+def test_twelve_bits_in_sixteen_are_told_to_be_nearly_black() -> None:
+    values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    [note] = decode(saved(Image.fromarray(values), "PNG")).notes
+    assert note.endswith("they use an eighth at the most: nearly black; fill the 16 bits to keep what is in them")
+
+
 def test_sixteen_bit_colour_is_told() -> None:
     rows = b"".join(b"\0" + struct.pack(">6H", 0, 32896, 65535, 65535, 0, 257) for _ in range(3))
     header = struct.pack(">IIBBBBB", 2, 3, 16, 2, 0, 0, 0)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from saccade import audit, data
 from saccade.errors import InputError, SourceError
@@ -46,6 +47,20 @@ def test_a_messy_folder_is_read_and_every_fault_named(tmp_path: Path) -> None:
     assert images.pixels.sizes([planted["rotated"], planted["original"]]).tolist() == [[40, 48], [48, 40]]
     assert (progress[-1].task, progress[-1].done, progress[-1].total) == ("integrity", 300, 300)
     assert [event.done for event in progress] == sorted(event.done for event in progress)
+
+
+@pytest.mark.parametrize(("full", "severity"), [(0, "warning"), (8, "note")])
+def test_sixteen_bits_that_are_hardly_used_are_a_warning_where_that_is_usual(
+    full: int, severity: str, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (12, 32, 32)).astype(np.uint16)
+    values[:full] *= 16
+    for number, x_HW in enumerate(values):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        Image.fromarray(x_HW).save(tmp_path / "ab"[number % 2] / f"{number}.png")
+    _, findings, _ = found(data.open(tmp_path))
+    [faint] = [finding for finding in findings if finding.kind == "faint"]
+    assert (faint.severity, len(faint.paths)) == (severity, 12 - full)
 
 
 def test_a_class_whose_images_cannot_be_read_is_no_class(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ DIM, GLARING = 40, 215
 """Luminance below which all of a dark image lies but 5 %, and above which all of a bright one."""
 BLURRED, GREY = 0.3, 1.5
 """Sharpness and colour (`data.sketch`) below which an image counts as blurred, as grey."""
+FEW = 0.2
+"""Share of blank images up to which they are exceptions, to be left out, and not what the source is of."""
 UNBALANCED = 5
 """Ratio of the largest to the smallest class from which it is told."""
 
@@ -55,13 +57,16 @@ class _Looks:
 def quality(images: ImageSet) -> None:
     """Emit what is doubtful about single images, each judged by its own facts and by what is usual in the source.
 
-    Findings of the kinds "wrong-extension", "extreme-size", "blank", "dark", "bright", "blurred" and "grey".
+    Findings of the kinds "wrong-extension", "extreme-size", "blank" or "faint", "dark", "bright", "blurred" and "grey".
     """
     looks = _looks(images)
     _tell(images, "wrong-extension", _wrong_extension(images), "the content is of another format than the name says")
     for flagged_N, detail in _sizes(looks):
         _tell(images, "extreme-size", flagged_N, detail)
-    _tell(images, "blank", looks.blank_N, "nothing is to be seen: every pixel has about the same luminance")
+    if looks.blank_N.mean() > FEW:
+        _tell(images, "faint", looks.blank_N, "hardly anything is to be seen, in so many images that none is left out")
+    else:
+        _tell(images, "blank", looks.blank_N, "nothing is to be seen: every pixel has about the same luminance")
     seen_N = ~looks.blank_N
     dark_N = seen_N & (looks.high_N < DIM) & (np.median(looks.high_N) > 2 * DIM)
     _tell(images, "dark", dark_N, "too dark: hardly a pixel is brighter than a sixth of white")

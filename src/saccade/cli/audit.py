@@ -10,7 +10,7 @@ from saccade.cli.options import Config, Json, Source, resolve
 from saccade.cli.output import answer, working
 from saccade.cli.text import count, printable, seconds
 from saccade.settings import AuditSettings
-from saccade.words import plural
+from saccade.words import listed, plural
 
 Fix = Annotated[
     Path | None, Parameter(help="Write a manifest without the bad images, and with groups, to give to `fit`.")
@@ -51,5 +51,8 @@ def audit_text(value: Mapping[str, Any], rows: Any) -> str:
     lines.append(f"Took  {seconds(value['seconds'])}")
     lines.append(f"Page  {printable(value['page'])}")
     if "fix" in value:
-        lines.append(f"Fit   saccade fit {printable(value['fix'])}")
+        empty = f"; none is left of {listed(value['emptied'])}" if value["emptied"] else ""
+        lines.append(f"Left out  {value['left_out']:,} of {plural(value['images'], 'image')}{empty}")
+        if len(value["classes"]) - len(value["emptied"]) > 1:
+            lines.append(f"Fit   saccade fit {printable(value['fix'])}")
     return "\n".join(lines)

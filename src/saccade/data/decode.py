@@ -27,6 +27,8 @@ MAX_PIXELS = 178_956_970
 
 SEVERAL_FRAMES = "of several frames: only the first is used"
 TRANSPARENT = "transparent parts laid on white"
+DEEP = "16-bit values scaled to 8 bits"
+NARROW = f"{DEEP}, of which they use an eighth at the most: nearly black; fill the 16 bits to keep what is in them"
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -190,7 +192,7 @@ def _upright_rgb(image: Image.Image) -> Decoded:
     if (turn := _UPRIGHT.get(_orientation(image))) is not None:
         rgb = rgb.transpose(turn)
     notes = (
-        note or ("16-bit values scaled to 8 bits" if deep else ""),
+        note or (DEEP if deep else ""),
         "turned upright as its EXIF orientation says" if turn is not None or already > 1 else "",
         SEVERAL_FRAMES if _several_frames(image) else "",
     )
@@ -216,7 +218,8 @@ def _several_frames(image: Image.Image) -> bool:
 def _rgb(image: Image.Image) -> tuple[Image.Image, str]:
     """Return the loaded image as RGB, and what was done if that is worth telling."""
     if image.mode.startswith("I;16"):
-        return _from_numbers(image), "16-bit values scaled to 8 bits"
+        x_HW = np.asarray(image)
+        return Image.fromarray(to_uint8(x_HW)).convert("RGB"), NARROW if x_HW.max() < 2**13 else DEEP
     if image.mode == "I":
         return _from_numbers(image), "whole numbers beyond 8 bits scaled to 8 bits"
     if image.mode == "F":

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from saccade.data.decode import SEVERAL_FRAMES, TRANSPARENT
+from saccade.data.decode import NARROW, SEVERAL_FRAMES, TRANSPARENT
 from saccade.data.imageset import ImageSet
 from saccade.errors import SourceError
 from saccade.events import Finding, emit
 
-KIND_OF = {SEVERAL_FRAMES: "animated", TRANSPARENT: "transparent"}
+KIND_OF = {SEVERAL_FRAMES: "animated", TRANSPARENT: "transparent", NARROW: "faint"}
 """Kinds of findings for what was converted that have a word of their own."""
 
 
@@ -33,7 +33,7 @@ def readable(images: ImageSet) -> ImageSet:
     """Return the readable images.
 
     Emits Progress, and Findings of the kinds "ignored" and "empty-class" (what else lay in the
-    source), "unreadable" (by reason), and "animated", "transparent" or "converted" (by what was done).
+    source), "unreadable" (by reason), and "animated", "transparent", "faint" or "converted" (by what was done).
     Raises SourceError where none can be read.
     """
     found, reasons = _readable(images)
@@ -51,7 +51,9 @@ def _readable(images: ImageSet) -> tuple[ImageSet, dict[str, str]]:
         emit(Finding(kind="unreadable", detail=f"{reason}: left out", paths=keys, severity="warning"))
     found = images.select([i for i, key in enumerate(images.keys) if key not in reasons])
     for note, keys in _by_text((key, note) for key in found.keys for note in found.pixels.facts(key).notes):
-        emit(Finding(kind=KIND_OF.get(note, "converted"), detail=note, paths=keys))
+        usual = note == NARROW and 2 * len(keys) > len(found)  # else single images may well be dark
+        severity = "warning" if usual else "note"
+        emit(Finding(kind=KIND_OF.get(note, "converted"), detail=note, paths=keys, severity=severity))
     return replace(found, ignored=()), reasons
 
 

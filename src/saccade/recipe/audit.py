@@ -99,8 +99,10 @@ def audit(
     }  # fmt: skip
     if fix is not None:
         bad = [key for finding in found if finding.kind == "blank" for key in finding.paths]
-        write_csv(fix, remedy.COLUMNS, remedy.rows(images, groups.same_N, groups.alike_N, bad, fix.absolute().parent))
-        value["fix"] = str(fix)
+        kept = list(remedy.rows(images, groups.same_N, groups.alike_N, bad, fix.absolute().parent))
+        write_csv(fix, remedy.COLUMNS, kept)
+        emptied = [name for name in images.classes if name not in {label for _, label, _, _ in kept}]
+        value |= {"fix": str(fix), "left_out": len(opened) - len(kept), "emptied": emptied}
     shown = dict.fromkeys(key for finding in found for key in finding.paths[:PICTURES] if key in images.pixels.keys)
     value["seconds"] = round(perf_counter() - begun, 2)
     with stage("page"):

@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "label": ("Labels likely to be wrong", "Images like those of another class, to a model that never saw them."),
     "shift": ("Training and validation differ", "What is chosen on validation images that are others may not be best."),
     "blank": ("Blank images", "Nothing is to be seen in them."),
+    "faint": ("Faint images", "Hardly anything is to be seen in them as they are read."),
     "dark": ("Dark images", "Much darker than the others."),
     "bright": ("Bright images", "Much brighter than the others."),
     "blurred": ("Blurred images", "Much less sharp than the others."),
