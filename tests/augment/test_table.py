@@ -109,6 +109,59 @@ def test_trivialaugment_is_one_augmentation_an_image_and_randaugment_several() -
     assert "mirror" not in MIXED
 
 
+CENTRE, SLOPE = 40, 3.0
+RAMP = 128 + SLOPE * (torch.arange(2 * CENTRE + 1.0) - CENTRE).expand(2 * CENTRE + 1, -1)
+
+
+def angle(x_NHWC: Tensor) -> Tensor:
+    """Return by how many degrees the ramp is turned, as its rise down the middle column says."""
+    rise_N = (x_NHWC[:, CENTRE + 5, CENTRE, 0] - x_NHWC[:, CENTRE - 5, CENTRE, 0]) / (10 * SLOPE)
+    return rise_N.double().asin().rad2deg()
+
+
+AMOUNTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "rotate": angle,
+    "translate": lambda x_NHWC: (x_NHWC[:, CENTRE, CENTRE, 0] - 128).double() / SLOPE / (2 * CENTRE + 1),
+    "brightness": lambda x_NHWC: x_NHWC[:, CENTRE, CENTRE, 0].double() / 128 - 1,
+    "hue": lambda x_NHWC: (
+        torch.where(x_NHWC[:, CENTRE, CENTRE, 1] > 0, 1, -1) * x_NHWC[:, CENTRE, CENTRE, 1:].amax(1).double() / 128 / 6
+    ),
+    "noise": lambda x_NHWC: (x_NHWC[:, :, CENTRE].double() - 128).flatten(1).std(1) / 255,
+}
+"""By how much images were changed, read off their pixels."""
+
+
+def applied(name: str, mix: str, n: int = 1200) -> Tensor:
+    """Return the amounts by which the mix of this augmentation alone changes images made to show them."""
+    image_HWC = (
+        RAMP[..., None].expand(-1, -1, 3) if name in ("rotate", "translate") else RAMP.new_full((81, 81, 3), 128)
+    )
+    if name == "hue":
+        image_HWC = image_HWC * torch.tensor([1.0, 0, 0])
+    draws = rng(5)
+    parts = [image_HWC.expand(100, -1, -1, -1).contiguous() for _ in range(n // 100)]
+    more = {"each": 1} if mix == "randaugment" else {}
+    return torch.cat([AMOUNTS[name](MIXES[mix](x_NHWC, 1.0, draws, names=(name,), **more)) for x_NHWC in parts])
+
+
+@pytest.mark.parametrize("name", AMOUNTS)
+class TestMixes:
+    def test_trivialaugments_amount_is_uniform_up_to_the_strength_and_its_sign_a_coin(self, name: str) -> None:
+        share_N = (applied(name, "trivialaugment") / STRENGTHS[name].strong).numpy()
+        pixel = 1 / (2 * CENTRE + 1) / STRENGTHS[name].strong if name == "translate" else 0.0
+        blurred_N = np.abs(share_N) + np.random.default_rng(0).uniform(-pixel / 2, pixel / 2, len(share_N))
+        assert stats.kstest(blurred_N, "uniform").pvalue > 1e-3
+        assert np.abs(share_N).mean() == pytest.approx(0.5, abs=0.03)
+        if name != "noise":
+            assert (share_N > 0).mean() == pytest.approx(0.5, abs=0.05)
+
+    def test_randaugments_amount_is_the_strength_and_its_sign_a_coin(self, name: str) -> None:
+        share_N = (applied(name, "randaugment", 400) / STRENGTHS[name].strong).numpy()
+        np.testing.assert_allclose(np.abs(share_N), 1, rtol=0.2 if name == "noise" else 0.02)
+        if name != "noise":
+            assert (share_N > 0).mean() == pytest.approx(0.5, abs=0.1)
+
+
 @pytest.mark.parametrize("blend", [augment.mixup, augment.cutmix])
 def test_no_blend_at_strength_zero(blend: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> None:
     x_NHWC = images(6)

@@ -115,8 +115,9 @@ def colour_axes(x_NHWC: Tensor) -> Tensor:
     """Return axes_33, float64: the directions in which all pixels' [R, G, B] vary, each a standard deviation long.
 
     Row j is sqrt(λ_j) v_j, of the eigenvalues and eigenvectors of the covariance of all pixels, strongest first;
-    PCA colour adds α_1, α_2 and α_3 of them, α_j ~ N(0, strength²) an image (Krizhevsky et al., 2012). Raises
-    InputError unless there are three channels.
+    PCA colour adds α_1, α_2 and α_3 of them, α_j ~ N(0, strength²) an image: shifts distributed like the colours
+    themselves, `strength` times as wide, whatever unit they are in. Krizhevsky et al. (2012), whose idea it is, add
+    α_j λ_j v_j, which changes with the unit. Raises InputError unless there are three channels.
     """
     _check_colours(x_NHWC)
     sums_3, products_33 = torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)

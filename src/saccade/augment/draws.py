@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 Strength = float | Tensor
-"""One strength for all images, or one for each (N,)."""
+"""The most that any image draws, or each image's own amount (N,), of which nothing but the direction is drawn."""
 
 
 def uniform(images: int, generator: Generator) -> Tensor:
@@ -14,9 +14,19 @@ def uniform(images: int, generator: Generator) -> Tensor:
     return torch.rand(images, generator=generator, dtype=torch.float64)
 
 
+def amount(images: int, strength: Strength, generator: Generator) -> Tensor:
+    """Return amount_N, float64, uniform from 0 to strength, or the strengths given an image."""
+    return strength.double() if isinstance(strength, Tensor) else uniform(images, generator) * strength
+
+
 def signed(images: int, strength: Strength, generator: Generator) -> Tensor:
-    """Return amount_N, uniform from -strength to strength, float64; exactly 0 at strength 0."""
-    return (2 * uniform(images, generator) - 1) * strength
+    """Return amount_N, float64, uniform from -strength to strength, or ± the strength given an image; 0 at 0.
+
+    >>> sorted(set(signed(50, torch.full((50,), 0.5), torch.Generator().manual_seed(0)).tolist()))
+    [-0.5, 0.5]
+    """
+    way_N = 2 * uniform(images, generator) - 1
+    return (way_N.sign() if isinstance(strength, Tensor) else way_N) * strength
 
 
 def absent(strength: Strength) -> bool:

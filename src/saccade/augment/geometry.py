@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from saccade.augment.draws import Strength, uniform
+from saccade.augment.draws import Strength, signed, uniform
 
 
 def mirror(x_NHWC: Tensor, chosen_N: Tensor) -> Tensor:
@@ -61,8 +61,7 @@ def reflected(place: Tensor, side: int) -> Tensor:
 def _shifted(images: int, side: int, strength: Strength, generator: Generator) -> Tensor:
     """Return index_NS: where each row (or column) of each shifted image comes from, reflected into range."""
     if isinstance(strength, Tensor):
-        most_N = (strength * side).round().clamp(max=side - 1)
-        shift_N = (uniform(images, generator) * (2 * most_N + 1)).floor().long() - most_N.long()
+        shift_N = signed(images, (strength * side).round().clamp(max=side - 1), generator).long()
     else:
         most = min(round(strength * side), side - 1)
         shift_N = torch.randint(-most, most + 1, (images,), generator=generator)

@@ -45,8 +45,9 @@ def apply(
 ) -> Tensor:
     """Apply every augmentation named, in the table's order, at its strength: one for all images, or one for each (N,).
 
-    All that move places between pixels cost one sampling, all linear changes of colour one product, and bytes are
-    rounded to once, in the end. What an image has a strength of 0 of leaves it as it is.
+    With one for all, every image draws its amount up to it; with one for each, that is the amount, and what has two
+    directions draws only which. All that move places between pixels cost one sampling, all linear changes of colour
+    one product, and bytes are rounded to once, in the end. What an image has a strength of 0 of leaves it as it is.
     `axes_33` are for "pca" (see `colour_axes`). Raises SettingError for a name that is not in the table, InputError
     for a strength below 0 or not finite, and where images without three channels are to change their colours.
 
@@ -84,8 +85,9 @@ def randaugment(
 ) -> Tensor:
     """Apply `each` augmentations drawn for every image, at `strength` of their strong strengths (Cubuk et al., 2020).
 
-    Drawn without replacement, of `names`; every one of them draws its amount up to that strength. Raises
-    SettingError and InputError as `apply` does.
+    All by that one amount, in a direction drawn at random where there are two. Unlike there, they are drawn without
+    replacement, of saccade's own `names`, none of which leaves an image alone. Raises SettingError and InputError
+    as `apply` does.
     """
     chance_NA = torch.rand(len(x_NHWC), len(names), generator=generator)
     chosen_NA = chance_NA.argsort(1).argsort(1) < each
@@ -102,7 +104,8 @@ def trivialaugment(
 ) -> Tensor:
     """Apply one augmentation drawn for every image, at up to `strength` of its strong one (Müller and Hutter, 2021).
 
-    The strength itself is uniform, so there is nothing to tune. Raises SettingError and InputError as `apply` does.
+    The amount is uniform up to there, its direction drawn at random where there are two, so there is nothing to tune.
+    The augmentations are saccade's own `names`. Raises SettingError and InputError as `apply` does.
     """
     drawn_N = torch.randint(len(names), (len(x_NHWC),), generator=generator)
     share_N = uniform(len(x_NHWC), generator) * strength

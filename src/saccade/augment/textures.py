@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from saccade.augment.draws import Strength, absent, as_given, per_image, uniform
+from saccade.augment.draws import Strength, absent, amount, as_given, per_image
 from saccade.augment.geometry import reflected
 
 REACH = 3.0
@@ -14,7 +14,7 @@ REACH = 3.0
 
 def blur(x_NHWC: Tensor, strength: Strength, generator: Generator) -> Tensor:
     """Blur each image by a Gaussian whose standard deviation is up to `strength` times its shorter side."""
-    sd_N = uniform(len(x_NHWC), generator) * strength * min(x_NHWC.shape[1:3])
+    sd_N = amount(len(x_NHWC), strength, generator) * min(x_NHWC.shape[1:3])
     most = float(torch.as_tensor(strength).max()) * min(x_NHWC.shape[1:3])
     return x_NHWC if absent(strength) else blurred(x_NHWC, sd_N, max(1, math.ceil(REACH * most)))
 
@@ -42,7 +42,7 @@ def blurred(x_NHWC: Tensor, sd_N: Tensor, radius: int) -> Tensor:
 
 def noise(x_NHWC: Tensor, strength: Strength, generator: Generator) -> Tensor:
     """Add Gaussian noise to every value, of a standard deviation of up to `strength` times the range, 255."""
-    sd_N = uniform(len(x_NHWC), generator) * strength
+    sd_N = amount(len(x_NHWC), strength, generator)
     noise_NHWC = torch.randn(x_NHWC.shape, generator=generator)
     return x_NHWC if absent(strength) else noisy(x_NHWC, 255 * sd_N, noise_NHWC)
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from saccade.augment.draws import Strength, absent, as_given, on_those, signed, uniform
+from saccade.augment.draws import Strength, absent, amount, as_given, on_those, signed, uniform
 
 Size = tuple[int, int, int]
 """Images, height and width."""
@@ -23,7 +23,7 @@ def crop(size: Size, strength: Strength, generator: Generator) -> Tensor:
     Its sides' proportions differ from the image's by up to 4/3 to the power of `strength` (Szegedy et al., 2015).
     """
     n, h, w = size
-    area_N = 1 - uniform(n, generator) * strength
+    area_N = 1 - amount(n, strength, generator)
     aspect_N = (log(4 / 3) * signed(n, strength, generator)).exp()
     x_N, y_N = ((area_N * aspect_N).sqrt().clamp(max=1), (area_N / aspect_N).sqrt().clamp(max=1))
     left_N, down_N = (2 * uniform(n, generator) - 1, 2 * uniform(n, generator) - 1)
@@ -48,7 +48,10 @@ def stretch(size: Size, strength: Strength, generator: Generator) -> Tensor:
 
 
 def perspective(size: Size, strength: Strength, generator: Generator) -> Tensor:
-    """Return matrices that move each corner in by up to `strength` times half of each side, as if seen aslant."""
+    """Return matrices that move each corner in by up to `strength` times half of each side, as if seen aslant.
+
+    Each corner draws its own share even where each image has its own strength: all moved alike were a change of size.
+    """
     n, h, w = size
     corner_42 = torch.tensor([[-w, -h], [w, -h], [w, h], [-w, h]], dtype=torch.float64) / 2
     share_N42 = torch.rand(n, 4, 2, generator=generator, dtype=torch.float64)
@@ -57,7 +60,7 @@ def perspective(size: Size, strength: Strength, generator: Generator) -> Tensor:
 
 
 def lens(size: Size, strength: Strength, generator: Generator) -> Tensor:
-    """Return bend_N, uniform up to `strength` either way: how much of a barrel or a pincushion (see `sampled`)."""
+    """Return bend_N, up to `strength` either way: how much of a barrel or a pincushion (see `sampled`)."""
     return signed(size[0], strength, generator)
 
 
