@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,25 @@ def test_votes_by_distance_are_those_of_scikit_learn(metric: str, k: int) -> Non
     sure = np.sort(probabilities, axis=1)[:, -1] - np.sort(probabilities, axis=1)[:, -2] > 1e-9
     np.testing.assert_array_equal(ours.predict(q)[sure], theirs.predict(q)[sure])
     np.testing.assert_array_equal(ours.predict(q), ours.classes_[ours.predict_proba(q).argmax(1)])
+
+
+@pytest.mark.parametrize("smallest", [5e-324, 1e-310, 1e-300, 1.0])
+def test_votes_by_the_smallest_distances_are_those_of_exact_arithmetic(smallest: float) -> None:
+    x, y = np.array([[1.0], [2.0], [4.0], [8.0], [-3.0]]) * smallest, np.array([0, 1, 1, 2, 0])
+    model = KNearestNeighbors(5, "l1", "distance").fit(x, y)
+    vote_N = [1 / Fraction(abs(float(distance))) for distance in x[:, 0]]
+    shares = [float(sum(v for v, label in zip(vote_N, y, strict=True) if label == k) / sum(vote_N)) for k in range(3)]
+    np.testing.assert_allclose(model.predict_proba([[0.0]])[0], shares, atol=3e-6)
+    assert model.predict([[0.0]]) == [0]
+
+
+def test_the_nearest_wins_however_near_as_in_scikit_learn() -> None:
+    x, y, q = np.array([[0.0], [1.0]]), np.array([0, 1]), np.array([[1e-310]])
+    ours = KNearestNeighbors(2, "l1", "distance").fit(x, y)
+    theirs = KNeighborsClassifier(2, algorithm="brute", metric="manhattan", weights="distance").fit(x, y)
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(ours.predict_proba(q), theirs.predict_proba(q), atol=3e-6)
+        assert ours.predict(q) == theirs.predict(q) == [0]
 
 
 def test_the_nearer_outvotes_the_more() -> None:

@@ -128,7 +128,8 @@ class KNearestNeighbors(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.weights == "uniform":
             return np.ones_like(distances_Nk)
         same_Nk = distances_Nk == 0
-        by_distance_Nk = 1 / np.where(same_Nk, 1, distances_Nk)
+        # Held against the nearest, as 1 / distance is infinite for the smallest floats.
+        by_distance_Nk = distances_Nk[:, :1] / np.where(same_Nk, 1, distances_Nk)
         return np.where(same_Nk.any(1, keepdims=True), same_Nk, by_distance_Nk)
 
 
