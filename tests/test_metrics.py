@@ -36,6 +36,8 @@ def test_labels_are_scored_as_scikit_learn_scores_them() -> None:
     ours = [(row.precision, row.recall, row.f1, row.images) for row in metrics.per_class(confusion)]
     np.testing.assert_allclose(np.array(ours).T, expected)
     assert metrics.log_loss(P_NK, LABELS) == pytest.approx(theirs.log_loss(LABELS, P_NK))
+    alone = [theirs.log_loss([label], p_NK, labels=range(5)) for label, p_NK in zip(LABELS, P_NK[:, None], strict=True)]
+    np.testing.assert_allclose(metrics.losses_N(P_NK, LABELS), alone)
 
 
 def test_classes_that_are_absent_count_nowhere() -> None:

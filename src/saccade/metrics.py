@@ -135,17 +135,23 @@ def calibration(probabilities_NK: Array, labels_N: Array, bins: int = 15) -> tup
 
 
 def log_loss(probabilities_NK: Array, labels_N: Array) -> float:
-    """Return the mean of -log of the true class's probability, held at least 2.2e-16 so that it is finite.
-
-    Raises InputError where labels are none of the K classes, or probabilities no numbers.
+    """Return the mean of the images' log losses; raises InputError as they do.
 
     >>> round(log_loss(np.array([[0.5, 0.5]]), np.array([1])), 4)
     0.6931
     """
+    return float(losses_N(probabilities_NK, labels_N).mean())
+
+
+def losses_N(probabilities_NK: Array, labels_N: Array) -> NDArray[np.float64]:  # noqa: N802 (the suffix is its shape)
+    """Return each image's log loss (N,): -log of the true class's share, held at least 2.2e-16 so that it is finite.
+
+    Raises InputError where labels are none of the K classes, or probabilities no numbers.
+    """
     probabilities_NK, labels_N = _scored(probabilities_NK, labels_N)
     p_NK = probabilities_NK.astype(np.float64)
     true_N = p_NK[np.arange(len(labels_N)), labels_N] / p_NK.sum(1)
-    return float(-np.log(np.clip(true_N, np.finfo(np.float64).eps, 1)).mean())
+    return np.asarray(-np.log(np.clip(true_N, np.finfo(np.float64).eps, 1)))
 
 
 def best_temperature(scores_NK: Array, labels_N: Array) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from saccade import metrics
 from saccade.study.ensemble import bootstrap_interval, ensemble
 
 K = 4
@@ -90,6 +91,14 @@ def test_the_interval_of_a_gain_is_the_normal_one_of_many_images() -> None:
     half = 1.96 * found.standard_error
     assert found.interval == pytest.approx((found.gain - half, found.gain + half), abs=0.15 * half)
     assert bootstrap_interval(np.array([0.25])) == (0.25, 0.25)
+
+
+def test_a_certain_mistake_costs_a_member_what_it_costs_in_every_table() -> None:
+    labels_N = np.array([0, 1, 1])
+    sure_NK, unsure_NK = np.eye(2)[[0, 0, 1]], np.full((3, 2), 0.5)
+    found = ensemble([sure_NK, unsure_NK], labels_N)
+    assert found.losses[0] == pytest.approx(-np.log(2.0**-52) / 3)
+    assert found.losses == tuple(metrics.log_loss(each, labels_N) for each in (sure_NK, unsure_NK))
 
 
 def test_disagreement_is_the_mean_over_the_pairs_of_those_averaged() -> None:

@@ -23,7 +23,7 @@ from saccade.recipe.provenance import used
 from saccade.run import PREDICTIONS, Run
 from saccade.settings import DataSettings
 from saccade.study.compare import compare
-from saccade.study.ensemble import bootstrap_interval, losses_N
+from saccade.study.ensemble import bootstrap_interval
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def averaging_gain(model: Model, rows_MNK: NDArray[np.float64], labels_N: NDArra
     """
     average_NK = model.averaged(rows_MNK)
     answers = compare(average_NK.argmax(1) == labels_N, rows_MNK[0].argmax(1) == labels_N)
-    saved_N = losses_N(rows_MNK[0], labels_N) - losses_N(average_NK, labels_N)
+    saved_N = metrics.losses_N(rows_MNK[0], labels_N) - metrics.losses_N(average_NK, labels_N)
     return {
         "over": model.members[0].name,
         **asdict(answers),

@@ -24,14 +24,14 @@ from saccade.errors import DivergedError, SettingError, TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.files import write_atomic
 from saccade.interrupts import held_back
-from saccade.metrics import wilson_interval
+from saccade.metrics import losses_N, wilson_interval
 from saccade.recipe.activities import Activities
 from saccade.recipe.averages import averaged
 from saccade.recipe.candidates import Candidate, Judge, test_time
 from saccade.recipe.plan import Plan, recorded_pace
 from saccade.recipe.record import Record
 from saccade.settings import TrainSettings
-from saccade.study.ensemble import losses_N, mean_and_error
+from saccade.study.ensemble import mean_and_error
 from saccade.train import timing
 from saccade.train.budget import Decision, Pace, decisions_of
 from saccade.train.checkpoint import Checkpoint
@@ -148,6 +148,7 @@ def calibrated_model(session: Session, validation: Part) -> tuple[Model, NDArray
         member = Member.of(session.settings.model, classifier)
         return Model((member,), validation.classes, session.settings.fit_to_square)
 
+    # Scores to be scaled, which only have to be finite: far below what a log loss tells apart.
     log_NK = np.log(model(session.forward).probabilities_of(validation).clip(1e-30))
     forward = session.forward.calibrated(log_NK, validation.labels_N)
     return model(forward), softmax(log_NK / forward.temperature, axis=1)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from saccade.device import derived_seed
+from saccade.metrics import losses_N
 
 Array = NDArray[np.float64]
 
@@ -127,11 +128,6 @@ def bootstrap_interval(value_N: Array, confidence: float = 0.95, seed: int = 0) 
         method="percentile", rng=np.random.default_rng(derived_seed(seed, "bootstrap")),
     )  # fmt: skip
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def losses_N(probabilities_NK: Array, labels_N: NDArray[np.int64]) -> Array:  # noqa: N802 (the suffix is its shape)
-    """Return the log loss of each image (N,)."""
-    return np.asarray(-np.log(probabilities_NK[np.arange(len(labels_N)), labels_N].clip(1e-12)))
 
 
 def _greedy(members: Sequence[Array], losses: Sequence[float], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from saccade.classifiers.linear import LinearClassifier
 from saccade.classifiers.solvers import Optimum
 from saccade.data.parts import Part
 from saccade.events import Progress, emit
+from saccade.metrics import log_loss
 from saccade.nn import zoo
 from saccade.nn.transfer import Transfer
 from saccade.train.forward import Forward
@@ -146,7 +147,7 @@ def _stacked(x_VND: Features, y_N: NDArray[np.int64]) -> tuple[Features, NDArray
 
 
 def _log_loss(head: LinearClassifier, x_ND: Features, y_N: NDArray[np.int64]) -> float:
-    places = np.searchsorted(head.classes_, y_N).clip(max=len(head.classes_) - 1)
-    known_N = head.classes_[places] == y_N
-    probabilities_N = head.predict_proba(x_ND)[np.arange(len(y_N)), places]
-    return float(-np.log(np.where(known_N, probabilities_N, 0.0).clip(1e-12)).mean())
+    """Return the log loss of a head that may not have seen every class; one that it has not has probability 0."""
+    probabilities_NK = np.zeros((len(y_N), int(max(head.classes_.max(), y_N.max())) + 1))
+    probabilities_NK[:, head.classes_] = head.predict_proba(x_ND)
+    return log_loss(probabilities_NK, y_N)
