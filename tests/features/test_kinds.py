@@ -1,5 +1,6 @@
 """Each kind of features against something that did not produce it: scikit-image, scikit-learn, NumPy, torchvision."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,20 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_sample_images
 from torchvision.models import squeezenet1_0
 
+import saccade
 from saccade.errors import InputError, ModelError, SettingError
 from saccade.events import Event, Finding, listening
-from saccade.features import HOG, ColourHistogram, DeepFeatures, ImageFeatures, Stacked, VisualWords, cache, kmeans
+from saccade.features import (
+    HOG,
+    ColourHistogram,
+    DeepFeatures,
+    ImageFeatures,
+    Stacked,
+    VisualWords,
+    cache,
+    kmeans,
+    words,
+)
 from saccade.features.triangles import triangles
 
 Images = NDArray[np.uint8]
@@ -205,6 +217,27 @@ def test_a_second_time_is_read_from_disk(photos: Images, tmp_path: Path, squeeze
     for file in files:
         file.write_bytes(file.read_bytes()[:100])
     np.testing.assert_array_equal(Stacked(parts, cache=tmp_path / "kept").fit_transform(photos), first)
+
+
+@pytest.mark.parametrize("file", ["native.py", "device.py", "train/forward.py", "features/words.py", "nn/zoo.py"])
+def test_what_other_code_computed_is_not_taken(tmp_path: Path, file: str) -> None:
+    package = tmp_path / "saccade"
+    shutil.copytree(Path(saccade.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "__file__", str(package / "features" / "cache.py"))
+        before = cache._code.__wrapped__()
+        (package / file).write_text((package / file).read_text() + "\n# changed\n")
+        assert cache._code.__wrapped__() != before
+
+
+def test_what_was_computed_in_another_precision_is_not_taken(photos: Images, tmp_path: Path) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (cache, words):
+                patch.setattr(module, "resolve_precision", lambda *_, dtype=dtype: dtype)
+            rows = Stacked([VisualWords(words=9, stride=4)], cache=tmp_path / "kept").fit_transform(photos)
+            np.testing.assert_array_equal(rows, Stacked([VisualWords(words=9, stride=4)]).fit_transform(photos))
+    assert len(list((tmp_path / "kept").iterdir())) == 2
 
 
 def test_mirrored_rows_are_the_mean_of_both_views(photos: Images, tmp_path: Path) -> None:

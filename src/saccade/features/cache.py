@@ -38,8 +38,8 @@ def fitted(
     """Return features fitted to images, and those images' x_ND: from `folder` where it has them, else kept there.
 
     Where they are `mirrored`, each row is the mean of an image's and of its mirror image's. The key is the content
-    of the images, every setting, the content of a weight file, and the code itself. What is damaged is made again;
-    a folder that cannot be written to is told, and done without.
+    of the images, every setting, the content of a weight file, the precision computed in, and the code itself. What
+    is damaged is made again; a folder that cannot be written to is told, and done without.
     """
     if folder is None:
         own = clone(features).fit(x_NHWC)
@@ -89,8 +89,8 @@ def _settings(features: ImageFeatures) -> str:
         weights = pretrained.find(str(network))
         if weights is not None and weights.file is not None:
             settings["weights"] = content_hash(weights.file.read_bytes())
-    if "precision" in settings:
-        settings["precision"] = str(resolve_precision(settings["precision"], resolve_device()))
+    # What has no such setting computes in what is fast here, too.
+    settings["precision"] = str(resolve_precision(settings.get("precision", "auto"), resolve_device()))
     return json.dumps({"kind": type(features).__name__, **settings}, sort_keys=True, default=str)
 
 
@@ -103,9 +103,10 @@ def _key(settings: str, x_NHWC: Bytes) -> str:
 def _code() -> str:
     """Return a hash of the code that computes features, and the versions of what computes below it."""
     package = Path(__file__).parents[1]
-    files = [*package.glob("features/*.py"), *package.glob("nn/*.py"), package / "train" / "forward.py"]
+    others = (package / name for name in ("native.py", "device.py", "train/forward.py"))
+    files = [*package.glob("features/*.py"), *package.glob("nn/*.py"), *others]
     own = (file.read_bytes() for file in sorted(files))
-    below = (version(name) for name in ("torch", "numpy", "torchvision", "timm"))
+    below = (version(name) for name in ("torch", "numpy", "torchvision", "timm", "llvmlite"))
     return content_hash(*own, " ".join(below).encode())
 
 
