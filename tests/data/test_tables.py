@@ -169,9 +169,15 @@ def test_rows_without_a_label_or_given_twice_are_told(folder: Path) -> None:
     ("labels", "told"),
     [
         (["hat|red", "shoes|red", "hat"], ("hat|red", "shoes|red")),
-        (["hat; red", "shoes;red", "hat;red;shoes"], ("hat; red", "hat;red;shoes", "shoes;red")),
         (["a,b", "b,c", "c", "b"], ()),
         (["a,b", "b,c", "c"], ("a,b", "b,c")),
+        (["hat|red", "hat|blue", "shoes|red", "shoes|blue"], ("hat|blue", "hat|red", "shoes|blue", "shoes|red")),
+        (["animal", "animal|cat", "animal|dog", "animal|cat|lynx"], ("animal|cat", "animal|cat|lynx", "animal|dog")),
+        (["red, white", "white, red", "red, black"], ("red, black", "red, white", "white, red")),
+        (["red, red", "red, black", "black, white", "red, white"], ("black, white", "red, black", "red, white")),
+        (["0,5", "5,10", "10,15", "15,20", "20,25"], ("0,5", "10,15", "15,20", "20,25", "5,10")),
+        (["red/white", "AT-AT|x", "black, shiny"], ()),
+        (["great white shark, white shark", "tench, Tinca tinca", "crane, bird", "crane"], ()),
         (["Smith, John", "Doe, Jane", "Roe, Ann"], ()),
         (["red", "hat|", "|shoes"], ()),
         (["pepper, bell", "apple", "cherry"], ()),
@@ -182,6 +188,21 @@ def test_several_labels_in_one_are_told(folder: Path, labels: list[str], told: t
     images = data.open(write_csv(folder / "list.csv", rows, "path,label"))
     assert set(images.classes) == set(labels)
     assert [finding.paths for finding in images.ignored if finding.kind == "several-labels"] == [told] * bool(told)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["cat|dog", "cat|bird", "dog|bird"], 'separated by "|", such as "cat|bird"'),
+        (["hat; red", "shoes;red", "hat;red;shoes"], 'separated by ";", such as "hat; red"'),
+        (["cat", "dog", "cat,dog", "dog,fox", "cat,dog,fox", "cat,fox"], 'separated by ",", such as "cat,dog"'),
+        (["3|7", "7", "1|3", "1|7", "1|3|7"], 'separated by "|", such as "1|3"'),
+    ],
+)
+def test_lists_of_labels_are_refused(folder: Path, labels: list[str], said: str) -> None:
+    rows = [(f"{i}.jpg", f'"{label}"') for i, label in enumerate(labels)]
+    told = refusal(write_csv(folder / "list.csv", rows, "path,label"))
+    assert f"list.csv gives images several labels, {said}; saccade needs one label an image: keep one, or write" in told
 
 
 def test_npz(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import math
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def read_manifest(path: Path) -> tuple[list[Row], list[Finding]]:
     """Return a table's rows, sorted by path, and what was found beside them.
 
     Rows without a label are left out. Raises SourceError where columns are missing, a split is
-    unknown, the table is damaged, or an image is given twice with two labels, splits or groups.
+    unknown, the table is damaged, an image is given twice with two labels, splits or groups, or labels are lists.
     """
     table = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
     rows: dict[str, Row] = {}
@@ -67,7 +67,7 @@ def read_manifest(path: Path) -> tuple[list[Row], list[Finding]]:
         )
         if paths
     ]
-    findings += _several({row.label for row in rows.values()})
+    findings += _several({row.label for row in rows.values()}, path)
     return sorted(rows.values(), key=lambda row: row.path), findings
 
 
@@ -98,19 +98,50 @@ def _refuse_conflict(one: Row, other: Row, manifest: Path) -> None:
         raise SourceError(f'{manifest} puts "{one.path}" into two groups; keep one row for each image.')
 
 
-def _several(labels: Iterable[str]) -> list[Finding]:
-    """Tell of most labels being made of parts that other labels have too, as where an image has several labels."""
+def _several(labels: Iterable[str], manifest: Path) -> list[Finding]:
+    """Tell of most labels being made of parts that other labels have too, as where an image has several labels.
+
+    Raises SourceError where that is sure.
+    """
     for separator in _SEPARATORS:
-        parts = {label: {part.strip() for part in label.split(separator)} - {""} for label in labels}
-        uses = Counter(part for each in parts.values() for part in each)
-        made = sorted(label for label, each in parts.items() if len(each) > 1 and any(uses[part] > 1 for part in each))
+        parts = {label: [part.strip() for part in label.split(separator) if part.strip()] for label in labels}
+        uses = Counter(part for each in parts.values() for part in {*each})
+        made = sorted(
+            label for label, each in parts.items() if len({*each}) > 1 and any(uses[part] > 1 for part in each)
+        )
         if 2 * len(made) > len(parts):
+            if _lists(parts.values(), uses):
+                raise SourceError(
+                    f'{manifest} gives images several labels, separated by "{separator}", such as "{made[0]}"; saccade '
+                    "needs one label an image: keep one, or write another sign where such a list names one class."
+                )
             detail = (
                 f'look like several labels in one, separated by "{separator}": each is taken for one class, as saccade '
                 "knows one label an image"
             )
             return [Finding(kind="several-labels", detail=detail, paths=tuple(made), severity="warning")]
     return []
+
+
+def _lists(parts: Collection[Sequence[str]], uses: Mapping[str, int]) -> bool:
+    """Return whether labels of such parts are surely lists: most are made of parts of others, and few parts make many.
+
+    Names in several words, such as "hat|red" and "animal|cat", keep each in its place; where places have a meaning,
+    as in "red, white" of roof and body, a name may have one word twice, or the words of another the other way round.
+    """
+    whole = [each for each in parts if len(each) > 1 and all(uses[part] > 1 for part in each)]
+    places: dict[str, set[int]] = {part: set() for part in uses if uses[part] > 1}
+    for each in parts:
+        for place, part in enumerate(each):
+            places.get(part, set()).add(place)
+    moved = [part for part, where in places.items() if len(where) > 1]
+    # Of lists in the order of the alphabet the first word and the last may never move, of at least three.
+    return (
+        2 * len(whole) > len(parts) >= len(uses)
+        and 3 * len(moved) >= len(places)
+        and all(len({*each}) == len(each) for each in whole)
+        and len({frozenset(each) for each in whole}) == len(whole)
+    )
 
 
 def _csv(path: Path) -> Iterable[dict[str, str]]:
