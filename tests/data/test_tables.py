@@ -95,6 +95,23 @@ def test_whole_numbers_that_a_table_keeps_as_floats_are_whole(folder: Path) -> N
     assert [finding.paths for finding in images.ignored] == [("photos/square/0000.jpg", "photos/square/gone.jpg")]
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["1", "1.0", "2.00", "", "10"], ("1", "2", "10")),
+        (["1.0", "2.0", "3.0", "1.0"], ("1", "2", "3")),
+        (["1", "1.0", "2.5"], ("1", "1.0", "2.5")),
+        (["1", "1.0", "disc"], ("1", "1.0", "disc")),
+        (["01", "1", "007"], ("01", "1", "007")),
+    ],
+)
+def test_labels_are_one_number_with_and_without_a_point(
+    folder: Path, labels: list[str], classes: tuple[str, ...]
+) -> None:
+    images = data.open(write_csv(folder / "list.csv", [(f"{i}.jpg", x) for i, x in enumerate(labels)], "path,label"))
+    assert set(images.classes) == set(classes)
+
+
 @pytest.mark.parametrize("columns", [2, 3, 4])
 def test_a_column_without_a_name_is_neither_split_nor_group(folder: Path, columns: int) -> None:
     header = ",".join(("path", "label", "split", "group")[:columns])

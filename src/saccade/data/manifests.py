@@ -7,6 +7,7 @@ import csv
 import math
 import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ _COLUMNS = (*_REQUIRED, "split", "group")
 _SEPARATORS = "|;,"
 _DELIMITERS = ",;\t"  # the semicolon is that of spreadsheets where the comma is the decimal point
 _LONGEST_HEAD = 10_000
+_NUMBER = re.compile(r"-?[0-9]+(\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def read_manifest(path: Path) -> tuple[list[Row], list[Finding]]:
     table = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
     rows: dict[str, Row] = {}
     unlabelled, repeated = [], []
-    for cells in table:
+    for cells in _whole(table):
         if not any(cells.values()):
             continue
         if not cells["path"]:
@@ -69,6 +71,13 @@ def read_manifest(path: Path) -> tuple[list[Row], list[Finding]]:
     ]
     findings += _several({row.label for row in rows.values()}, path)
     return sorted(rows.values(), key=lambda row: row.path), findings
+
+
+def _whole(table: Collection[dict[str, str]]) -> Collection[dict[str, str]]:
+    """Return a table whose labels, where all are whole numbers, have no point: 1.0 is 1, as of numbers some missing."""
+    if not all(_NUMBER.fullmatch(cells["label"]) for cells in table if cells["label"]):
+        return table
+    return [{**cells, "label": cells["label"].partition(".")[0]} for cells in table]
 
 
 def _row(cells: Mapping[str, str], manifest: Path) -> Row:
@@ -144,7 +153,7 @@ def _lists(parts: Collection[Sequence[str]], uses: Mapping[str, int]) -> bool:
     )
 
 
-def _csv(path: Path) -> Iterable[dict[str, str]]:
+def _csv(path: Path) -> Collection[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             head = file.readline(_LONGEST_HEAD)
@@ -159,7 +168,7 @@ def _csv(path: Path) -> Iterable[dict[str, str]]:
         raise SourceError(f"{path} cannot be read as CSV: {error}.") from error
 
 
-def _parquet(path: Path) -> Iterable[dict[str, str]]:
+def _parquet(path: Path) -> Collection[dict[str, str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
