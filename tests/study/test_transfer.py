@@ -67,6 +67,17 @@ def test_the_network_predicts_what_its_features_say(parts: data.Parts, forward: 
     np.testing.assert_array_equal(found.predict(everything), plain_NK.argmax(1))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_features_are_those_of_evaluation_and_the_network_stays_in_its_mode(
+    parts: data.Parts, forward: Forward, training: bool
+) -> None:
+    expected_VND = study.probe(forward, parts.train, parts.validation, name="probe").held_VND
+    forward.network.train(training)
+    found = study.probe(forward, parts.train, parts.validation, name="probe")
+    np.testing.assert_array_equal(found.held_VND, expected_VND)
+    assert {module.training for module in forward.network.modules()} == {training}
+
+
 def test_a_class_without_training_images_is_not_predicted(parts: data.Parts, forward: Forward) -> None:
     two = parts.train.select(np.flatnonzero(parts.train.labels_N != 1))
     found = study.probe(forward, two, parts.validation, name="probe")

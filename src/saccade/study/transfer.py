@@ -89,20 +89,19 @@ def probe_of(
     return Probe(name, tuned, x_VND, y_N, held_VND, held_y_N, float(best.strength))
 
 
-@torch.inference_mode()
 def features(forward: Forward, part: Part, *, task: str) -> Features:
     """Return a part's features (V, N, D), of the trunk or its stages; V = 2 with the mirror images. Tells progress."""
-    network = forward.network.eval()
-    body = body_of(forward)
+    network, body = forward.network, body_of(forward)
     assert isinstance(network, torch.nn.Sequential)
     views: list[list[NDArray[np.float32]]] = [[] for _ in range(1 + forward.views)]
     done = 0
     for block in np.array_split(np.arange(len(part)), -(-len(part) // BLOCK)):
         for x_NHWC in forward.images(part.select(block)).split(forward.batch):
-            x_NCHW = network[0](forward.to_input(x_NHWC)).contiguous(memory_format=torch.channels_last)
-            for place, view in enumerate(views):
-                with forward.computing():
-                    view.append(body.features(x_NCHW.flip(3) if place else x_NCHW).cpu().numpy())
+            with forward.evaluating():
+                x_NCHW = network[0](forward.to_input(x_NHWC)).contiguous(memory_format=torch.channels_last)
+                for place, view in enumerate(views):
+                    with forward.computing():
+                        view.append(body.features(x_NCHW.flip(3) if place else x_NCHW).cpu().numpy())
         done += len(block)
         emit(Progress(task=task, done=done, total=len(part), unit="images"))
     return np.stack([np.concatenate(view) for view in views])

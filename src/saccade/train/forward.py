@@ -1,6 +1,7 @@
 """A network and how images are put to it: resizing, device, precision, views."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -87,15 +88,21 @@ class Forward:
         """Return a context in which products are computed in `precision` and the rest in float32."""
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
-    def scores(self, x: Tensor) -> Tensor:
-        """Return scores (N, K) float32 in evaluation mode, without gradients."""
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Return a context in which the network is in evaluation mode and keeps no gradients; then it is as it was."""
         was_training = self.network.training
         self.network.eval()
         try:
-            with torch.inference_mode(), self.computing():
-                scores_NK: Tensor = self.network(self.to_input(x))
+            with torch.inference_mode():
+                yield
         finally:
             self.network.train(was_training)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Return scores (N, K) float32 in evaluation mode, without gradients."""
+        with self.evaluating(), self.computing():
+            scores_NK: Tensor = self.network(self.to_input(x))
         return scores_NK.float()
 
     @property
