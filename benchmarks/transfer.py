@@ -18,14 +18,17 @@ from typing import Any
 
 import numpy as np
 from _common import RESULTS, write
+from numpy.typing import NDArray
 
 from saccade import audit, data, study
 from saccade.data import Part, Parts
 from saccade.nn import pretrained
 from saccade.recipe import cells
+from saccade.recipe.network import calibrated_model, start
 from saccade.settings import DataSettings, TransferSettings
 from saccade.study.adviser import CELLS
 from saccade.study.compare import compare
+from saccade.train.budget import Pace
 
 
 def fewer(part: Part, classes: int | None, a_class: int | None, seed: int) -> Part:
@@ -35,6 +38,17 @@ def fewer(part: Part, classes: int | None, a_class: int | None, seed: int) -> Pa
         draw.permutation(np.flatnonzero(part.labels_N == k))[:a_class] for k in range(len(part.classes))[:classes]
     ]
     return part.select(np.sort(np.concatenate(chosen)))
+
+
+def plainly(ground: cells.Ground, cell: str) -> NDArray[np.float64]:
+    """Run a cell without a run's folder; return its probabilities of the validation images (N, K)."""
+    probe = cells.linear(ground, cell)
+    if cell not in cells.LAYERS:
+        return np.exp(study.log_probabilities(probe.forward, probe.held_VND))
+    session = start(ground.parts.train, cells.tuning(ground, cell), begin=probe.forward.network)
+    for _ in session.run(Pace.fixed(session.steps(ground.epochs))):
+        pass
+    return calibrated_model(session, ground.parts.validation)[1]
 
 
 def begun(name: str, told: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -94,7 +108,7 @@ def main() -> None:
                 rows.append(row)
             for cell in [cell for cell in given.cells if cell not in row["right"]]:
                 begun_at = perf_counter()
-                _, said_NK = cells.plainly(ground, cell)
+                said_NK = plainly(ground, cell)
                 row["seconds"][cell] = round(perf_counter() - begun_at, 1)
                 right_N = said_NK.argmax(1) == parts.validation.labels_N
                 row["right"][cell] = "".join(str(int(right)) for right in right_N)

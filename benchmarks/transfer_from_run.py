@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from _common import write
 from PIL import Image
+from transfer import plainly
 
 from saccade import data, metrics, recipe
 from saccade.data import Part, Parts
@@ -81,7 +82,7 @@ def main() -> None:
             own = data.integrity(data.open(home, DataSettings()))
             parts = data.split(own, np.arange(len(own)), DataSettings())
             ground = cells.prepared(parts, weights, TransferSettings(pretrained=weights.asked, seed=seed), flip=True)
-            _, said_NK = cells.plainly(ground, ground.advice.cell)
+            said_NK = plainly(ground, ground.advice.cell)
             row = {"seed": seed, "cell": ground.advice.cell, "scratch": from_scratch(parts, seed)}
             row["transfer"] = metrics.accuracy(said_NK.argmax(1), parts.validation.labels_N)
             rows.append(row)

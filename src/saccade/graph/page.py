@@ -83,7 +83,7 @@ def rows(graph: Graph) -> Iterator[dict[str, str]]:
             }
             uses = graph.uses_of(output)
             if len(uses) > 1 and output.gradient is not None:
-                yield dict.fromkeys(("step", "module", "value", "gradient", "back"), "") | {"role": copies(graph, uses)}
+                yield dict.fromkeys(("step", "module", "value", "gradient", "back"), "") | {"role": copies(uses)}
 
 
 def formula(step: Operation) -> str:

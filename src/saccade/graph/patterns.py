@@ -77,7 +77,7 @@ def role(operation: Operation) -> str:
     return "passes it through its local gradient"
 
 
-def copies(graph: Graph, uses: list[Use]) -> str:
+def copies(uses: list[Use]) -> str:
     """Return what happens where a wire is used more than once: the gradients of its uses add."""
     parts = [f"#{use.operation.number + 1}" for use in uses]
     return f"copy adds the gradients of {len(uses)} uses ({', '.join(parts[:4])}{', …' if len(parts) > 4 else ''})"

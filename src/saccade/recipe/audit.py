@@ -87,7 +87,7 @@ def audit(
                 cache.keep(opened, opened.pixels.check(opened.keys), stamps)
             auditing.quality(images)
             auditing.balance(images)
-        groups = _duplicates(images, settings)
+        groups = _duplicates(images)
         parts = _split(images, groups, settings)
         suspects = _labels(images, groups, parts, weights, settings, cache) if parts else []
     counts = dict(zip(images.classes, images.class_counts().tolist(), strict=True))
@@ -131,7 +131,7 @@ def _refuse_places(source: str | Path, fix: Path | None, page: Path) -> None:
             raise SourceError(f"{place} cannot be written; give {option} the name of a file in a folder to write to.")
 
 
-def _duplicates(images: ImageSet, settings: AuditSettings) -> _Groups:
+def _duplicates(images: ImageSet) -> _Groups:
     with stage("duplicates") as record:
         same_N = auditing.duplicates(images)
         alike = auditing.near_duplicates(images, same_N, work=search_work(len(images), None))

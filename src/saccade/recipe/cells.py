@@ -19,14 +19,13 @@ from saccade.nn.published import Pretrained
 from saccade.nn.stages import END, drift, stages
 from saccade.nn.transfer import Transfer
 from saccade.nn.trunks import takes
-from saccade.recipe.network import calibrated_model, start
+from saccade.recipe.network import start
 from saccade.recipe.plan import native_side, short
 from saccade.settings import DataSettings, TrainSettings, TransferSettings
 from saccade.study import adviser
 from saccade.study.adviser import Advice
 from saccade.study.baselines import stratified_order
 from saccade.study.transfer import Features, Probe, body_of, features
-from saccade.train.budget import Pace
 from saccade.train.forward import Forward
 
 SIDES = (64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 288)
@@ -145,18 +144,6 @@ def tuning(ground: Ground, cell: str) -> TrainSettings:
         "thaw": THAW,
     }
     return ground.settings.model_copy(update=chosen)
-
-
-def plainly(ground: Ground, cell: str) -> tuple[Forward, NDArray[np.float64]]:
-    """Run a cell without a run's folder; return the calibrated network and its validation probabilities (N, K)."""
-    probe = linear(ground, cell)
-    if cell not in LAYERS:
-        return probe.forward, np.exp(study.log_probabilities(probe.forward, probe.held_VND))
-    session = start(ground.parts.train, tuning(ground, cell), begin=probe.forward.network)
-    for _ in session.run(Pace.fixed(session.steps(ground.epochs))):
-        pass
-    _, validation_NK = calibrated_model(session, ground.parts.validation)
-    return session.forward, validation_NK
 
 
 def rate_for(steps: float) -> float:
