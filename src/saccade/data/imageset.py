@@ -22,7 +22,7 @@ class ImageSet:
     name: str
     """A short name of the source."""
     keys: tuple[str, ...]
-    """Each image's unique name within the source, sorted; printable whatever the file is called."""
+    """Each image's unique name within the source; printable whatever the file is called."""
     labels_N: NDArray[np.int64]
     """Each image's class, an index into `classes`."""
     classes: tuple[str, ...]
