@@ -88,7 +88,9 @@ def test_statistics_are_those_that_pytorch_computes_anew_and_the_rest_stays() ->
 
 
 def test_without_statistics_no_batch_is_asked_for() -> None:
-    recompute_statistics(nn.Linear(2, 2), iter([torch.full((1, 3), torch.nan)]))
+    batches = iter([torch.full((1, 3), torch.nan)])
+    recompute_statistics(nn.Linear(2, 2), batches)
+    assert len([*batches]) == 1
 
 
 def test_without_a_batch_statistics_stay_as_they_are() -> None:
