@@ -3,8 +3,8 @@
 from saccade.optim.average import Average, Snapshots, decaying, evenly, recompute_statistics
 from saccade.optim.lbfgs import LBFGS
 from saccade.optim.objective import Objective
-from saccade.optim.optimizers import DEFAULTS, Optimizer, build_optimizer
-from saccade.optim.penalties import penalized, penalty
+from saccade.optim.optimizers import DEFAULTS, Optimizer, build_optimizer, penalized, shrunk
+from saccade.optim.penalties import decayed, penalty
 from saccade.optim.schedules import SCHEDULES, Schedule, cycle, cycled, held, schedule
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "build_optimizer",
     "cycle",
     "cycled",
+    "decayed",
     "decaying",
     "evenly",
     "held",
@@ -26,4 +27,5 @@ __all__ = [
     "penalty",
     "recompute_statistics",
     "schedule",
+    "shrunk",
 ]

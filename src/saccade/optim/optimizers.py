@@ -1,7 +1,7 @@
-"""Optimizers by name, with the parameters grouped: kernels decay, biases and norm scales do not (lecture 7)."""
+"""Optimizers by name, with the parameters grouped: kernels and matrices decay, biases and scales do not (lecture 7)."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -12,6 +12,7 @@ from torch import nn
 
 from saccade.errors import ModelError, SettingError, entry
 from saccade.optim.muon import Muon
+from saccade.optim.penalties import decayed
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ def build_optimizer(
 
     `factors` are on the learning rates of some parameters, for those of a pretrained network's lower layers.
 
-    `muon` updates the kernels of convolutions by Muon and everything else by Adam. Weight decay is an L2
-    penalty, save in `adamw`, where it is decoupled from the gradient (Loshchilov and Hutter, 2019). Raises
+    `muon` updates the kernels of convolutions by Muon and everything else by Adam. Weight decay, of what `decayed`
+    returns, save muon's kernels, is an L2 penalty, save in `adamw`, where it is decoupled from the gradient
+    (Loshchilov and Hutter, 2019). Raises
     SettingError where there is no such optimizer (`LBFGS` is built by itself, for its steps are over all images), a
     rate or the decay is below 0 or not finite, or `muon` has nothing to update; ModelError where nothing is trainable.
     """
@@ -113,34 +115,70 @@ def build_optimizer(
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not trainable:
         raise ModelError(f"{type(network).__name__} has no trainable parameters for {name} to update; thaw some.")
+    decays = dict.fromkeys(shrunk(name, network), decay)
     if name == "muon":
-        return _muon(trainable, decay, rate, factors)
-    groups = _groups(trainable, decay, rate, factors)
-    return Optimizer(RULES[name](groups))
+        return _muon(trainable, decays, rate, factors)
+    return Optimizer(RULES[name](_groups(trainable, decays, rate, factors)))
+
+
+def shrunk(name: str, network: nn.Module) -> list[nn.Parameter]:
+    """Return the trainable parameters that the weight decay of the optimizer called `name` falls on."""
+    return [each for each in decayed(network) if each.requires_grad and not (name == "muon" and _is_kernel(each))]
+
+
+def penalized(optimizer: Optimizer, weights: Iterable[nn.Parameter], l1: float, l2: float) -> Optimizer:
+    """Add the gradient of `penalty`, λ₁ sign(w) + λ₂ w, to those of `weights` before each of the optimizer's steps.
+
+    Unlike a weight decay that is decoupled (`adamw`), a penalty is scaled by what an adaptive rule makes of
+    gradients (Loshchilov and Hutter, 2019). Returns the optimizer.
+    """
+    penalised = set(weights)
+
+    @torch.no_grad()
+    def before(rule: torch.optim.Optimizer, *_: Any) -> None:
+        for group in rule.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None and weight in penalised:
+                    weight.grad.add_(weight, alpha=l2).add_(weight.sign(), alpha=l1)
+
+    if l1 or l2:
+        for rule in optimizer.rules:
+            rule.register_step_pre_hook(before)
+    return optimizer
 
 
 def _muon(
-    parameters: Sequence[nn.Parameter], decay: float, rate: float, factors: Mapping[nn.Parameter, float]
+    parameters: Collection[nn.Parameter],
+    decays: Mapping[nn.Parameter, float],
+    rate: float,
+    factors: Mapping[nn.Parameter, float],
 ) -> Optimizer:
     """Return Muon on kernels, which have no use for decay, beside Adam on the rest; PyTorch's takes matrices alone."""
-    kernels = [parameter for parameter in parameters if parameter.ndim == 4]
-    others = [parameter for parameter in parameters if parameter.ndim != 4]
+    kernels = [parameter for parameter in parameters if _is_kernel(parameter)]
+    others = [parameter for parameter in parameters if not _is_kernel(parameter)]
     if not kernels:
         raise SettingError("The optimizer muon updates convolutions, and this network has none; give adam or sgd.")
-    undecayed = [{"params": group["params"], "lr": group["lr"]} for group in _groups(kernels, 0.0, rate, factors)]
+    undecayed = [{"params": group["params"], "lr": group["lr"]} for group in _groups(kernels, {}, rate, factors)]
     muon = Muon(undecayed)
     if not others:
         return Optimizer(muon)
-    adam = torch.optim.Adam(_groups(others, decay, rate * ADAM_BESIDE_MUON, factors), betas=(0.85, 0.95))
+    adam = torch.optim.Adam(_groups(others, decays, rate * ADAM_BESIDE_MUON, factors), betas=(0.85, 0.95))
     return Optimizer(muon, adam)
 
 
+def _is_kernel(parameter: nn.Parameter) -> bool:
+    return parameter.ndim == 4
+
+
 def _groups(
-    parameters: Sequence[nn.Parameter], decay: float, rate: float, factors: Mapping[nn.Parameter, float]
+    parameters: Iterable[nn.Parameter],
+    decays: Mapping[nn.Parameter, float],
+    rate: float,
+    factors: Mapping[nn.Parameter, float],
 ) -> Groups:
-    """Return the parameters by learning rate, and by whether they decay: matrices and kernels do, vectors do not."""
+    """Return the parameters by learning rate and weight decay, which is 0 where `decays` have none."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in parameters:
-        key = (rate * factors.get(parameter, 1.0), decay if parameter.ndim > 1 else 0.0)
+        key = (rate * factors.get(parameter, 1.0), decays.get(parameter, 0.0))
         groups.setdefault(key, []).append(parameter)
     return [{"params": each, "lr": lr, "weight_decay": weight_decay} for (lr, weight_decay), each in groups.items()]

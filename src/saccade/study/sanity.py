@@ -11,7 +11,7 @@ from saccade.data.batches import ArrayImages, Batch
 from saccade.device import derived_seed
 from saccade.errors import TrainingError
 from saccade.nn.regularize import without_drops
-from saccade.optim.penalties import penalty
+from saccade.optim.penalties import decayed, penalty
 from saccade.study.check import Check
 from saccade.train import timing
 from saccade.train.budget import Pace
@@ -64,8 +64,8 @@ def _penalty(session: Session) -> float:
     training, settings = trial.training(), session.settings
     if training.full is not None:
         return float(training.full.penalty().detach()) if training.full.decay else 0.0
-    weights = [each.detach() for each in trial.network.parameters() if each.requires_grad and each.ndim > 1]
-    total = float(penalty(weights, settings.l1, settings.l2)) if weights else 0.0
+    weights = [each.detach() for each in decayed(trial.network) if each.requires_grad]
+    total = float(penalty(weights, settings.l1, settings.l2))
     for group in (group for rule in training.optimizer.rules for group in rule.param_groups):
         if group.get("weight_decay") and not group.get("decoupled_weight_decay"):
             total += float(penalty([each.detach() for each in group["params"]], 0.0, group["weight_decay"]))

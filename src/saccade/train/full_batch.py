@@ -14,7 +14,7 @@ from saccade.errors import TrainingError
 from saccade.events import Finding, emit
 from saccade.optim.lbfgs import LBFGS
 from saccade.optim.objective import Objective
-from saccade.optim.penalties import penalty
+from saccade.optim.penalties import decayed, penalty
 from saccade.settings import TrainSettings
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
@@ -80,7 +80,7 @@ class FullBatch:
 
     def penalty(self) -> Tensor:
         """Return what is added to the loss for the length of the weights."""
-        weights = [each for each in self.forward.network.parameters() if each.requires_grad and each.ndim > 1]
+        weights = [each for each in decayed(self.forward.network) if each.requires_grad]
         return penalty(weights, l1=0.0, l2=self.decay)
 
 

@@ -26,6 +26,7 @@ from saccade.optim import (
     Snapshots,
     build_optimizer,
     cycled,
+    decayed,
     decaying,
     evenly,
     held,
@@ -289,4 +290,4 @@ def _optimizer(session: Session) -> Optimizer:
         body.thaw(1.0, settings.frozen, settings.thaw)  # the rule knows all that will ever be trained
     factors = body.depth_factors(settings.lowest_rate) if isinstance(body, Transfer) else {}
     rule = build_optimizer(session.rule, session.network, session.highest_rate, settings.weight_decay, factors)
-    return penalized(rule, settings.l1, settings.l2)
+    return penalized(rule, decayed(session.network), settings.l1, settings.l2)
