@@ -40,9 +40,21 @@ def test_it_tells_the_condition_number_of_a_linear_classifier(saccade: Saccade, 
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_the_curvature_of_a_linear_classifier_is_that_of_its_formula() -> None:
+@pytest.mark.parametrize(
+    ("penalty", "rise"),
+    [
+        ({"optimizer": "sgd", "weight_decay": 0.02}, 0.02),
+        ({"optimizer": "adam", "l2": 0.03}, 0.03),
+        ({"optimizer": "adamw", "weight_decay": 0.5, "l2": 0.03}, 0.03),
+        ({"optimizer": "momentum", "weight_decay": 0.01, "l1": 0.2, "l2": 0.03}, 0.04),
+        ({"optimizer": "lbfgs", "weight_decay": 0.02}, 0.02),
+        ({"optimizer": "momentum"}, 5e-4),
+    ],
+    ids=str,
+)
+def test_the_curvature_of_a_linear_classifier_is_that_of_its_formula(penalty: dict[str, Any], rise: float) -> None:
     """H = mean of (diag p - pp') x xx', x with a 1 for the bias, and the penalty on the weights; in float64."""
-    start = session(settings("linear", optimizer="sgd", size=4, weight_decay=0.02))
+    start = session(settings("linear", size=4, **penalty))
     measured = curvature_of(start, probes=1, steps=1)
     assert measured.exact
     x_NCHW = start.forward.to_input(X_NHWC)
@@ -55,10 +67,19 @@ def test_the_curvature_of_a_linear_classifier_is_that_of_its_formula() -> None:
     hessian = whole.reshape(CLASSES * x_ND.shape[1], -1)
     penalised = torch.ones(CLASSES, x_ND.shape[1])
     penalised[:, -1] = 0
-    values = torch.linalg.eigvalsh(hessian + 0.02 * torch.diag(penalised.flatten().double())).numpy()
+    values = torch.linalg.eigvalsh(hessian + rise * torch.diag(penalised.flatten().double())).numpy()
     np.testing.assert_allclose(measured.spectrum.values_M, values, atol=1e-5 * values.max())
     curved = values[values > 1e-6 * values.max()]
     assert measured.condition == pytest.approx(curved.max() / curved.min(), rel=0.01)
+
+
+def test_l1_is_in_loss_and_gradient_and_bends_nothing() -> None:
+    starts = [session(settings("linear", optimizer="adam", size=4, l1=l1)) for l1 in (0.0, 0.5)]
+    plain, with_l1 = (curvature_of(start, probes=1, steps=1) for start in starts)
+    weight = starts[0].network[1][-1].weight  # type: ignore[index]
+    assert with_l1.loss - plain.loss == pytest.approx(0.5 * float(weight.detach().double().abs().sum()), rel=1e-4)
+    assert with_l1.gradient_norm > plain.gradient_norm
+    np.testing.assert_allclose(with_l1.spectrum.values_M, plain.spectrum.values_M, atol=1e-6)
 
 
 def test_samples_agree_with_the_whole_hessian(monkeypatch: pytest.MonkeyPatch) -> None:

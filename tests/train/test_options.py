@@ -271,6 +271,26 @@ def test_the_loss_over_all_images_has_no_dropout_and_is_the_same_each_time() -> 
     assert value == pytest.approx(float((F.cross_entropy(network(X_NCHW), Y_N) + 0.1 * length).detach()), rel=1e-6)
 
 
+class Scaled(nn.Module):
+    """Scores that are the first pixels, each times a factor of its own: there is no matrix to penalise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale_K = nn.Parameter(torch.ones(CLASSES))
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return x_NCHW.flatten(1)[:, :CLASSES] * self.scale_K
+
+
+def test_a_module_without_matrices_has_no_penalty_over_all_images_either() -> None:
+    network = Scaled()
+    for _ in session(network, optimizer="lbfgs", label_smoothing=0.0).run(Pace.fixed(100)):
+        pass
+    scale_K = network.scale_K.detach().requires_grad_()
+    loss = F.cross_entropy(X_NCHW.flatten(1)[:, :CLASSES] * scale_K, Y_N)
+    assert float(torch.autograd.grad(loss, scale_K)[0].abs().max()) < 1e-5
+
+
 def test_a_loss_over_all_images_that_is_no_number_ends_the_training() -> None:
     network = two_layers()
     nn.init.constant_(network.first.weight, np.inf)

@@ -3,11 +3,12 @@
 from saccade.optim.average import Average, Snapshots, decaying, evenly, recompute_statistics
 from saccade.optim.lbfgs import LBFGS
 from saccade.optim.objective import Objective
-from saccade.optim.optimizers import DEFAULTS, Optimizer, build_optimizer, penalized, shrunk
+from saccade.optim.optimizers import DECOUPLED, DEFAULTS, Optimizer, build_optimizer, penalized, shrunk
 from saccade.optim.penalties import decayed, penalty
 from saccade.optim.schedules import SCHEDULES, Schedule, cycle, cycled, held, schedule
 
 __all__ = [
+    "DECOUPLED",
     "DEFAULTS",
     "LBFGS",
     "SCHEDULES",

@@ -52,6 +52,8 @@ Momentum is as the notes have it, v ← ρv + g, x ← x - αv. Nesterov's x is 
 gradient, x + ρv, with their v times -α: at a constant rate the same path, and the gradient is taken at x.
 """
 
+DECOUPLED = frozenset({"adamw"})
+"""Rules whose weight decay is no part of the loss: it shrinks weights by itself, whatever becomes of the gradient."""
 
 ADAM_BESIDE_MUON = 0.2
 """The rate of the parameters that Muon cannot take, relative to its own."""
@@ -99,7 +101,7 @@ def build_optimizer(
     `factors` are on the learning rates of some parameters, for those of a pretrained network's lower layers.
 
     `muon` updates the kernels of convolutions by Muon and everything else by Adam. Weight decay, of what `decayed`
-    returns, save muon's kernels, is an L2 penalty, save in `adamw`, where it is decoupled from the gradient
+    returns, save muon's kernels, is an L2 penalty, save in DECOUPLED rules, where it is apart from the gradient
     (Loshchilov and Hutter, 2019). Raises
     SettingError where there is no such optimizer (`LBFGS` is built by itself, for its steps are over all images), a
     rate or the decay is below 0 or not finite, or `muon` has nothing to update; ModelError where nothing is trainable.

@@ -35,12 +35,12 @@ def decayed(network: nn.Module) -> list[nn.Parameter]:
 
 
 def penalty(weights: Iterable[Tensor], l1: float, l2: float) -> Tensor:
-    """Return λ₁ Σ|w| + λ₂ / 2 Σ w², differentiable; 0 of no weights.
+    """Return λ₁ Σ|w| + λ₂ / 2 Σ w², differentiable; a plain 0 where there are no weights or both λ are 0.
 
     >>> round(float(penalty([torch.tensor([[3.0, -4.0]])], 0.1, 0.01)), 6)
     0.825
     """
-    each = [l1 * weight.abs().sum() + l2 / 2 * weight.square().sum() for weight in weights]
+    each = [l1 * weight.abs().sum() + l2 / 2 * weight.square().sum() for weight in weights if l1 or l2]
     return torch.stack(each).sum() if each else torch.zeros(())
 
 

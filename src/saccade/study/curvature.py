@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
@@ -15,6 +15,7 @@ from saccade.device import generator
 from saccade.events import Progress, emit
 from saccade.optim.curvature import EXACT, Spectrum, exact_spectrum, krylov_spectrum, mean_spectrum, noise_scale
 from saccade.optim.objective import Objective
+from saccade.train.full_batch import FullBatch
 from saccade.train.session import Session, full_batch
 
 LEADING = 10
@@ -41,19 +42,22 @@ class Curvature:
 
 
 def curvature_of(session: Session, *, probes: int, steps: int) -> Curvature:
-    """Measure the curvature of a session's loss over all its images, noise off, with the penalty of its settings.
+    """Measure the curvature of a session's loss over all its images, noise off, with the penalty that training adds.
 
-    Of more than EXACT parameters, by `probes` times `steps` products of the Hessian with a vector. The session
-    is left as it was.
+    That is `penalty_of`: weight decay, save where it is decoupled from the gradient, and L2 add their λ to the
+    eigenvalues along kernels and matrices. L1 adds to loss and gradient alone: its second derivative is 0, save at
+    w = 0, where there is none. Of more than EXACT parameters, by `probes` times `steps` products of the Hessian with a
+    vector. The session is left as it was.
     """
     trial = session.on_trial()
-    objective = replace(full_batch(trial), decay=session.settings.weight_decay or 0.0).objective
+    full = full_batch(trial)
+    objective = full.objective
     loss, slope_D = objective.slope()
     exact = objective.size <= EXACT
     with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no second derivative
         spectra = [exact_spectrum(objective.hessian())] if exact else list(_sampled(trial, objective, probes, steps))
     spectrum = mean_spectrum(spectra)
-    gradients_MD, batch_size = _gradients(trial, objective)
+    gradients_MD, batch_size = _gradients(trial, full)
     return Curvature(
         parameters=objective.size,
         loss=loss,
@@ -81,8 +85,8 @@ def _sampled(session: Session, objective: Objective, probes: int, steps: int) ->
         yield krylov_spectrum(product, signs_D, steps)
 
 
-def _gradients(session: Session, objective: Objective) -> tuple[Tensor, int]:
-    """Return the gradients (M, D) of up to NOISE_BATCHES batches of training, and the images in each."""
+def _gradients(session: Session, full: FullBatch) -> tuple[Tensor, int]:
+    """Return the gradients (M, D) of up to NOISE_BATCHES batches, the penalty's added, and the images in each."""
     images, forward = session.images, session.forward
     fewest = min(2, len(images))  # batch norm needs two
     batch_size = max(fewest, min(session.batch_size, math.ceil(len(images) / NOISE_BATCHES)))
@@ -91,6 +95,9 @@ def _gradients(session: Session, objective: Objective) -> tuple[Tensor, int]:
     def loss(batch: Batch) -> Iterator[Tensor]:
         scores_NK = forward.network(forward.to_input(batch.x_NHWC))
         yield session.loss(scores_NK.float(), batch.y_N.to(scores_NK.device)).mean()
+        if (added := full.penalty()).requires_grad:
+            yield added
 
     few = islice(batches, min(NOISE_BATCHES, len(images) // batch_size))
-    return torch.stack([Objective(objective.parameters, partial(loss, batch)).slope()[1] for batch in few]), batch_size
+    parameters = full.objective.parameters
+    return torch.stack([Objective(parameters, partial(loss, batch)).slope()[1] for batch in few]), batch_size

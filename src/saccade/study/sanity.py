@@ -11,13 +11,12 @@ from saccade.data.batches import ArrayImages, Batch
 from saccade.device import derived_seed
 from saccade.errors import TrainingError
 from saccade.nn.regularize import without_drops
-from saccade.optim.penalties import decayed, penalty
 from saccade.study.check import Check
 from saccade.train import timing
 from saccade.train.budget import Pace
 from saccade.train.loop import train
 from saccade.train.preparing import unchanged
-from saccade.train.session import Session, at_once
+from saccade.train.session import Session, at_once, penalty_of
 from saccade.train.watch import Watch
 
 HANDFUL = 32
@@ -42,9 +41,9 @@ def on_a_handful(session: Session, batch: Batch) -> tuple[Session, ArrayImages]:
 def penalty_moderate(session: Session, scores_NK: Tensor, y_N: Tensor) -> Check | None:
     """Compare the loss of untrained scores with and without the penalty on weights; None where there is none.
 
-    Weight decay is a penalty too, λ / 2 Σ w², save where it is decoupled from the gradient.
+    Weight decay is a penalty too: see `penalty_of`.
     """
-    added = _penalty(session)
+    added = float(penalty_of(session)().detach())
     if not added:
         return None
     loss = float(session.loss(scores_NK, y_N.to(scores_NK.device)).mean())
@@ -57,19 +56,6 @@ def penalty_moderate(session: Session, scores_NK: Tensor, y_N: Tensor) -> Check 
         f"a loss of {loss:.3f} without and {loss + added:.3f} with it",
         "" if passed else advice,
     )
-
-
-def _penalty(session: Session) -> float:
-    trial = session.on_trial()
-    training, settings = trial.training(), session.settings
-    if training.full is not None:
-        return float(training.full.penalty().detach()) if training.full.decay else 0.0
-    weights = [each.detach() for each in decayed(trial.network) if each.requires_grad]
-    total = float(penalty(weights, settings.l1, settings.l2))
-    for group in (group for rule in training.optimizer.rules for group in rule.param_groups):
-        if group.get("weight_decay") and not group.get("decoupled_weight_decay"):
-            total += float(penalty([each.detach() for each in group["params"]], 0.0, group["weight_decay"]))
-    return total
 
 
 def inputs_matter(session: Session, batch: Batch, seconds: Callable[[], float]) -> Check | None:

@@ -14,7 +14,6 @@ from saccade.errors import TrainingError
 from saccade.events import Finding, emit
 from saccade.optim.lbfgs import LBFGS
 from saccade.optim.objective import Objective
-from saccade.optim.penalties import decayed, penalty
 from saccade.settings import TrainSettings
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
@@ -45,14 +44,14 @@ class FullBatch:
     """The loss over the whole training part, a function of the weights alone, and the rule that goes down it.
 
     `loss(scores_NK, y_N)` gives one loss an image; `batch_size` images are in memory at once. To their mean is
-    added `decay` / 2 · |w|² of kernels and matrices.
+    added `penalty()`, for the size of the weights.
     """
 
     forward: Forward
     images: Images
     loss: Callable[[Tensor, Tensor], Tensor]
     batch_size: int
-    decay: float
+    penalty: Callable[[], Tensor]
     rule: LBFGS
 
     @property
@@ -73,15 +72,10 @@ class FullBatch:
                 with scored(batch, scores_NK.shape[-1], lambda indices: [f"image {index}" for index in indices]):
                     loss_N = self.loss(scores_NK.float(), batch.y_N.to(scores_NK.device))
                 yield loss_N.sum() / order.images
-            if self.decay:
-                yield self.penalty()
+            if (added := self.penalty()).requires_grad:
+                yield added
 
         return Objective([each for each in self.forward.network.parameters() if each.requires_grad], parts)
-
-    def penalty(self) -> Tensor:
-        """Return what is added to the loss for the length of the weights."""
-        weights = [each for each in decayed(self.forward.network) if each.requires_grad]
-        return penalty(weights, l1=0.0, l2=self.decay)
 
 
 def descend(full: FullBatch, pace: Pace, watch: Watch) -> Iterator[tuple[int, float]]:

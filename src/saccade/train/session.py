@@ -18,6 +18,7 @@ from saccade.events import Finding
 from saccade.nn import pretrained, zoo
 from saccade.nn.transfer import Transfer
 from saccade.optim import (
+    DECOUPLED,
     DEFAULTS,
     LBFGS,
     Average,
@@ -31,8 +32,10 @@ from saccade.optim import (
     evenly,
     held,
     penalized,
+    penalty,
     recompute_statistics,
     schedule,
+    shrunk,
 )
 from saccade.settings import TrainSettings
 from saccade.train.balance import Loss, loss_of, order_of
@@ -231,10 +234,22 @@ def at_once(session: Session) -> int:
 
 def full_batch(session: Session) -> FullBatch:
     """Return the loss over all of a session's images and the rule L-BFGS, both without any noise."""
-    settings = session.settings
     trainable = [parameter for parameter in session.network.parameters() if parameter.requires_grad]
-    decay = DEFAULTS["lbfgs"].weight_decay if settings.weight_decay is None else settings.weight_decay
-    return FullBatch(session.forward, session.images, session.loss, at_once(session), decay, LBFGS(trainable))
+    together, added = at_once(session), penalty_of(session)
+    return FullBatch(session.forward, session.images, session.loss, together, added, LBFGS(trainable))
+
+
+def penalty_of(session: Session) -> Callable[[], Tensor]:
+    """Return what computes, differentiable, all that training adds to the loss for the size of the weights.
+
+    It is the penalty of `l1` and `l2`, and weight decay, λ / 2 Σ w² over the weights it falls on under the session's
+    rule; not where that is decoupled from the gradient, for then it is no part of any loss.
+    """
+    settings, network, rule = session.settings, session.network, session.rule
+    matrices = [each for each in decayed(network) if each.requires_grad]
+    shrinking = [] if rule in DECOUPLED else shrunk(rule, network)
+    decay = DEFAULTS[rule].weight_decay if settings.weight_decay is None else settings.weight_decay
+    return lambda: penalty(matrices, settings.l1, settings.l2) + penalty(shrinking, 0.0, decay)
 
 
 @torch.no_grad()
