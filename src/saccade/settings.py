@@ -204,12 +204,16 @@ class TrainSettings(DataSettings):
     """How evenly two images, and their labels, are averaged into one: the α of a Beta(α, α); 0 never."""
     cutmix: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """How evenly two images share one, a rectangle of the other in each: the α of a Beta(α, α); 0 never."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the inputs of fully connected layers dropped in training, an image at a time."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Share of the inputs of fully connected layers dropped in training, an image at a time; the default is 0.
+
+    A library's network has a default of its own: a number is the rate where it drops, or else before its last layer."""
     dropconnect: float = Field(default=0.0, ge=0, lt=1)
     """Share of the weights of fully connected layers dropped in training, a step at a time."""
-    stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the images for which the last residual branch is left out in training; of earlier ones less."""
+    stochastic_depth: float | None = Field(default=None, ge=0, lt=1)
+    """Share of the images for which the last residual branch is left out in training; of earlier ones less.
+
+    The default is 0, a library's network has its own."""
     l1: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Penalty on the sum of |w| of kernels and matrices."""
     l2: float = Field(default=0.0, ge=0, allow_inf_nan=False)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from timm.optim import param_groups_weight_decay
+from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import nn
 from torchvision.models import get_model
 

@@ -4,6 +4,8 @@ What is left in training is scaled up by 1 / (1 - rate), so that a prediction, f
 mean over all masks of what the layer gives. Names of parameters stay, so weights fit with and without.
 """
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,6 +14,8 @@ from saccade.settings import TrainSettings
 
 SLOTS = ("drop_path", "drop_path1", "drop_path2")
 """What timm's networks call the end of a residual branch; it is empty, or the identity, where nothing is dropped."""
+DROPOUT = ("dropout", "attention_dropout", "drop_rate")
+"""What modules, attention's and DenseNet's among them, call a rate of dropout that they apply themselves."""
 
 
 class DroppingLinear(nn.Linear):
@@ -59,17 +63,19 @@ class StochasticDepth(nn.Module):
 
 
 def regularize(body: nn.Module, settings: TrainSettings) -> None:
-    """Put the rates of settings into a network, in place; where all are 0 it stays as it is.
+    """Put the rates that settings give into a network, in place; where none is given it keeps what it has.
 
-    Dropout and DropConnect go into the fully connected layers that see hidden units: in a plain sequence of layers
+    Dropout has its rate where the network drops by itself, which then is dropped at no other; where it does not, it
+    goes, as DropConnect does, into the fully connected layers that see hidden units: in a plain sequence of layers
     all but one on the pixels, in any other network the last. Stochastic depth goes into residual branches, with
     rates that rise linearly from the first to the last, which has the rate asked for.
-    Raises SettingError where the network has no such layers, or no such branches.
+    Raises SettingError where the network has no such layers, or no such branches, for a rate above 0.
     """
-    if settings.dropout or settings.dropconnect:
+    dropout = _into_own(body, settings.dropout)
+    if dropout or settings.dropconnect:
         places = _hidden_linear(body)
         if not places:
-            name = "dropout" if settings.dropout else "dropconnect"
+            name = "dropout" if dropout else "dropconnect"
             raise SettingError(
                 f'The network "{settings.model}" has no fully connected layer that sees hidden units, which {name} is '
                 "for; leave it out, or take mlp or convnet."
@@ -77,10 +83,10 @@ def regularize(body: nn.Module, settings: TrainSettings) -> None:
         for owner, name in places:
             layer = owner.get_submodule(name)
             assert isinstance(layer, nn.Linear)
-            setattr(owner, name, DroppingLinear.of(layer, settings.dropout, settings.dropconnect))
-    if settings.stochastic_depth:
+            setattr(owner, name, DroppingLinear.of(layer, dropout, settings.dropconnect))
+    if settings.stochastic_depth is not None:
         branches = _branches(body)
-        if not branches:
+        if settings.stochastic_depth and not branches:
             raise SettingError(
                 f'The network "{settings.model}" has no residual branches, which stochastic_depth is for; '
                 "leave it out, or take convnet."
@@ -90,12 +96,42 @@ def regularize(body: nn.Module, settings: TrainSettings) -> None:
 
 
 def without_drops(network: nn.Module) -> None:
-    """Set every rate to 0, in place."""
+    """Set every rate to 0, in place: saccade's own, PyTorch's, torchvision's and timm's."""
+    from torchvision import ops
+
+    _without_dropout(network)
     for module in network.modules():
-        if isinstance(module, DroppingLinear):
-            module.dropout = module.dropconnect = 0.0
+        if isinstance(module, ops.StochasticDepth | ops.DropBlock2d):
+            module.p = 0.0
         elif isinstance(module, StochasticDepth):
             module.rate = 0.0
+        elif isinstance(module, DroppingLinear):
+            module.dropconnect = 0.0
+        _zero(module, ["drop_prob"])  # timm's DropPath and DropBlock2d
+
+
+def _into_own(body: nn.Module, rate: float | None) -> float:
+    """Give what drops by itself in a network the rate, where there is one; return the rate left for other places."""
+    if rate is None:
+        return 0.0
+    own = [module for module in body.modules() if isinstance(module, nn.modules.dropout._DropoutNd) and module.p]
+    _without_dropout(body)
+    for module in own:
+        module.p = rate
+    return 0.0 if own else rate
+
+
+def _without_dropout(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        _zero(module, DROPOUT)
+
+
+def _zero(module: nn.Module, names: Sequence[str]) -> None:
+    for name in names:
+        if isinstance(vars(module).get(name), int | float):
+            setattr(module, name, 0.0)
 
 
 def _hidden_linear(body: nn.Module) -> list[tuple[nn.Module, str]]:
@@ -120,7 +156,8 @@ def _branches(owner: nn.Module) -> list[tuple[nn.Module, str]]:
     found = [(owner, name) for name in SLOTS if name in vars(owner) and vars(owner)[name] is None]
     for name, child in owner._modules.items():
         empty = child is None or isinstance(child, nn.Identity)
-        if isinstance(child, StochasticDepth | ops.StochasticDepth) or (name in SLOTS and empty):
+        ends = isinstance(child, StochasticDepth | ops.StochasticDepth) or type(child).__name__ == "DropPath"
+        if ends or (name in SLOTS and empty):
             found.append((owner, name))
         elif child is not None:
             found += _branches(child)
