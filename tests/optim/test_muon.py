@@ -88,6 +88,16 @@ def test_the_length_of_a_kernel_does_not_matter() -> None:
     torch.testing.assert_close(kernels[0], kernels[1])
 
 
+def test_a_kernel_of_zeros_moves_by_the_update_and_stays_without_a_gradient() -> None:
+    given = matrix(8, 18)
+    moving, still = (nn.Parameter(torch.zeros(8, 2, 3, 3, dtype=torch.float64)) for _ in range(2))
+    moving.grad, still.grad = torch.from_numpy(given).reshape(8, 2, 3, 3), torch.zeros_like(still)
+    Muon([moving, still], lr=0.2).step()
+    expected = -0.2 * newton_schulz(given, 3)
+    assert np.linalg.norm(moving.detach().flatten(1).numpy() - expected) < 0.06 * np.linalg.norm(expected)
+    assert torch.equal(still, torch.zeros_like(still))
+
+
 def test_kernels_without_a_gradient_stay() -> None:
     kernel = nn.Parameter(torch.ones(4, 2, 3, 3))
     Muon([kernel]).step()

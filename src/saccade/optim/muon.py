@@ -14,7 +14,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 class Muon(torch.optim.Optimizer):
     """Update kernels (K, C, …) as matrices (K, C·…) by the orthogonal factor of their momentum (Jordan, 2024).
 
-    Before each step a kernel is scaled to the norm √K, so that the learning rate is an angle and
+    Before each step a kernel is scaled to the norm √K, one of zeros aside, so that the learning rate is an angle and
     weight decay has no meaning: the layer is to be followed by a normalisation.
     """
 
@@ -43,7 +43,8 @@ class Muon(torch.optim.Optimizer):
         velocity: Tensor = state["velocity"]
         velocity.mul_(group["momentum"]).add_(gradient)
         ahead = gradient.add(velocity, alpha=group["momentum"])
-        kernel.mul_(len(kernel) ** 0.5 / kernel.norm())
+        longer = len(kernel) ** 0.5 / kernel.norm()
+        kernel.mul_(longer.where(longer.isfinite(), 1.0))  # a kernel of zeros has no direction to keep
         update = orthogonalised(ahead.flatten(1), group["iterations"])
         kernel.sub_(update.view(kernel.shape), alpha=group["lr"])
 
