@@ -220,7 +220,7 @@ def test_muon_needs_kernels_and_with_kernels_alone_no_adam() -> None:
                 lambda _, warmup=warmup: schedule("linear", warmup),
                 f"A warm-up of {warmup:g} is no share of the training",
             )
-            for warmup in (-0.1, 1.5, math.nan)
+            for warmup in (-0.1, 1.0, 1.5, math.nan)
         ),
         (lambda _: cycle(0.5, 0), "A training cannot run in 0 cycles; give a whole number, at least 1."),
     ],

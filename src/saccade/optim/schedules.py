@@ -88,14 +88,16 @@ SCHEDULES: dict[str, Schedule] = {
 def schedule(name: str, warmup: float) -> Schedule:
     """Return the schedule called `name`, after a linear rise from 0 over the first `warmup` share of the progress.
 
-    Raises SettingError where there is no such schedule, or the warm-up is no share of the training.
+    Raises SettingError where there is no such schedule, or the warm-up is no share of the training below 1.
 
     >>> schedule("linear", warmup=0.5)(0.25)
     0.5
     """
     fall = entry(SCHEDULES, name, "schedule")
-    if not 0 <= warmup <= 1:
-        raise SettingError(f"A warm-up of {warmup:g} is no share of the training; give a number from 0 to 1.")
+    if not 0 <= warmup < 1:
+        raise SettingError(
+            f"A warm-up of {warmup:g} is no share of the training that leaves a rest; give a number from 0 to below 1."
+        )
 
     def factor(progress: float) -> float:
         if progress < warmup:
