@@ -6,7 +6,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from textwrap import shorten
@@ -116,6 +116,57 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
+
+
+class Stream:
+    """What torch's global generators draw, seeded, within `drawing()` alone: outside they are as they were.
+
+    Of the CPU's generator and, where the device has one, of that one; what draws from them, as dropout does, goes on
+    where it stopped each time. `states` are theirs, by name, and may be put back.
+
+    >>> import torch
+    >>> stream, before = Stream(0, torch.device("cpu")), torch.get_rng_state()
+    >>> with stream.drawing():
+    ...     one = torch.rand(())
+    >>> bool((torch.get_rng_state() == before).all())
+    True
+    >>> bool(one == torch.rand((), generator=torch.Generator().manual_seed(0)))
+    True
+    """
+
+    def __init__(self, seed: int, device: "torch.device") -> None:
+        import torch
+
+        self.device = device
+        places = {"torch": torch.device("cpu"), **({} if device.type == "cpu" else {device.type: device})}
+        self.states = {name: torch.Generator(each).manual_seed(seed).get_state() for name, each in places.items()}
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Let torch's global generators be the stream's within the block."""
+        outside = self._swapped(self.states)
+        try:
+            yield
+        finally:
+            self.states = self._swapped(outside)
+
+    def restore(self, states: Mapping[str, "torch.Tensor"]) -> None:
+        """Go on from `states`, as far as they are of generators that the stream has."""
+        self.states = {name: states.get(name, state) for name, state in self.states.items()}
+
+    def _swapped(self, states: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
+        """Give the global generators other states; return those they had."""
+        import torch
+
+        had = {"torch": torch.get_rng_state()}
+        torch.set_rng_state(states["torch"])
+        if self.device.type == "cuda":
+            had["cuda"] = torch.cuda.get_rng_state(self.device)
+            torch.cuda.set_rng_state(states["cuda"], self.device)
+        elif self.device.type == "mps":
+            had["mps"] = torch.mps.get_rng_state()
+            torch.mps.set_rng_state(states["mps"])
+        return had
 
 
 def synchronize(device: "torch.device") -> None:

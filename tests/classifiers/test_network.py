@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
@@ -58,6 +59,14 @@ def test_before_fitting_nothing_is_predicted() -> None:
     for method in ("predict", "predict_proba", "to_state"):
         with pytest.raises(NotFittedError, match="not fitted yet"):
             getattr(NetworkClassifier(), method)(*(() if method == "to_state" else (photos(2)[0],)))
+
+
+def test_fitting_draws_nothing_from_the_callers_generators() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    NetworkClassifier("mlp", epochs=1, settings={**SETTINGS, "dropout": 0.3}).fit(*photos(30))
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_scikit_learns_tools_drive_it() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from saccade.data.batches import ArrayImages, Batch
 from saccade.study import sanity
+from saccade.study.checks import overfit_handful
 from saccade.study.sanity import inputs_matter, penalty_moderate, step_affordable, step_bytes
 from saccade.train import Forward, Session
 from tests.study.test_checks import X_NHWC, Y_N
@@ -56,6 +57,14 @@ def test_a_sound_network_learns_from_its_inputs(model: str) -> None:
     assert check is not None
     assert check.passed, check
     assert check.advice == ""
+
+
+def test_checks_that_train_draw_nothing_from_the_callers_generator() -> None:
+    start, batch = started(model="mlp")
+    before = torch.get_rng_state()
+    assert inputs_matter(start, batch, lambda: 60.0) is not None
+    assert overfit_handful(start, batch, lambda: 60.0) is not None
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 class Blind(nn.Module):

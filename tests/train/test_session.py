@@ -98,6 +98,17 @@ def test_training_is_bit_for_bit_the_loop_written_by_hand(model: str, optimizer:
     assert len(moved) > len(state) / 2
 
 
+def test_what_others_draw_between_steps_and_what_steps_draw_are_apart() -> None:
+    chosen = settings("mlp", dropout=0.5)
+    alone = trained(session(chosen), 4)
+    start = session(chosen)
+    torch.manual_seed(3)
+    drawn = [torch.rand(2) for _ in start.run(Pace.fixed(4))]
+    assert all(torch.equal(value, alone[name]) for name, value in start.network.state_dict().items())
+    torch.manual_seed(3)
+    assert all(torch.equal(each, torch.rand(2)) for each in drawn)
+
+
 @pytest.mark.parametrize("model", ["convnet", "mlp", "linear", "torchvision/squeezenet1_1"])
 def test_seed_and_settings_decide_every_bit(model: str) -> None:
     """SqueezeNet has dropout, which draws from PyTorch's global generator."""

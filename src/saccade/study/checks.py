@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 
 from saccade.data.batches import ArrayImages, Batch, Order
-from saccade.device import derived_seed, generator
+from saccade.device import Stream, derived_seed, generator
 from saccade.errors import TrainingError
 from saccade.graph import GradientCheck, check_gradients
 from saccade.study import faults, sanity
@@ -123,18 +123,19 @@ def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]
 
     None where `seconds()` ran out before there was an answer.
     """
-    torch.manual_seed(derived_seed(session.settings.seed, "handful"))
     trial, handful = sanity.on_a_handful(session, batch)
     training = replace(trial.training(), prepare=unchanged(trial.forward))
     steps, accuracy, trouble = 0, 0.0, ""
+    stream = Stream(derived_seed(session.settings.seed, "handful"), session.forward.device)
     try:
-        for steps, _ in train(training, Pace.fixed(MOST_STEPS), Watch()):
-            if steps % 5 == 0:
-                accuracy = _known_by_heart(trial, handful)
-            if accuracy >= ENOUGH:
-                break
-            if seconds() <= 0:
-                return None
+        with stream.drawing():
+            for steps, _ in train(training, Pace.fixed(MOST_STEPS), Watch()):
+                if steps % 5 == 0:
+                    accuracy = _known_by_heart(trial, handful)
+                if accuracy >= ENOUGH:
+                    break
+                if seconds() <= 0:
+                    return None
     except TrainingError:
         accuracy, trouble = 0.0, ", when the loss stopped being a number"
     passed = accuracy >= ENOUGH

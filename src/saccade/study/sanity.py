@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from saccade.data.batches import ArrayImages, Batch
-from saccade.device import derived_seed
+from saccade.device import Stream, derived_seed
 from saccade.errors import TrainingError
 from saccade.nn.regularize import without_drops
 from saccade.study.check import Check
@@ -67,15 +67,16 @@ def inputs_matter(session: Session, batch: Batch, seconds: Callable[[], float]) 
         return None
     losses = []
     for x_NHWC in (batch.x_NHWC, torch.zeros_like(batch.x_NHWC)):
-        torch.manual_seed(derived_seed(session.settings.seed, "zeroed"))
         trial, _ = on_a_handful(session, replace(batch, x_NHWC=x_NHWC))
-        watch = Watch()
+        training, watch = replace(trial.training(), prepare=unchanged(trial.forward)), Watch()
+        stream = Stream(derived_seed(session.settings.seed, "zeroed"), session.forward.device)
         try:
-            for step, _ in train(replace(trial.training(), prepare=unchanged(trial.forward)), Pace.fixed(STEPS), watch):
-                if step == STEPS - COUNTED:
-                    watch.mean()  # forgets what was before
-                if seconds() <= 0:
-                    return None
+            with stream.drawing():
+                for step, _ in train(training, Pace.fixed(STEPS), watch):
+                    if step == STEPS - COUNTED:
+                        watch.mean()  # forgets what was before
+                    if seconds() <= 0:
+                        return None
         except TrainingError:
             return None
         losses.append(watch.mean())

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saccade.device import Stream
 from saccade.optim import Optimizer
 from saccade.train.budget import Pace
 from saccade.train.checkpoint import Checkpoint
@@ -19,17 +20,27 @@ from saccade.train.watch import Watch
 
 @dataclass(frozen=True)
 class Course:
-    """What is trained, with what and how long, who watches, how patiently; iterate to train, as `loop.train` does."""
+    """What is trained, with what and how long, who watches, how patiently; iterate to train, as `loop.train` does.
+
+    Steps draw from torch's global generators what `stream` has, which the rest of the program does not notice.
+    """
 
     training: Training
     pace: Pace
     watch: Watch
+    stream: Stream
     patience: Patience | None = None
     samples: SampleLog = field(default_factory=SampleLog)
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         batches = self.samples.following(self.training.batches)
-        return train(replace(self.training, batches=batches), self.pace, self.watch)
+        steps = train(replace(self.training, batches=batches), self.pace, self.watch)
+        while True:
+            with self.stream.drawing():
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -52,7 +63,8 @@ class Course:
         tensors, numbers = _optimizer_state(self.training.optimizer)
         network = self.training.forward.network.state_dict()
         tensors.update({f"network/{name}": value for name, value in network.items()})
-        tensors.update({f"generator/{name}": value for name, value in _generators(self.training).items()})
+        generators = {"augment": self.training.draws.get_state(), **self.stream.states}
+        tensors.update({f"generator/{name}": value for name, value in generators.items()})
         state: dict[str, Any] = {
             "pace": self.pace.state_dict(),
             "watch": self.watch.state_dict(),
@@ -89,7 +101,9 @@ class Course:
             snapshots.taken = [below(f"snapshot/{number}/", checkpoint.tensors) for number in taken]
         if (patience := self.patience) is not None:
             patience.load(below("best/", checkpoint.tensors), checkpoint.plain["patience"])
-        _restore_generators(self.training, below("generator/", checkpoint.tensors))
+        generators = below("generator/", checkpoint.tensors)
+        self.training.draws.set_state(generators["augment"])
+        self.stream.restore(generators)
 
 
 def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -118,20 +132,6 @@ def _restore_optimizer(optimizer: Optimizer, values: dict[str, Any]) -> None:
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(value) if alike else value.clone()
         states[int(number)]["state"].setdefault(int(index), {})[name] = value
     optimizer.load_state_dict(states)
-
-
-def _generators(training: Training) -> dict[str, Tensor]:
-    """Return the states of what augmentation draws from, and of what dropout does on the CPU and the GPU."""
-    device = training.forward.device
-    states = {"augment": training.draws.get_state(), "torch": torch.get_rng_state()}
-    return {**states, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
-
-
-def _restore_generators(training: Training, states: dict[str, Tensor]) -> None:
-    training.draws.set_state(states["augment"])
-    torch.set_rng_state(states["torch"])
-    if "cuda" in states and training.forward.device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], training.forward.device)
 
 
 def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.data.batches import Images, Order, StoredImages
-from saccade.device import derived_seed, generator
+from saccade.device import Stream, derived_seed, generator
 from saccade.errors import InputError, ModelError, SettingError
 from saccade.events import Finding
 from saccade.nn import pretrained, zoo
@@ -182,11 +182,11 @@ class Session:
                 f"There are {len(self.names)} names for {len(self.images)} images; give one an image, in the order of "
                 "the images: the watch tells by them on which ones training went wrong."
             )
-        torch.manual_seed(derived_seed(self.settings.seed, "dropout"))
         self.network.zero_grad(set_to_none=True)  # of a step that was broken off
         watch = Watch(lambda indices: [self.names[i] for i in indices], epoch=self.steps(1.0), tell=tell)
         patience = Patience(self.network, self.settings.patience) if self.settings.snapshots == 1 else None
-        course = Course(lasting(self, pace.planned).training(pace.step), pace, watch, patience)
+        stream = Stream(derived_seed(self.settings.seed, "dropout"), self.forward.device)
+        course = Course(lasting(self, pace.planned).training(pace.step), pace, watch, stream, patience)
         if kept is not None:
             course.restore(kept)
         return course
