@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from saccade.errors import InputError, TrainingError
+from saccade.events import Event, Finding, listening
 from saccade.nn.blocks import Blocks
 from saccade.nn.convnets import ConvNet
 from saccade.nn.layers import WhiteningConv
@@ -114,7 +115,37 @@ def test_there_is_no_step_where_the_loss_is_no_number(
 def test_conjugate_gradients_solve_in_as_many_steps_as_there_are_eigenvalues() -> None:
     _, a_DD, centre_D = quadratic(np.array([1.0, 1.0, 5.0, 5.0, 5.0, 7.0]))
     found = conjugate_gradients(lambda v_D: a_DD @ v_D, centre_D, iterations=3)
-    torch.testing.assert_close(found, torch.linalg.solve(a_DD, centre_D), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(found.x_D, torch.linalg.solve(a_DD, centre_D), rtol=1e-8, atol=1e-8)
+    assert found.residual < 1e-8
+
+
+@pytest.mark.parametrize("iterations", [0, 3, 20, 10_000])
+def test_conjugate_gradients_say_what_is_left(iterations: int) -> None:
+    diagonal_D = torch.logspace(0, 6, 200, dtype=torch.float64)
+    b_D = torch.ones(200, dtype=torch.float64)
+    found = conjugate_gradients(lambda v_D: diagonal_D * v_D, b_D, iterations=iterations)
+    left = float((b_D - diagonal_D * found.x_D).norm() / b_D.norm())
+    assert found.residual == pytest.approx(left, rel=1e-3, abs=1e-8)
+    assert (found.residual <= 1e-6) == (iterations == 10_000)
+    assert conjugate_gradients(lambda v_D: v_D, 0 * b_D).residual == 0
+
+
+def test_a_truncated_newton_step_goes_down_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saccade.optim.curvature.EXACT", 1)
+    objective, _, _ = quadratic(np.abs(EIGENVALUES))
+    heard: list[Event] = []
+    with listening(heard.append):
+        newton_step(objective)
+    assert heard == []
+    before, slope_D = objective.slope()
+    with listening(heard.append):
+        objective.move_to(objective.position() + newton_step(objective, iterations=2))
+    [finding] = heard
+    assert isinstance(finding, Finding)
+    after, left_D = objective.slope()  # of a quadratic, the slope after the step is what is left of it
+    assert 0 < after < before
+    share = float(left_D.norm() / slope_D.norm())
+    assert f"after 2 iterations {share:.2g} times the slope is left of it" in finding.detail
 
 
 # spectra

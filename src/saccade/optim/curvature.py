@@ -6,6 +6,7 @@ What needs the matrix H takes it whole; what does not takes `product`, v ↦ H v
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from saccade.errors import InputError, TrainingError
+from saccade.events import Finding, emit
 from saccade.optim.objective import Objective
 
 Product = Callable[[Tensor], Tensor]
@@ -23,21 +25,33 @@ EXACT = 2000
 """Parameters up to which the Hessian is computed whole."""
 FLAT = 1e-6
 """Share of the largest eigenvalue below which one cannot be told from 0 in float32."""
+SOLVED = 1e-6
+"""Share of the right side at which a system of equations is as good as solved."""
 
 
 def newton_step(objective: Objective, damping: float = 0.0, *, iterations: int = 250) -> Tensor:
     """Return the step (D) to the minimum of the loss's quadratic approximation, -(H + damping)⁻¹ g (lecture 7).
 
     Exact for up to EXACT parameters: nothing moves where the loss is flat. For more, Hessian-free by
-    conjugate gradients (Martens, 2010), which after D `iterations` would be exact, too. Raises
-    TrainingError where the approximation has no minimum, for it curves down by more than the damping, and
-    where the loss, its slope or its curvature is no finite number.
+    conjugate gradients, which after D `iterations` would be exact, too, but for rounding. Those that end before are
+    truncated: the step goes down the approximation all the same, but not to its minimum (Martens, 2010), and a Finding
+    says how much of the slope it leaves. Raises TrainingError where the approximation has no minimum, for it curves
+    down by more than the damping, and where the loss, its slope or its curvature is no finite number.
+
+    >>> x = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    >>> bowl = Objective([x], lambda: iter([(x - 1).square().sum()]))
+    >>> bowl.move_to(bowl.position() + newton_step(bowl))
+    >>> bowl.position()
+    tensor([1., 1.])
     """
     value, slope_D = objective.slope()
     if not (math.isfinite(value) and slope_D.isfinite().all()):
         raise _no_number()
     if objective.size > EXACT:
-        return conjugate_gradients(objective.product, -slope_D, damping=damping, iterations=iterations)
+        solution = conjugate_gradients(objective.product, -slope_D, damping=damping, iterations=iterations)
+        if solution.residual > SOLVED:
+            emit(Finding(kind="truncated", detail=_truncated(solution.residual, iterations), severity="warning"))
+        return solution.x_D
     hessian_DD = objective.hessian().double()
     if not hessian_DD.isfinite().all():
         raise _no_number()
@@ -52,25 +66,34 @@ def newton_step(objective: Objective, damping: float = 0.0, *, iterations: int =
     return step_D
 
 
+class Solution(NamedTuple):
+    """What solves (H + damping) x = b, as far as `residual` says: |b - (H + damping) x| / |b|, 0 where it does."""
+
+    x_D: Tensor
+    residual: float
+
+
 def conjugate_gradients(
-    product: Product, right_D: Tensor, *, damping: float = 0.0, iterations: int = 250, tolerance: float = 1e-6
-) -> Tensor:
+    product: Product, right_D: Tensor, *, damping: float = 0.0, iterations: int = 250, tolerance: float = SOLVED
+) -> Solution:
     """Solve (H + damping) x = b, positive definite, in float64, until what is left of b is below `tolerance` · |b|.
 
+    It ends after so many `iterations` at the latest, whatever is left then: the solution's `residual`, which may be
+    above 1, for it is x'(H + damping)x / 2 - b'x that falls with every iteration (Shewchuk, 1994).
     Raises TrainingError where H turns out to curve down along a direction, by more than the damping, and where H or
     b holds what is no finite number.
 
     >>> matrix = torch.tensor([[4.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
-    >>> conjugate_gradients(lambda v: matrix @ v, torch.tensor([1.0, 2.0], dtype=torch.float64))
+    >>> conjugate_gradients(lambda v: matrix @ v, torch.tensor([1.0, 2.0], dtype=torch.float64)).x_D
     tensor([0.0909, 0.6364], dtype=torch.float64)
     """
     residual_D = right_D.double()
     solution_D, direction_D, square = torch.zeros_like(residual_D), residual_D, residual_D @ residual_D
-    end = tolerance**2 * float(square)
-    if not math.isfinite(end):
+    whole = float(square)
+    if not math.isfinite(whole):
         raise _no_number()
     for _ in range(iterations):
-        if float(square) <= end:
+        if float(square) <= tolerance**2 * whole:
             break
         curved_D = product(direction_D.to(right_D.dtype)).double() + damping * direction_D
         curvature = float(direction_D @ curved_D)
@@ -83,7 +106,14 @@ def conjugate_gradients(
         residual_D = residual_D - length * curved_D
         square, before = residual_D @ residual_D, square
         direction_D = residual_D + square / before * direction_D
-    return solution_D.to(right_D.dtype)
+    return Solution(solution_D.to(right_D.dtype), math.sqrt(float(square) / whole) if whole else 0.0)
+
+
+def _truncated(left: float, iterations: int) -> str:
+    return (
+        f"Newton's step is truncated: after {iterations} iterations {left:.2g} times the slope is left of it. It goes "
+        "down, but not to the minimum of the approximation; give more iterations, or a damping."
+    )
 
 
 def _curving_down(curvature: float) -> TrainingError:
