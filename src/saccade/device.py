@@ -138,7 +138,7 @@ class Stream:
         import torch
 
         self.device = device
-        places = {"torch": torch.device("cpu"), **({} if device.type == "cpu" else {device.type: device})}
+        places = {"torch": torch.device("cpu"), **({device.type: device} if device.type in ("cuda", "mps") else {})}
         self.states = {name: torch.Generator(each).manual_seed(seed).get_state() for name, each in places.items()}
 
     @contextmanager
