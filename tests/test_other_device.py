@@ -42,7 +42,7 @@ def test_where_tensors_of_both_meet_it_is_told() -> None:
     "given",
     [
         "--optimizer sgd --ema 0.9 --clip 1 --accumulate 2 --mixup 0.2 --cutmix 1",
-        "--optimizer adamw --augment {rotate:10,hue:0.1,noise:0.1,blur:0.1} --test-views 3",
+        "--optimizer adamw --augment.rotate 10 --augment.hue 0.1 --augment.noise 0.1 --augment.blur 0.1 --test-views 3",
         "--model mlp --preprocess pca-whiten --snapshots 2 --augment randaugment --memory 0",
     ],
 )
