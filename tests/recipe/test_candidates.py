@@ -36,7 +36,12 @@ def test_a_candidate_comes_back_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     kept = Candidates(Run(tmp_path))
     first = Candidate(
-        candidate(certain([0, 1, 2])).model, certain([0, 1, 2]), {"steps": 3}, [{"name": "loss", "passed": True}], 0.25
+        candidate(certain([0, 1, 2])).model,
+        certain([0, 1, 2]),
+        {"steps": 3},
+        [{"name": "loss", "passed": True}],
+        0.25,
+        ["by heart"],
     )
     assert kept.get("a/b") is None
     kept.keep("a/b", first, 0.5)
@@ -44,6 +49,7 @@ def test_a_candidate_comes_back_as_it_was(tmp_path: Path) -> None:
     assert again is not None
     np.testing.assert_array_equal(again.validation_NK, first.validation_NK)
     assert (again.name, again.facts, again.checks, again.image_seconds) == ("near", {"steps": 3}, [*first.checks], 0.25)
+    assert again.left_out == ["by heart"]
     part = part_of("validation", [0, 1, 2])
     np.testing.assert_array_equal(again.model.probabilities_of(part), first.model.probabilities_of(part))
 

@@ -94,6 +94,7 @@ def test_interrupted_twice_it_ends_with_the_same_weights_and_figures(
     decided = {each["what"]: each["value"] for each in Run(out).read("plan")["decisions"]}
     assert decided["resumed after step"] == 9
     assert [check["name"] for check in result.summary["checks"]] == ["initial loss", "overfit a handful"]
+    assert result.summary["left_out"] == []
 
 
 def test_what_the_clock_chose_for_writing_changes_nothing(

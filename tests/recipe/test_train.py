@@ -13,7 +13,7 @@ from saccade import recipe
 from saccade.errors import ModelError, SettingError, TrainingError
 from saccade.events import Event, Finding, StageEnded, listening
 from saccade.files import read_json
-from saccade.recipe import contest
+from saccade.recipe import contest, network
 from saccade.recipe.material import parts_of
 from saccade.recipe.network import paced, start
 from saccade.recipe.plan import Plan
@@ -127,6 +127,22 @@ def test_what_is_given_is_not_measured_and_what_is_not_is_measured_at_it(photos:
     assert measured("linear", model="linear") == []
     assert measured("wide", width=1.0) == []
     assert measured("open") == ["convnet, measured at 16 px"]
+
+
+def test_a_check_that_there_was_no_time_for_is_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "CHECK_SHARE", 0.0)
+    heard: list[Event] = []
+    settings = TrainSettings(model="mlp", width=0.1, size=8, flip=False, budget=8)
+    with listening(heard.append):
+        result = recipe.train(photos, settings, out=tmp_path / "run")
+    assert [check["name"] for check in result.summary["checks"]] == ["initial loss"]
+    assert read_json(tmp_path / "run" / "summary.json")["left_out"] == ["overfit a handful"]
+    [checking] = [each for each in heard if isinstance(each, StageEnded) and each.stage == "check"]
+    assert checking.outcome == "initial loss passed; overfit a handful left out for lack of time"
+    page = result.run.report.read_text()
+    assert "Left out for lack of time: overfit a handful. Give a longer <code>--budget</code> than 8" in page
 
 
 def test_where_the_time_is_up_before_anything_is_planned_it_says_so(photos: Path, tmp_path: Path) -> None:

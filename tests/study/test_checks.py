@@ -1,5 +1,6 @@
 """The verdict before training: a sound session passes, planted faults are named with advice."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -15,7 +17,7 @@ from saccade.data.batches import ArrayImages, Batch, Order
 from saccade.nn import zoo
 from saccade.settings import TrainSettings
 from saccade.study.check import Check
-from saccade.study.checks import checks, initial_loss, overfit_handful
+from saccade.study.checks import Verdict, checks, initial_loss, overfit_handful
 from saccade.study.checks import verdict as full_verdict
 from saccade.study.probe import first_updates, probe
 from saccade.train import Forward, Session
@@ -47,7 +49,28 @@ class Counted(ArrayImages):
 
 
 def verdict(start: Session, batch: Batch) -> dict[str, Check]:
-    return {check.name: check for check in checks(start, batch, CLASSES, lambda: 60.0)}
+    return {check.name: check for check in checks(start, batch, CLASSES, lambda: 60.0).checks}
+
+
+class Told(nn.Module):
+    """Answers to each batch with the scores (N, K) it was given, whatever the images are."""
+
+    def __init__(self, scores_NK: torch.Tensor) -> None:
+        super().__init__()
+        self.scores_NK = nn.Parameter(scores_NK)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scores_NK.expand(len(x), -1)
+
+
+def first_loss(scores_NK: torch.Tensor, y_N: torch.Tensor, classes: int, **options: Any) -> Check:
+    """Return the check of such a network on all images of these labels as one batch."""
+    x_NHWC, smoothing = torch.zeros(len(y_N), 4, 4, 3, dtype=torch.uint8), options.pop("label_smoothing", 0.0)
+    chosen = TrainSettings(size=4, batch_size=len(y_N), label_smoothing=smoothing, device="cpu", precision="float32")
+    index_N = torch.arange(len(y_N))
+    names, images = [str(i) for i in index_N], ArrayImages(x_NHWC, y_N)
+    start = Session(Forward.of(Told(scores_NK), chosen), images, names, chosen)
+    return initial_loss(start, Batch(x_NHWC, y_N, index_N, index_N), classes, **options)
 
 
 @pytest.mark.parametrize("model", ["convnet", "mlp"])
@@ -84,6 +107,52 @@ def test_huge_initial_weights_are_named(factor: float) -> None:
         "preprocessing and at the labels before training."
     )
     assert check.measured == "nan" or float(check.measured) > 10
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_network_that_knows_the_labels_is_named_unless_its_head_was_fitted(smoothing: float) -> None:
+    y_N = torch.arange(32) % 10
+    told = {"label_smoothing": smoothing}
+    knows = first_loss(5.0 * F.one_hot(y_N).float(), y_N, 10, **told)
+    assert not knows.passed
+    assert knows.advice.startswith("The untrained network already knows the labels:")
+    assert knows.expected == "about ln 10 = 2.303, as from guessing"
+    fitted = first_loss(5.0 * F.one_hot(y_N).float(), y_N, 10, fitted=True, **told)
+    assert fitted.passed
+    assert fitted.expected == "at most about ln 10 = 2.303, as from guessing: the last layer was fitted to these images"
+    assert not first_loss(-50.0 * F.one_hot(y_N).float(), y_N, 10, fitted=True, **told).passed
+
+
+@pytest.mark.parametrize(("smoothing", "words"), [(0.0, "the"), (0.3, "the smoothed")])
+def test_a_guess_by_the_training_priors_is_a_reference_of_its_own(smoothing: float, words: str) -> None:
+    y_N, counts_K = torch.tensor([0] * 15 + [1]), np.array([15, 1])
+    priors_K = (1 - smoothing) * counts_K / 16 + smoothing / 2
+    entropy = scipy.stats.entropy(priors_K)
+    guess = first_loss(torch.from_numpy(priors_K).log().float()[None], y_N, 2, label_smoothing=smoothing)
+    assert guess.passed
+    assert (
+        guess.expected
+        == f"about ln 2 = 0.693, as from guessing, or {entropy:.3f}, the entropy of {words} training priors"
+    )
+    assert guess.measured == f"{entropy:.3f}", "no guess costs less"
+    assert first_loss(torch.zeros(1, 2), y_N, 2, label_smoothing=smoothing).passed
+    wrong = first_loss(torch.tensor([[0.0, 4.0]]), y_N, 2, label_smoothing=smoothing)
+    assert not wrong.passed
+    assert wrong.advice.startswith("The untrained network is already sure of wrong answers")
+
+
+@pytest.mark.parametrize(("images", "classes", "sure"), [(8, 2, 1.5), (16, 10, 1.0), (32, 3, 0.5)])
+def test_chance_is_not_taken_for_knowledge_of_the_labels(images: int, classes: int, sure: float) -> None:
+    draws = torch.Generator().manual_seed(0)
+    found = [
+        first_loss(
+            sure * torch.randn(images, classes, generator=draws),
+            torch.randint(classes, (images,), generator=draws),
+            classes,
+        )
+        for _ in range(1000)
+    ]
+    assert sum(check.advice.startswith("The untrained network already knows") for check in found) <= 3, "0.1 % are 1"
 
 
 def test_equal_images_with_labels_at_random_are_named() -> None:
@@ -128,7 +197,11 @@ def test_labels_at_random_on_different_images_can_be_learnt_by_heart() -> None:
 def test_where_time_is_up_there_is_no_verdict() -> None:
     start, batch = session(model="mlp", optimizer="sgd", learning_rate=1e-7)
     assert overfit_handful(start, batch, lambda: 0.0) is None
-    assert [check.name for check in checks(start, batch, CLASSES, lambda: 0.0)] == ["initial loss"]
+    found = checks(start, batch, CLASSES, lambda: 0.0)
+    assert [check.name for check in found.checks] == ["initial loss"]
+    assert found.left_out == ("overfit a handful",)
+    assert Verdict.of(json.loads(json.dumps(found.plain()))) == found
+    assert checks(start, batch, CLASSES, lambda: 60.0).left_out == ()
 
 
 DEAR = ("cost of a step", "learning rate", "overfit a handful", "inputs matter", "gradients")

@@ -19,6 +19,8 @@ from saccade.events import Finding, emit
 from saccade.files import read_json, slug, write_atomic, write_json
 from saccade.run import Run
 
+_TOLD = ("facts", "checks", "image_seconds", "left_out")
+"""What a candidate's JSON file says of it."""
 UNBALANCED = 4.0
 """Training images of the largest class for one of the smallest, from which on every class is to count the same."""
 
@@ -33,6 +35,8 @@ class Candidate:
     checks: Sequence[Mapping[str, Any]] = ()
     image_seconds: float = 0.0
     """What predicting one image takes."""
+    left_out: Sequence[str] = ()
+    """The checks before its training that there was no time for."""
 
     @property
     def name(self) -> str:
@@ -101,7 +105,7 @@ class Candidates:
         folder.mkdir(parents=True, exist_ok=True)
         candidate.model.save(folder)
         write_atomic(folder / "validation.safetensors", save({"probabilities": candidate.validation_NK}))
-        told = {"facts": candidate.facts, "checks": [*candidate.checks], "image_seconds": candidate.image_seconds}
+        told = {name: getattr(candidate, name) for name in _TOLD}
         write_json(folder / "candidate.json", told)
         if score >= (self.noted("best") or 0.0):
             candidate.model.save(self.run.model)
@@ -118,7 +122,7 @@ class Candidates:
             told = read_json(folder / "candidate.json")
             validation_NK = load((folder / "validation.safetensors").read_bytes())["probabilities"]
             model = Model.load(folder, self.device)
-            return Candidate(model, validation_NK, told["facts"], told["checks"], told["image_seconds"])
+            return Candidate(model, validation_NK, **{name: told[name] for name in _TOLD})
         except DeviceError:
             raise
         except (OSError, ValueError, LookupError, TypeError, SafetensorError, RunError):

@@ -54,19 +54,19 @@ def check(
             session = start(parts.train, settings)
         with stage("check") as asking:
             emit(Progress(task="check", done=0, total=1, detail="data"))
-            asked = [*of_data(parts, settings.seed)]
+            data = of_data(parts, settings.seed)
             frozen = [name for name, each in session.network.named_parameters() if not each.requires_grad]
             found = study.verdict(session, len(parts.classes), plan.left, declared=frozen)
-            asked += found.checks
+            found = replace(found, checks=(*data, *found.checks))
             missing = f", {len(found.left_out)} left out for lack of time" if found.left_out else ""
-            asking.outcome = f"{sum(each.passed for each in asked)} of {len(asked)} passed{missing}"
+            passed = sum(each.passed for each in found.checks)
+            asking.outcome = f"{passed} of {len(found.checks)} passed{missing}"
         assert settings.size is not None
         told = {
             "schema": 1,
             "source": material.source,
             "model": settings.model,
-            "checks": [asdict(each) for each in asked],
-            "left_out": list(found.left_out),
+            **found.plain(),
             "rates": of_rates(found.rates, session.highest_rate),
             "inputs": draw_inputs(material.run, parts.train, settings.size, settings.seed),
             "size": settings.size,

@@ -66,6 +66,7 @@ def conclude(outcome: Outcome, material: Material, plan: Plan, diary: Diary) -> 
         "stages": diary.stages,
         "baselines": [*outcome.baselines],
         "checks": [*network.checks] if network else [],
+        "left_out": [*network.left_out] if network else [],
         "network": network.facts if network else None,
         "candidates": [_row(each, outcome.judge) for each in outcome.candidates],
         "trials": [*outcome.found.trials],

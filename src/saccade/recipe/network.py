@@ -77,13 +77,14 @@ def train_network(
     validation = parts.validation
     with stage("check") as checking:
         session = start(parts.train, settings, begin=begin)
-        verdict = checked(session, plan, len(parts.classes), kept)
-        for check in verdict:
+        verdict = checked(session, plan, len(parts.classes), kept, fitted=begin is not None)
+        for check in verdict.checks:
             if not check.passed:
                 emit(
                     Finding(kind="check", severity="warning", detail=f"{check.name}: {check.measured}. {check.advice}")
                 )
-        checking.outcome = "; ".join(f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict)
+        told = [f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict.checks]
+        checking.outcome = "; ".join([*told, *(f"{name} left out for lack of time" for name in verdict.left_out)])
     with stage("train") as training:
         session, pace = paced(session, parts, plan, kept)
         write_atomic(plan.run.network(settings.model), session.settings.to_yaml())
@@ -117,7 +118,7 @@ def train_network(
     # Of a few images what happens once would count too much: no more than three times what was measured before.
     planned = plan.kept.get(test_time(settings.model), math.inf) / max(1, len(parts.test))
     image_seconds = min(validating.seconds / len(validation), 3 * planned)
-    return Candidate(model, validation_NK, facts, [asdict(check) for check in verdict], image_seconds)
+    return Candidate(model, validation_NK, facts, image_seconds=image_seconds, **verdict.plain())
 
 
 def _refuse_few(steps: int, snapshots: int) -> None:
@@ -130,13 +131,18 @@ def _refuse_few(steps: int, snapshots: int) -> None:
         )
 
 
-def checked(session: Session, plan: Plan, classes: int, kept: Checkpoint | None) -> list[study.Check]:
-    """Return the verdict on a session before it is trained, within a share of the time left; or the checkpoint's."""
+def checked(
+    session: Session, plan: Plan, classes: int, kept: Checkpoint | None, *, fitted: bool = False
+) -> study.Verdict:
+    """Return the verdict on a session before it is trained, within a share of the time left; or the checkpoint's.
+
+    The network's head may have been `fitted` to the training images.
+    """
     if kept is not None:
-        return [study.Check(**check) for check in kept.plain["checks"]]
+        return study.Verdict.of(kept.plain)
     first = next(session.images.batches(Order(len(session.images), at_once(session), session.settings.seed)))
     end = plan.clock.elapsed() + CHECK_SHARE * plan.left()
-    return study.checks(session, first, classes, lambda: end - plan.clock.elapsed())
+    return study.checks(session, first, classes, lambda: end - plan.clock.elapsed(), fitted=fitted)
 
 
 def calibrated_model(session: Session, validation: Part) -> tuple[Model, NDArray[np.float64]]:
@@ -265,11 +271,11 @@ def paced(session: Session, parts: Parts, plan: Plan, kept: Checkpoint | None = 
     return session, pace
 
 
-def settled(session: Session, verdict: Sequence[study.Check], activities: Activities) -> dict[str, Any]:
+def settled(session: Session, verdict: study.Verdict, activities: Activities) -> dict[str, Any]:
     """Return what each checkpoint says of what was before the first step."""
     return {
         "settings": session.settings.model_dump(mode="json"),
-        "checks": [asdict(check) for check in verdict],
+        **verdict.plain(),
         "activations": activities.start,
     }
 

@@ -12,6 +12,7 @@ from saccade.files import write_atomic
 from saccade.palette import LIGHT, PALETTE
 from saccade.report import charts, pictures
 from saccade.report.page import environment
+from saccade.report.sections import Material, checks
 from saccade.report.svg import to_svg
 from saccade.run import Run
 
@@ -21,10 +22,7 @@ def write_checks(run: Run) -> Path:
     told = words.clean(run.read("checks"))
     picture = pictures.embed(run.path, told["inputs"])
     chart = range_chart(told["rates"]) if told["rates"] and told["rates"]["losses"] else None
-    view = {
-        "rows": sorted(told["checks"], key=lambda row: row["passed"]),
-        "passed": sum(row["passed"] for row in told["checks"]),
-    }
+    view = checks(Material(folder=run.path, summary=told))
     context = {"told": told, "palette": PALETTE, "picture": picture, "chart": chart, "view": view}
     write_atomic(run.report, environment().get_template("checking.html.jinja").render(context))
     return run.report

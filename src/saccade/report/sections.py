@@ -135,9 +135,11 @@ def _training_seconds(summary: Mapping[str, Any]) -> float | None:
 
 
 def checks(material: Material) -> View | None:
-    """The verdict before training."""
-    rows = material.summary.get("checks") or []
-    return {"rows": rows, "passed": sum(row["passed"] for row in rows)} if rows else None
+    """The verdict before training, what failed first, and what was left out."""
+    summary = material.summary
+    rows = sorted(summary.get("checks") or [], key=lambda row: row["passed"])
+    more = {"left_out": summary.get("left_out") or [], "budget": summary.get("budget_seconds")}
+    return {"rows": rows, "passed": sum(row["passed"] for row in rows), **more} if rows else None
 
 
 def findings(material: Material) -> View | None:

@@ -1,12 +1,13 @@
 """The verdict before training: first loss, a handful learnt by heart, gradients, faults, a rate that works."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from saccade.data.batches import ArrayImages, Batch, Order
 from saccade.device import Stream, derived_seed, generator
@@ -35,6 +36,18 @@ JITTER = 0.01
 """Standard deviation of the noise added to them, as a share of their own."""
 TOO_LOW = 100.0
 """A learning rate this many times below the suggestion is too low."""
+BY_CHANCE = 0.001
+"""Share of sound networks, at the most, whose first loss is as low as if they knew the labels."""
+BALANCED = 0.95
+"""Entropy of the training priors, as a share of ln K, from which on the two references are one."""
+SURE = (
+    "The untrained network is already sure of wrong answers: look at its initial weights, at the "
+    "preprocessing and at the labels before training."
+)
+KNOWS = (
+    "The untrained network already knows the labels: see whether they reach it with the images, whether its weights "
+    "were trained on these very images, and whether a batch is of one class alone."
+)
 
 Answer = TypeVar("Answer")
 
@@ -47,8 +60,17 @@ class Verdict:
     """
 
     checks: tuple[Check, ...]
-    rates: RangeTest | None
+    rates: RangeTest | None = None
     left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "Verdict":
+        """Return what `plain` told of, without the range test."""
+        return cls(tuple(Check(**each) for each in told["checks"]), left_out=tuple(told["left_out"]))
+
+    def plain(self) -> dict[str, list[Any]]:
+        """Return the checks and the names of those left out as plain values."""
+        return {"checks": [asdict(each) for each in self.checks], "left_out": [*self.left_out]}
 
 
 def verdict(session: Session, classes: int, seconds: Callable[[], float], *, declared: Sequence[str] = ()) -> Verdict:
@@ -87,35 +109,59 @@ def verdict(session: Session, classes: int, seconds: Callable[[], float], *, dec
     return Verdict(tuple(check for check in asked if check is not None), rates, tuple(dear.left_out))
 
 
-def checks(session: Session, batch: Batch, classes: int, seconds: Callable[[], float]) -> list[Check]:
-    """Return the verdict on a session before it is trained, within `seconds()`; the session is left as it was."""
-    asked = (initial_loss(session.on_trial(), batch, classes), overfit_handful(session, batch, seconds))
-    return [check for check in asked if check is not None]
+def checks(
+    session: Session, batch: Batch, classes: int, seconds: Callable[[], float], *, fitted: bool = False
+) -> Verdict:
+    """Return the two checks that come before every training, within `seconds()`; the session is left as it was.
+
+    The network's head may have been `fitted` to the training images.
+    """
+    dear = _Dear(seconds)
+    first = initial_loss(session.on_trial(), batch, classes, fitted=fitted)
+    handful = dear.ask("overfit a handful", 1.0, lambda left: overfit_handful(session, batch, left))
+    return Verdict((first, *([handful] if handful else [])), left_out=tuple(dear.left_out))
 
 
 @torch.no_grad()
-def initial_loss(session: Session, batch: Batch, classes: int) -> Check:
-    """Compare the untrained network's loss with that of a guess among K classes, ln K (lecture 7, step 1).
+def initial_loss(session: Session, batch: Batch, classes: int, *, fitted: bool = False) -> Check:
+    """Hold the untrained network's loss against those of two guesses (lecture 7, step 1).
+
+    Of each of K classes the same, ln K; and of each as often as it is among the training images, their entropy. More
+    than the first is a network that is sure of wrong answers. Less than the second is one that knows labels that it
+    has not learnt, unless its head was `fitted` to these images: chance alone takes the loss of n images t / n
+    below that of the priors, smoothed as the labels are, with a probability of exp(-t) at the most, whatever the
+    network says without their labels (Markov's inequality on the likelihood ratio, whose mean is at most 1).
 
     Of the first part of a batch, and without weights of the classes: with them a guess may cost anything.
     """
     batch = first_part(session, batch)
-    scores_NK = session.network.train()(session.forward.to_input(batch.x_NHWC))
+    scores_NK = session.network.train()(session.forward.to_input(batch.x_NHWC)).float()
     plain = loss_of(session.settings.model_copy(update={"balance": "none"}), session.images)
-    loss = float(plain(scores_NK.float(), batch.y_N.to(scores_NK.device)).mean())
-    chance = math.log(classes)
-    passed = math.isfinite(loss) and loss < 1.5 * chance + 0.5
-    advice = (
-        "The untrained network is already sure of wrong answers: look at its initial weights, at the "
-        "preprocessing and at the labels before training."
-    )
+    y_N = batch.y_N.to(scores_NK.device)
+    loss, chance = float(plain(scores_NK, y_N).mean()), math.log(classes)
+    priors_K = _priors(session, batch, scores_NK.shape[1]).to(scores_NK)
+    priors = float(plain(priors_K.log().expand_as(scores_NK), y_N).mean())
+    entropy = float(torch.special.entr(priors_K).sum())
+    expected = f"about ln {classes} = {chance:.3f}, as from guessing"
+    if entropy < BALANCED * chance:
+        smoothed = "smoothed " if session.settings.label_smoothing else ""
+        expected += f", or {entropy:.3f}, the entropy of the {smoothed}training priors"
+    low = not fitted and loss < priors + math.log(BY_CHANCE) / len(y_N)
+    passed = not low and loss < 1.5 * chance + 0.5  # which no loss is that is no number
     return Check(
         name="initial loss",
         passed=passed,
-        expected=f"about ln {classes} = {chance:.3f}, as from guessing",
+        expected=f"at most {expected}: the last layer was fitted to these images" if fitted else expected,
         measured=f"{loss:.3f}",
-        advice="" if passed else advice,
+        advice="" if passed else KNOWS if low else SURE,
     )
+
+
+def _priors(session: Session, batch: Batch, classes: int) -> Tensor:
+    """Return the shares (K,) of the classes among training labels, smoothed; a batch's, where others are not known."""
+    y_N = batch.y_N if session.images.y_N is None else session.images.y_N
+    share_K = y_N.cpu().bincount(minlength=classes) / len(y_N)
+    return torch.lerp(share_K, torch.full_like(share_K, 1 / classes), session.settings.label_smoothing)
 
 
 def overfit_handful(session: Session, batch: Batch, seconds: Callable[[], float]) -> Check | None:
