@@ -185,9 +185,11 @@ class TrainSettings(DataSettings):
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a lower validation loss after which training stops; the best epoch's weights are kept."""
     flip: bool | None = None
-    """Mirror training images left to right; the default is measured: only where mirrored images keep their class."""
+    """Mirror training images left to right; the default is measured: where mirrored images keep their class.
+
+    Where this cannot be measured, as nearest neighbours do no better than chance, they are mirrored too."""
     views: bool | None = None
-    """Average predictions over each image and its mirror image; the default is where mirrored ones keep their class."""
+    """Average predictions over each image and its mirror image; the default is where images are mirrored."""
     test_views: int = Field(default=1, ge=1, le=64)
     """Further views to average over, drawn from translate and augment, where that is better on validation; 1: none."""
     translate: float = Field(default=0.0625, ge=0, le=0.5)
@@ -283,6 +285,8 @@ class SearchSettings(TrainSettings):
             raise ValueError("the trials of a search have all as many epochs: give epochs, no budget and no replay")
         if self.patience is not None or self.snapshots > 1:
             raise ValueError("a trial is one network, trained for all of its epochs: leave patience and snapshots out")
+        if self.views or self.test_views > 1:
+            raise ValueError("a trial predicts from each image as it is: leave views and test_views out")
         return self
 
 
@@ -359,7 +363,7 @@ class BaselineSettings(DataSettings):
     words: int = Field(default=400, ge=1, le=100_000)
     """Visual words of the codebook."""
     views: bool | None = None
-    """Average features over each image and its mirror image; the default is where mirrored ones keep their class."""
+    """Average features over each image and its mirror image; the default is where `train` would mirror images."""
     pretrained: str = "auto"
     """Network whose features are taken too: NAME, FILE, NAME=FILE, auto (what is on this machine) or none."""
     deep_size: int = Field(default=96, ge=16, le=1024)

@@ -58,7 +58,8 @@ def test_each_cell_runs_and_says_so(
     for cell in ("stages", "few", "more"):
         if cell == "few":
             monkeypatch.setattr(adviser, "FAR", 0.0)  # however little statistics moved, images are different
-        settings = TransferSettings(pretrained=str(weights), cell=cell, epochs=2, size=64, device="cpu")
+        epochs = None if cell == "stages" else 2  # which fits nothing by epochs
+        settings = TransferSettings(pretrained=str(weights), cell=cell, epochs=epochs, size=64, device="cpu")
         result = recipe.transfer(photos, settings, out=tmp_path / cell)
         assert result.summary["transfer"]["run"] == cell
         moved[cell] = result
@@ -67,6 +68,8 @@ def test_each_cell_runs_and_says_so(
     names = [row["name"] for row in moved["few"].summary["candidates"]]
     assert sorted(names) == ["linear on test_resnet", "linear on test_resnet, all stages", "timm/test_resnet"]
     assert moved["few"].summary["network"]["settings"]["frozen"] == cells.LAYERS["few"]
+    [first] = [check for check in moved["few"].summary["checks"] if check["name"] == "initial loss"]
+    assert first["expected"].endswith("the last layer was fitted to these images")
     loaded = Model.load(moved["stages"].run.model)
     classifier = loaded.members[0].classifier
     assert isinstance(classifier, NetworkClassifier)

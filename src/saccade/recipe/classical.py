@@ -26,6 +26,7 @@ from saccade.nn.published import Pretrained
 from saccade.recipe import plan as planning
 from saccade.recipe import summary as summaries
 from saccade.recipe.conclusion import Result
+from saccade.recipe.idle import refuse_idle
 from saccade.recipe.licences import marked, tell_licence
 from saccade.recipe.material import Material, discarded_on_refusal, gather
 from saccade.recipe.pictures import draw_inputs
@@ -107,6 +108,7 @@ def baselines(
     their labels. The run's model is the best of all; `evaluate` measures each. Raises InputError, before anything
     is written, where source, settings or `out` cannot be used.
     """
+    refuse_idle(settings)
     clock = clock or Clock(None)
     resolve_device(settings.device)
     weights = pretrained.find(settings.pretrained)

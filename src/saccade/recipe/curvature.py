@@ -44,6 +44,8 @@ def measure_curvature(
     settings = with_weights(settings)
     if settings.budget is not None or settings.replay is not None:
         raise SettingError("The curvature is measured at new weights, or after --epochs; leave budget and replay out.")
+    if settings.patience is not None:
+        raise SettingError("The curvature is measured after all of the epochs, without validating; leave patience out.")
     device = resolve_device(settings.device)
     use_threads(settings.threads)
     with stage("open") as opening:

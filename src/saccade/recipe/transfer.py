@@ -17,6 +17,7 @@ from saccade.recipe import cells
 from saccade.recipe.candidates import Candidate, Judge
 from saccade.recipe.cells import LAYERS, Ground
 from saccade.recipe.conclusion import Outcome, Result, conclude
+from saccade.recipe.idle import refuse_idle
 from saccade.recipe.licences import marked, tell_licence
 from saccade.recipe.material import Material, discarded_on_refusal, gather, in_force
 from saccade.recipe.network import train_network
@@ -49,6 +50,7 @@ def transfer(
         settings = in_force(settings, out)
         if (result := finished(out, source, settings.device)) is not None:
             return result
+    refuse_idle(settings)
     weights = found(settings)
     pretrained.load(weights)
     resolve_device(settings.device)
