@@ -237,9 +237,11 @@ class Run(Places):
             yield
 
     @classmethod
-    def open(cls, path: Path) -> "Run":
-        """Return the run in `path`; raises RunError when there is none, or it has no saved model."""
+    def open(cls, path: Path, *, unfinished: bool = False) -> "Run":
+        """Return the run in `path`; raises RunError when there is none, or, unless `unfinished`, no saved model."""
         run = cls(path)
+        if unfinished and kind_of(path) == "a run":
+            return run
         if not path.is_dir():
             raise RunError(f"There is no run at {path}; give the folder that `saccade fit` or `saccade train` wrote.")
         if not (run.model / "model.json").exists():

@@ -27,14 +27,14 @@ def evaluate(run: Path, source: str | None = None, /, *, device: Device = "auto"
 
 
 def report(run: Path, /, *, json: Json = False) -> None:
-    """Write a run's HTML report again.
+    """Write a run's HTML report again; of a run that is not finished, what there is so far.
 
     Parameters
     ----------
     run
         The folder that `saccade fit` or `saccade train` wrote.
     """
-    opened = Run.open(run)
+    opened = Run.open(run, unfinished=True)
     with working():
         from saccade import report as reports
 

@@ -11,14 +11,12 @@ from saccade.files import write_atomic
 from saccade.palette import PALETTE
 from saccade.report import charts
 from saccade.report.sections import SECTIONS, WORKINGS, Material, Section, top
+from saccade.report.unfinished import BEGUN, so_far
 from saccade.run import Run
 
 
 def write(run: Run) -> Path:
-    """Write the run's report.html from the other files of its folder, and return its path.
-
-    Raises RunError when summary.json is missing or damaged.
-    """
+    """Write the run's report.html from the other files of its folder, and return its path; raises as `render` does."""
     write_atomic(run.report, render(run))
     return run.report
 
@@ -26,19 +24,28 @@ def write(run: Run) -> Path:
 def render(run: Run) -> str:
     """Return the report as HTML: no script, nothing loaded from elsewhere, the same bytes for the same run.
 
-    Raises RunError when summary.json is missing or damaged.
+    Of a run without summary.json, which is not finished, it is what there is so far. Raises RunError when that is
+    nothing, or summary.json is damaged.
     """
+    finished = (run.path / "summary.json").exists()
+    known = _up_to_date(run) if finished else so_far(run)
     settings = run.settings.read_text(encoding="utf-8") if run.settings.exists() else ""
     material = Material(
         folder=run.path,
-        summary=words.clean(_up_to_date(run)),
+        summary=words.clean(known),
         history=words.clean(run.history()),
         plan=words.clean(_optional(run, "plan", {})),
-        findings=words.clean(_optional(run, "findings", None)),
+        findings=words.clean(_optional(run, "findings", None if finished else known["findings"])),
         settings="\n".join(words.clean(line) for line in settings.splitlines()),
     )
-    groups = {"sections": _built(SECTIONS, material), "workings": _built(WORKINGS, material)}
-    context = {"summary": material.summary, "palette": PALETTE, **groups, **top(material)}
+    groups = {"sections": SECTIONS, "workings": WORKINGS} if finished else {"sections": BEGUN, "workings": ()}
+    context = {
+        "summary": material.summary,
+        "finished": finished,
+        "palette": PALETTE,
+        **{name: _built(sections, material) for name, sections in groups.items()},
+        **(top(material) if finished else {}),
+    }
     return environment().get_template("page.html.jinja").render(context)
 
 
