@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import psutil
@@ -59,6 +59,20 @@ def test_a_search_leaves_trials_a_page_and_settings_to_train_with(tmp_path: Path
     timeless = {"seconds", "worker"}
     pairs = zip(told["trials"], other["trials"], strict=True)
     assert all({k: a[k] for k in a.keys() - timeless} == {k: b[k] for k in b.keys() - timeless} for a, b in pairs)
+
+
+@pytest.mark.parametrize("sampler", ["random", "sobol"])
+def test_no_stage_is_worse_than_the_one_before_where_trials_are_as_long(
+    sampler: Literal["random", "sobol"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["saccade.recipe.search"], "SHORTER", 1.0)
+    settings = SearchSettings(**SMALL, trials=7, repeats=0, stop="none", sampler=sampler)
+    told = search("digits", settings, space=SPACE, out=tmp_path / "a")
+    reached = {stage: [row["accuracy"] for row in told["trials"] if row["stage"] == stage]
+               for stage in ("coarse", "refined")}  # fmt: skip
+    assert [len(each) for each in reached.values()] == [5, 2]
+    assert reached["refined"][0] == max(reached["coarse"]), "the best coarse trial is repeated first, to the bit"
+    assert told["best"]["mean"] == max(reached["refined"]) >= max(reached["coarse"])
 
 
 def test_the_test_part_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
