@@ -1,9 +1,12 @@
 """The range test finds the rate at which a known loss falls fastest, repeatably, and where it blows up."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
 
+from saccade.recipe.checking import of_rates
 from saccade.study.checks import learning_rate
 from saccade.study.rates import range_test, read_rates
 from saccade.train import Session
@@ -64,6 +67,31 @@ def test_rates_far_off_are_named_and_the_default_is_not() -> None:
     low = learning_rate(at(1e-6), found)
     assert not low.passed
     assert low.advice.startswith("The learning rate is too low to learn; try 0.0")
+
+
+def test_tests_with_other_seeds_suggest_rates_within_the_spread_told() -> None:
+    found = []
+    for seed in range(10):
+        torch.manual_seed(0)
+        test = range_test(session(healthy(), seed=seed))
+        assert test is not None
+        assert test.suggestion is not None
+        found.append((test.suggestion, test.spread))
+    assert len(set(found)) == 10, "each is of batches of its own"
+    within = [rate / spread <= other <= rate * spread for (rate, spread), (other, _) in permutations(found, 2)]
+    assert np.mean(within) >= 0.85, "of 0.95, for one network and few seeds"
+
+
+def test_one_repetition_does_not_tell_how_surely() -> None:
+    left = iter([60.0] * 70 + [0.0] * 100_000)
+    found = range_test(at(None), seconds=lambda: next(left))
+    assert found is not None
+    assert len(found.suggestions) == 1
+    assert found.spread == np.inf
+    assert learning_rate(at(None), found).expected.endswith("(how surely, one repetition cannot tell)")
+    told = of_rates(found, 1e-3)
+    assert told is not None
+    assert told["spread"] is None
 
 
 def test_without_time_there_is_none() -> None:

@@ -120,7 +120,8 @@ def of_rates(rates: RangeTest | None, chosen: float) -> Mapping[str, Any] | None
         return None
     spans = study.span(rates.losses_TR)
     rows = [[float(rate), *each] for rate, each in zip(rates.rates_R, spans, strict=False)]
-    read = {"chosen": chosen, "suggestion": rates.suggestion, "spread": rates.spread, "limit": rates.limit}
+    spread = rates.spread if np.isfinite(rates.spread) else None
+    read = {"chosen": chosen, "suggestion": rates.suggestion, "spread": spread, "limit": rates.limit}
     return {**read, "repetitions": len(rates.losses_TR), "losses": rows}
 
 

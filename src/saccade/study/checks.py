@@ -246,6 +246,9 @@ def learning_rate(session: Session, rates: RangeTest) -> Check:
         return Check("learning rate", False, "a rate at which the loss falls", "it fell at none", advice)
     low = suggested / TOO_LOW
     passed = low <= chosen <= rates.limit
+    sure = f"another test would say so within a factor of {rates.spread:.1f}"
+    if math.isinf(rates.spread):
+        sure = "how surely, one repetition cannot tell"
     advice = (
         f"The learning rate is too {'high: the loss rises at it' if chosen > rates.limit else 'low to learn'}; "
         f"try {suggested:.2g}."
@@ -253,8 +256,7 @@ def learning_rate(session: Session, rates: RangeTest) -> Check:
     return Check(
         "learning rate",
         passed,
-        f"between {low:.2g} and {rates.limit:.2g}; the loss falls fastest at {suggested:.2g} "
-        f"(within a factor of {rates.spread:.1f} over {len(rates.losses_TR)} repetitions)",
+        f"between {low:.2g} and {rates.limit:.2g}; the loss falls fastest at {suggested:.2g} ({sure})",
         f"{chosen:.3g}",
         "" if passed else advice,
     )
