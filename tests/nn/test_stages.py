@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from saccade.data.batches import ArrayImages
 from saccade.errors import ModelError
@@ -11,9 +12,11 @@ from saccade.nn import zoo
 from saccade.nn.stages import END, averaged, drift, staged, stages
 from saccade.nn.transfer import Transfer
 from saccade.nn.trunks import trunk
+from saccade.nn.volumes import volumes
 from saccade.optim.average import recompute_statistics
 from saccade.settings import TrainSettings
 from saccade.train import Forward, Session
+from saccade.train.look import Seen, named
 
 
 def resnet() -> nn.Module:
@@ -49,6 +52,80 @@ def test_a_stage_that_is_not_passed_through_is_refused() -> None:
     network.forward = lambda x: network[1](network[0](x))  # type: ignore[method-assign]
     with pytest.raises(ModelError, match='does not pass through "unused"; give another stage'):
         staged(network, torch.zeros(1, 3, 2, 2), ["unused"])
+
+
+class Branched(nn.Module):
+    """A trunk of what real ones have: a linear layer under a rectifier in place, a pair of outputs, layers after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.pair, self.last = (
+            nn.Linear(12, 8),
+            nn.MultiheadAttention(8, 2, batch_first=True),
+            nn.Linear(8, 4),
+        )
+        self.inner = nn.Sequential(nn.ReLU(inplace=True))
+        self.ran = 0
+        self.last.register_forward_pre_hook(self.count)
+
+    def count(self, *_: object) -> None:
+        """Take note that the last layer ran."""
+        self.ran += 1
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return features (N, 4)."""
+        x_ND = self.inner(self.one(x_NCHW.flatten(1)))
+        x_NTD = x_ND[:, None]
+        features_ND: Tensor = self.last(self.pair(x_NTD, x_NTD, x_NTD)[0].mean(1))
+        return features_ND
+
+
+def test_a_pass_ends_where_all_stages_are_reached_and_a_stage_is_what_it_gave_then() -> None:
+    network, x_NCHW = Branched().eval(), torch.randn(5, 3, 2, 2)
+    [alone] = staged(network, x_NCHW, ["one"])
+    assert network.ran == 0
+    first, _ = staged(network, x_NCHW, ["one", END])
+    assert network.ran == 1
+    own = network.one(x_NCHW.flatten(1))
+    assert own.min() < 0, "what the rectifier changes in place"
+    assert torch.equal(alone, own)
+    assert torch.equal(first, own)
+
+
+def test_of_several_outputs_the_first_is_the_stage_and_one_of_no_images_is_refused() -> None:
+    x_NCHW = torch.randn(5, 3, 2, 2)
+    network = Branched().eval()
+    rows, end = staged(network, x_NCHW, ["pair", END])
+    assert torch.equal(network.last(rows), end)
+    with pytest.raises(ModelError, match=r'Stage "0" gives \(60,\) for 5 images, no row each; give another stage'):
+        staged(nn.Sequential(nn.Flatten(0)), x_NCHW, ["0"])
+
+
+def test_rows_are_exact_where_the_pass_is_not() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1))
+    x_NCHW = torch.randn(2, 3, 9, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        [rows] = staged(network, x_NCHW, ["0"])
+        maps_NCHW = network(x_NCHW)
+    assert maps_NCHW.dtype == torch.bfloat16
+    torch.testing.assert_close(rows, maps_NCHW.float().mean((2, 3)), rtol=0, atol=1e-6)
+    assert staged(network.double(), x_NCHW.double(), ["0"])[0].dtype == torch.float64
+
+
+def test_what_follows_a_pass_that_ends_early_is_told_apart_from_what_it_left() -> None:
+    """The table of volumes and the watch know which module is at work, whether or not all before it came to an end."""
+    body = Transfer(resnet(), 3, 64, ("layer1.0.conv1",)).eval()
+    table = {layer.layer: layer for layer in volumes(body, 64).layers}
+    assert table["head"].output == (3,)
+    assert "trunk.layer4" not in " ".join(table)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        body(torch.zeros(1, 3, 64, 64))
+    assert 2 * sum(layer.multiply_adds for layer in table.values()) == counter.get_total_flops()
+    seen = Seen()
+    with named(body, seen):
+        body(torch.zeros(2, 3, 64, 64))
+    assert (seen.stack, seen.classes) == ([], 3)
 
 
 def test_drift_is_nought_on_the_networks_own_statistics_and_grows_with_a_shift() -> None:

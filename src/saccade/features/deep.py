@@ -6,25 +6,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from saccade.device import resolve_device, resolve_precision
-from saccade.errors import ModelError, did_you_mean
+from saccade.errors import ModelError
 from saccade.features.base import Bytes, Features, ImageFeatures, State, at_least, under
 from saccade.nn import pretrained, trunks, zoo
 from saccade.nn.published import Pretrained
-from saccade.nn.stages import averaged
+from saccade.nn.stages import END, check_stages, stage_names, staged
 from saccade.settings import TrainSettings
 
 PIXELS = 400_000
 """Of the images that go through a network at once on a CPU: as many as its caches hold the activations of."""
-
-
-class _Reached(Exception):  # noqa: N818 (it is no error)
-    """The stage asked for was reached: the rest of the network need not be computed."""
-
-    def __init__(self, output: Tensor) -> None:
-        self.output = output
 
 
 class DeepFeatures(ImageFeatures):
@@ -47,7 +40,7 @@ class DeepFeatures(ImageFeatures):
     def stages(self) -> list[str]:
         """Return the names that `stage` may have, in the order of the network."""
         weights = pretrained.find(self.network)
-        return _stages(pretrained.load(_there(weights, self.network)))
+        return stage_names(pretrained.load(_there(weights, self.network)))
 
     def to_state(self) -> State:
         """Return the trunk's weights, and what is needed to build it again."""
@@ -85,10 +78,7 @@ class DeepFeatures(ImageFeatures):
             at_least("size", self.size, 1)
         weights = _there(pretrained.find(self.network), self.network)
         trunk = pretrained.load(weights)
-        known = _stages(trunk)
-        if self.stage is not None and self.stage not in known:
-            hint = did_you_mean(self.stage, known) or f" Known are: {', '.join(known[:12])}, …"
-            raise ModelError(f'{weights.model} has no stage "{self.stage}".{hint}')
+        check_stages(trunk, [self.stage or END])
         side = weights.size if weights.settings else self.size or weights.size
         self.own_ = dict(weights.settings)
         trunks.features(trunk, side)
@@ -122,40 +112,11 @@ class DeepFeatures(ImageFeatures):
         mean, sd = (torch.tensor(v, device=self.device_).view(1, 3, 1, 1) * 255 for v in (self.mean_, self.sd_))
         x = ((x - mean) / sd).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device_.type, self.dtype_, enabled=self.dtype_ != torch.float32):
-            rows = self._output(x).float()
-        return _averaged(rows, len(x_NHWC)).cpu().numpy()
-
-    def _output(self, x_NCHW: Tensor) -> Tensor:
-        """Return what the network, or its stage, gives."""
-        if self.stage is None:
-            output: Tensor = self.trunk_(x_NCHW)
-            return output
-
-        def reached(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            raise _Reached(output[0] if isinstance(output, tuple) else output)
-
-        handle = self.trunk_.get_submodule(self.stage).register_forward_hook(reached)
-        try:
-            self.trunk_(x_NCHW)
-        except _Reached as stop:
-            return stop.output
-        finally:
-            handle.remove()
-        raise ModelError(f'{self.model_} does not pass through "{self.stage}"; give another stage.')
+            [rows] = staged(self.trunk_, x, [self.stage or END])
+        return rows.float().cpu().numpy()
 
 
 def _there(weights: Pretrained | None, text: str) -> Pretrained:
     if weights is None:
         raise ModelError(f'"{text}" is no pretrained network at hand; give a NAME, a FILE or NAME=FILE.')
     return weights
-
-
-def _stages(trunk: nn.Module) -> list[str]:
-    return [name for name, _ in trunk.named_modules() if name]
-
-
-def _averaged(output: Tensor, count: int) -> Tensor:
-    """Return a row an image: maps (N, C, H, W) averaged over the image, tokens (N, T, D) over the tokens."""
-    if output.shape[0] != count or output.ndim < 2:
-        raise ModelError(f"This stage gives {tuple(output.shape)} for {count} images, no row each; give another stage.")
-    return averaged(output)

@@ -1,7 +1,6 @@
 """Stages of a pretrained network: the modules whose outputs, averaged over the image, are features (lecture 7)."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,40 +63,65 @@ def _places(output: object) -> tuple[int, ...]:
     return tuple(units_first(output).shape[2:]) if output.ndim == 4 else (int(output.shape[1]),)
 
 
+def stage_names(trunk: nn.Module) -> list[str]:
+    """Return all names that stages of a trunk may have: its modules', in their order, and END.
+
+    >>> stage_names(nn.Sequential(nn.Flatten(), nn.ReLU()))
+    ['0', '1', 'end']
+    """
+    return [*(name for name, _ in trunk.named_modules() if name), END]
+
+
 def check_stages(trunk: nn.Module, names: Sequence[str]) -> None:
     """Raise ModelError, with what may have been meant, where a trunk has no module of one of these names."""
-    known = [END, *(name for name, _ in trunk.named_modules() if name)]
+    known = stage_names(trunk)
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known) or f" Known are: {', '.join(known[:8])}, …"
             raise ModelError(f'The pretrained network has no stage "{name}".{hint}')
 
 
+class _AllReached(Exception):  # noqa: N818 (it is no error)
+    """Every stage asked for was reached: the rest of the network need not be computed."""
+
+
 def staged(trunk: nn.Module, x_NCHW: Tensor, names: Sequence[str]) -> list[Tensor]:
-    """Return the averaged outputs (N, D) of the named stages for normalised images, from one pass through a trunk."""
-    with _tapped(trunk, names) as found:
+    """Return the averaged outputs (N, D) of the named stages for normalised images, from one pass through a trunk.
+
+    The pass ends where the last of them is reached; a module passed several times counts as it was last until then.
+    Rows are in single precision at least. Raises ModelError where a stage is not passed or gives no row an image.
+    """
+    found: dict[str, Tensor] = {}
+
+    def note(name: str, output: object) -> None:
+        found[name] = _rows(name, output, len(x_NCHW))
+        if found.keys() == set(names):
+            raise _AllReached
+
+    handles = [
+        _named(trunk, name).register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
+        for name in dict.fromkeys(names)
+    ]
+    try:
         trunk(x_NCHW)
+    except _AllReached:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
     if missing := [name for name in names if name not in found]:
         raise ModelError(f'The pretrained network does not pass through "{missing[0]}"; give another stage.')
     return [found[name] for name in names]
 
 
-@contextmanager
-def _tapped(trunk: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect the averaged outputs of the named stages while the trunk runs within the block."""
-    found: dict[str, Tensor] = {}
-    handles = [
-        _named(trunk, name).register_forward_hook(
-            # Averaged at once: what comes after may compute in place.
-            lambda _m, _i, output, name=name: found.__setitem__(name, averaged(output))
-        )
-        for name in names
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+def _rows(name: str, output: object, count: int) -> Tensor:
+    """Return a stage's output, of several the first, averaged at once: what comes after may compute in place."""
+    output = output[0] if isinstance(output, tuple) else output
+    if not (isinstance(output, Tensor) and output.ndim > 1 and len(output) == count):
+        given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(f'Stage "{name}" gives {given} for {count} images, no row each; give another stage.')
+    rows = averaged(output.to(torch.promote_types(output.dtype, torch.float32)))
+    return rows.clone() if rows is output else rows
 
 
 def averaged(output: Tensor) -> Tensor:

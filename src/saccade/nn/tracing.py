@@ -69,7 +69,7 @@ class Trace:
                 self.calls[call.name, self.counts[call.name]] = call
                 self.counts[call.name] += 1
 
-            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True)]
         try:
             yield
         finally:

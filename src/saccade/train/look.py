@@ -178,7 +178,8 @@ def named(network: nn.Module, seen: Seen) -> Iterator[None]:
 
     handles = []
     for name, module in network.named_modules():
-        handles += [module.register_forward_pre_hook(entering(name)), module.register_forward_hook(leave)]
+        handles.append(module.register_forward_pre_hook(entering(name)))
+        handles.append(module.register_forward_hook(leave, always_call=True))
     try:
         yield
     finally:
