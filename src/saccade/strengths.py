@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saccade.errors import did_you_mean
-from saccade.values import parse_several
+from saccade.values import numeric, parse_several
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,12 @@ def parse_augment(value: object) -> object:
         value = {name: _known(name).usual for name in parse_several(value)}
     if not isinstance(value, dict):
         raise ValueError("expected a name such as trivialaugment, or names with strengths such as {rotate: 15}")
-    value = {name: _number(strength) for name, strength in value.items()}
+    value = {name: numeric(strength) for name, strength in value.items()}
     for name, strength in value.items():
         limits = _known(name)
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= limits.most:
             raise ValueError(f"{name} takes a number from 0 to {limits.most:g} ({limits.unit})")
     return value
-
-
-def _number(strength: object) -> object:
-    """Turn what an option says into a number, where it is one."""
-    try:
-        return float(strength) if isinstance(strength, str) else strength
-    except ValueError:
-        return strength
 
 
 def _known(name: object) -> Strength:

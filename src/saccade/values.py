@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -45,6 +45,18 @@ def alternatives(value: str) -> list[str]:
     if twice := [text for place, text in enumerate(texts) if text in texts[:place]]:
         raise SettingError(f'"{value}" gives {twice[0]} twice; give each value once.')
     return texts or [value]
+
+
+def numeric(value: Any) -> Any:
+    """Return the number that a text says, as an option does, or YAML of 1e-3; anything else as it is.
+
+    >>> numeric("1e-3"), numeric("relu"), numeric(2)
+    (0.001, 'relu', 2)
+    """
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def parse_seconds(text: object) -> object:

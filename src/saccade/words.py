@@ -115,6 +115,34 @@ def number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def px(value: float) -> str:
+    """Return a place in a picture, to a tenth of its unit.
+
+    >>> px(12.0), px(-0.04), px(3.25)
+    ('12', '0', '3.2')
+    """
+    text = f"{value:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
+
+
+def tried(value: Any) -> str:
+    """Return the value that a search gave a setting, a fraction in three digits.
+
+    >>> tried(0.012345), tried("batch"), tried(20000)
+    ('0.0123', 'batch', '20000')
+    """
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def assignments(settings: Mapping[str, Any]) -> str:
+    """Return the settings of a trial as one would give them.
+
+    >>> assignments({"learning_rate": 0.012345, "norm": "batch"}), assignments({})
+    ('learning_rate=0.0123 norm=batch', 'defaults')
+    """
+    return " ".join(f"{name}={tried(value)}" for name, value in settings.items()) or "defaults"
+
+
 def duration(seconds: float | None) -> str:
     r"""Return a time in the units one would say it in.
 

@@ -10,7 +10,7 @@ from saccade.cli.output import answer, working
 from saccade.cli.text import count, percent, printable
 from saccade.errors import SettingError
 from saccade.settings import SearchSettings
-from saccade.words import plural
+from saccade.words import assignments, plural
 
 Ranges = Annotated[
     tuple[str, ...],
@@ -53,11 +53,11 @@ def text(told: Mapping[str, Any]) -> str:
     spread = "" if best.get("sd") is None else f" ± {100 * best['sd']:.1f}"
     seeds = len(best["accuracies"])
     repeated = f" over {plural(seeds, 'fresh seed')}" if seeds else ""
-    rows = [("Best", _spelt(best["settings"])), ("Validation", f"{percent(best['mean'])}{spread}{repeated}")]
+    rows = [("Best", assignments(best["settings"])), ("Validation", f"{percent(best['mean'])}{spread}{repeated}")]
     if judged := judgement(told):
         rows.append(("", judged))
     rows += [
-        ("Beside it", f"{percent(each['mean'])} {_spelt(each['settings'])}{_unsteady(each)}")
+        ("Beside it", f"{percent(each['mean'])} {assignments(each['settings'])}{_unsteady(each)}")
         for each in told["finalists"]
         if each["settings"] != best["settings"]
     ]
@@ -80,9 +80,3 @@ def _unsteady(finalist: Mapping[str, Any]) -> str:
     stopped = finalist["stopped"]
     seeds = plural(stopped + len(finalist["accuracies"]), "seed")
     return f"; stopped with {count(stopped)} of {seeds}" if stopped else ""
-
-
-def _spelt(settings: Mapping[str, Any]) -> str:
-    return " ".join(
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings.items()
-    ) or "the defaults"  # fmt: skip

@@ -6,6 +6,8 @@ from shutil import get_terminal_size
 from types import MappingProxyType
 from typing import Literal
 
+from saccade import words
+
 UNWRAPPED = 10_000
 """Columns of a table that nobody reads on a terminal."""
 GAP = 2
@@ -36,25 +38,27 @@ def count(amount: float) -> str:
     return f"{amount:,.0f}" if amount == int(amount) else f"{amount:,.1f}"
 
 
-def percent(share: float) -> str:
-    """Return a share as a percentage with one decimal.
+def percent(share: float | None) -> str:
+    """Return a share as a percentage with one decimal; a dash where there is none.
 
     >>> percent(0.98251)
     '98.3 %'
     """
-    return f"{100 * share:.1f} %"
+    return _spaced(words.percent(share))
 
 
 def seconds(amount: float) -> str:
-    """Return a duration.
+    """Return a time in the units one would say it in.
 
     >>> seconds(0.42), seconds(61.3), seconds(4000)
     ('0.4 s', '1 min 1 s', '1 h 6 min')
     """
-    if amount < 60:
-        return f"{amount:.1f} s"
-    minutes, rest = divmod(round(amount), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return _spaced(words.duration(amount))
+
+
+def _spaced(text: str) -> str:
+    """Return a text with spaces that terminals, and those who search what they show, know."""
+    return text.replace("\u00a0", " ")
 
 
 def table(

@@ -8,6 +8,7 @@ from html import escape
 from saccade.graph.layout import Layout, Point, layered
 from saccade.graph.view import Arrow, Box, View, gradient_text, value_text
 from saccade.palette import PALETTE, text_width
+from saccade.words import px
 
 FONT = 13.0
 SMALL_FONT = 11.0
@@ -54,8 +55,8 @@ def svg(view: View, description: str, *, down: bool, network: bool) -> str:
     width, height = layout.width + 2 * MARGIN, layout.height + 2 * MARGIN
     said = escape(description)
     return (
-        f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" '
-        f'width="{_n(width)}" height="{_n(height)}" role="img" aria-label="{said}">'
+        f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {px(width)} {px(height)}" '
+        f'width="{px(width)}" height="{px(height)}" role="img" aria-label="{said}">'
         f"<title>{escape(view.title or 'graph')}</title><desc>{said}</desc>{''.join(parts)}</svg>"
     )
 
@@ -105,9 +106,9 @@ class _Painter:
     def frames(self) -> list[str]:
         """Return a frame, with its name, around each group that stands opened, and around what flows inside it."""
         return [
-            f'<rect class="frame" x="{_n(left + MARGIN)}" y="{_n(top + MARGIN)}" width="{_n(right - left)}" '
-            f'height="{_n(bottom - top)}" rx="10"/>'
-            f'<text class="f" x="{_n(left + MARGIN + 8)}" y="{_n(top + MARGIN + 13)}">{escape(name)}</text>'
+            f'<rect class="frame" x="{px(left + MARGIN)}" y="{px(top + MARGIN)}" width="{px(right - left)}" '
+            f'height="{px(bottom - top)}" rx="10"/>'
+            f'<text class="f" x="{px(left + MARGIN + 8)}" y="{px(top + MARGIN + 13)}">{escape(name)}</text>'
             for name, (left, top, right, bottom) in self._layout.frames.items()
         ]
 
@@ -133,26 +134,26 @@ class _Painter:
                 else:
                     above = y - 5 - LINE * (len(lines) - 1 - number)
                     at, style = (x, above if kind == "v" else y + 13 + LINE * number), ""
-                parts.append(f'<text class="{kind}" x="{_n(at[0])}" y="{_n(at[1])}"{style}>{escape(line)}</text>')
+                parts.append(f'<text class="{kind}" x="{px(at[0])}" y="{px(at[1])}"{style}>{escape(line)}</text>')
         return "".join(parts)
 
     def _box(self, box: Box) -> str:
         (x, y), (w, h) = _inside(self._layout.centres[box]), self._sizes[box]
         title = f"<title>{escape(box.detail or box.title)}</title>"
         if box.kind == "copy":
-            return f'<g>{title}<circle class="copy" cx="{_n(x)}" cy="{_n(y)}" r="4"/></g>'
+            return f'<g>{title}<circle class="copy" cx="{px(x)}" cy="{px(y)}" r="4"/></g>'
         kinds = f"b {box.kind}{' open' if box.opens else ''}{' marked' if box.mark else ''}"
         radius = 8 if box.kind in ("group", "end") else h / 2
         rows = [("", box.title)] + ([("s", box.subtitle)] if box.subtitle else [])
         rows += [("m", box.mark.text)] if box.mark else []
         words = "".join(
-            f'<text{f" class={chr(34)}{kind}{chr(34)}" if kind else ""} x="{_n(x)}" '
-            f'y="{_n(y + 4.5 + 15 * (number - (len(rows) - 1) / 2))}">{escape(_cut(line))}</text>'
+            f'<text{f" class={chr(34)}{kind}{chr(34)}" if kind else ""} x="{px(x)}" '
+            f'y="{px(y + 4.5 + 15 * (number - (len(rows) - 1) / 2))}">{escape(_cut(line))}</text>'
             for number, (kind, line) in enumerate(rows)
         )
         path = escape(".".join(box.opens or ()))
         opens = f' data-open="{path}" tabindex="0" role="button" aria-label="unfold {path}"' if box.opens else ""
-        rect = f'x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" rx="{_n(radius)}"'
+        rect = f'x="{px(x - w / 2)}" y="{px(y - h / 2)}" width="{px(w)}" height="{px(h)}" rx="{px(radius)}"'
         return f'<g{opens}>{title}<rect class="{kinds}" {rect}/>{words}</g>'
 
 
@@ -183,7 +184,7 @@ def _inside(place: Point) -> Point:
 
 def _pair(place: Point) -> str:
     x, y = _inside(place)
-    return f"{_n(x)} {_n(y)}"
+    return f"{px(x)} {px(y)}"
 
 
 def describe(view: View) -> str:
@@ -214,8 +215,3 @@ def _size(box: Box) -> Point:
 
 def _cut(text: str, most: int = 40) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _n(value: float) -> str:
-    text = f"{value:.1f}".removesuffix(".0")
-    return "0" if text == "-0" else text

@@ -11,6 +11,7 @@ from saccade.errors import SettingError, did_you_mean
 from saccade.recipe.trials import FACTORS, STRENGTHS, scales
 from saccade.settings import DataSettings, TrainSettings
 from saccade.study.space import Choice, Range, Space
+from saccade.values import numeric
 
 WIDER = 4.0
 """How much further a search goes than the few short trials of `saccade fit`, up and down, on its logarithmic ranges."""
@@ -103,21 +104,13 @@ def _choice(name: str, text: str) -> Choice:
     if not all(parts):
         raise SettingError(f"The choice {name}={text} is empty, or has an empty value: {_FORM}.")
     try:
-        values = [_number(yaml.safe_load(part)) for part in parts]
+        values = [numeric(yaml.safe_load(part)) for part in parts]
     except yaml.YAMLError:
         values = []
     numbers = bool(_kinds(name) & {int, float})
     if not values or (numbers and any(isinstance(value, str) for value in values)):
         raise SettingError(f"The choice {name}={text} is not understood: {_FORM}.")
     return Choice(tuple(dict.fromkeys(_checked(name, value) for value in values)))
-
-
-def _number(value: Any) -> Any:
-    """Return a number that YAML takes for text, as it does with 1e-3, else the value."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 def _checked(name: str, value: Any) -> Any:

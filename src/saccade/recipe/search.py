@@ -34,7 +34,7 @@ from saccade.study.search import HopelessError, halved, hopeful
 from saccade.study.space import Layout, Space, lay_out, refined, unvaried
 from saccade.train.rules import EXPLODED
 from saccade.train.session import Session
-from saccade.words import plural
+from saccade.words import assignments, plural
 
 COARSE = 2 / 3
 """Of the trials: over the whole space, for SHORTER times the epochs."""
@@ -216,7 +216,7 @@ class Work:
                 result = self._run(row, settings)
                 record.validation_accuracy = result.get("accuracy")
                 came_to = result.get("stopped") or f"validation {result['accuracy']:.1%}"
-                record.outcome = f"{came_to} ({_spelt(settings)})"
+                record.outcome = f"{came_to} ({assignments(settings)})"
             self.board.finish(row.number, result, stopped="stopped" in result)
         except StorageError:
             raise
@@ -381,11 +381,3 @@ def _joinable(out: Path) -> bool:
     """Return whether a folder holds a search, and nothing else."""
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
     return bool(names & _FIRST) and all(name in _FILES or is_temporary(out / name) for name in names)
-
-
-def _spelt(settings: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={_short(value)}" for name, value in settings.items()) or "defaults"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -25,6 +25,11 @@ _DASHES = {"dashed": (0, (6, 3)), "dotted": (0, (2, 2))}
 Points = Sequence[tuple[float, float]]
 
 
+def titled(title: str, chart: Markup, legend: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return a chart as a page shows it, under its title: `legend` has (colour, name) of what it draws."""
+    return {"title": title, "chart": chart, "legend": legend}
+
+
 def bars(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """Draw accuracies as bars under their names, each with its interval as a whisker.
 

@@ -70,4 +70,4 @@ def _chart(
     end = max(x for each in series for x, _ in each[2])
     last = "; ".join(f"{name} ends at {drawn[-1][1]:.3g}" for _, _, drawn, name in series)
     chart = charts.lines([each[:3] for each in series], description=f"{title}: {last}.", axis=axis, end=end, kind=kind)
-    return {"title": title, "chart": chart, "legend": [(colour, name) for colour, _, _, name in series]}
+    return charts.titled(title, chart, [(colour, name) for colour, _, _, name in series])

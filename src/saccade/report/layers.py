@@ -49,7 +49,9 @@ def _updates(found: Mapping[str, Points], axis: str, end: float) -> list[dict[st
     ]
     words = f"Change of the weights in a step, from {middle[0][1]:.1g} to {middle[-1][1]:.1g} of themselves."
     chart = charts.lines(series, description=words, axis=axis, end=end, kind="log")
-    return [_chart("Change of the weights in a step", chart, [("right", "median layer"), ("amber", "about right")])]
+    return [
+        charts.titled("Change of the weights in a step", chart, [("right", "median layer"), ("amber", "about right")])
+    ]
 
 
 def _shares(title: str, found: Mapping[str, Points], axis: str, end: float) -> list[dict[str, Any]]:
@@ -60,7 +62,7 @@ def _shares(title: str, found: Mapping[str, Points], axis: str, end: float) -> l
     series: list[tuple[str, str, Points]] = [*(("wrong", "faint", track) for track in known), ("wrong", "line", worst)]
     words = f"{title}, in the worst layer: from {worst[0][1]:.0%} to {worst[-1][1]:.0%}."
     chart = charts.lines(series, description=words, axis=axis, end=end, kind="percent")
-    return [_chart(title, chart, [("wrong", "worst layer")])]
+    return [charts.titled(title, chart, [("wrong", "worst layer")])]
 
 
 def _over(known: Sequence[Points], of: Any) -> Points:
@@ -70,7 +72,3 @@ def _over(known: Sequence[Points], of: Any) -> Points:
         for x, y in track:
             places.setdefault(x, []).append(y)
     return [(x, float(of(values))) for x, values in sorted(places.items())]
-
-
-def _chart(title: str, chart: Any, legend: list[tuple[str, str]]) -> dict[str, Any]:
-    return {"title": title, "chart": chart, "legend": legend}

@@ -55,7 +55,7 @@ def spelt(settings: Mapping[str, Any]) -> str:
     >>> spelt({"learning_rate": 0.012345, "norm": "batch"}), spelt({})
     ('learning_rate 0.0123, norm batch', 'the defaults')
     """
-    return ", ".join(f"{name} {_short(value)}" for name, value in settings.items()) or "the defaults"
+    return ", ".join(f"{name} {words.tried(value)}" for name, value in settings.items()) or "the defaults"
 
 
 def parallel(trials: Sequence[Trial], space: Mapping[str, Any], axes: Sequence[str]) -> Markup:
@@ -159,20 +159,16 @@ def _place(values: Mapping[str, Any], value: Any) -> float:
 def _ends(values: Mapping[str, Any]) -> tuple[str, str]:
     """Return what stands at the upper and the lower end of an axis."""
     if "values" in values:
-        return _short(values["values"][-1]), _short(values["values"][0])
-    return _short(values["high"]), _short(values["low"])
+        return words.tried(values["values"][-1]), words.tried(values["values"][0])
+    return words.tried(values["high"]), words.tried(values["low"])
 
 
 def _ticks(values: Mapping[str, Any]) -> list[tuple[float, str]]:
     if "values" in values:
-        return [(_place(values, value), _short(value)) for value in values["values"]]
+        return [(_place(values, value), words.tried(value)) for value in values["values"]]
     middle = math.sqrt(values["low"] * values["high"]) if values["log"] else (values["low"] + values["high"]) / 2
-    return [(0.0, _short(values["low"])), (0.5, _short(middle)), (1.0, _short(values["high"]))]
+    return [(0.0, words.tried(values["low"])), (0.5, words.tried(middle)), (1.0, words.tried(values["high"]))]
 
 
 def _distinct(trials: Sequence[Trial], name: str) -> int:
     return len({trial["settings"][name] for trial in trials})
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

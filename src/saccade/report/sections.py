@@ -242,7 +242,7 @@ def _by_depth(title: str, start: History, end: History, name: str, kind: str) ->
         kind = "log"
     words = f"{title} by depth, after training: {', '.join(f'{value:.3g}' for _, value in series[-1][2])}."
     chart = charts.lines(series, description=words, axis="depth", end=float(len(end)), kind=kind)
-    return _chart(title, chart, [("quiet", "before"), ("right", "after training")][-len(series) :])
+    return charts.titled(title, chart, [("quiet", "before"), ("right", "after training")][-len(series) :])
 
 
 def _loss(history: History, axis: str, end: float) -> list[View]:
@@ -256,7 +256,7 @@ def _loss(history: History, axis: str, end: float) -> list[View]:
     kind = "log" if min(values) > 0 and max(values) > 30 * min(values) else "number"
     words = f"Training loss from {loss[0][1]:.3g} to {loss[-1][1]:.3g}."
     chart = charts.lines(series, description=words, axis=axis, end=end, kind=kind)
-    return [_chart("Loss", chart, [("right", "training")] + [("wrong", "validation")] * bool(held))]
+    return [charts.titled("Loss", chart, [("right", "training")] + [("wrong", "validation")] * bool(held))]
 
 
 def _accuracy(history: History, axis: str, end: float) -> list[View]:
@@ -267,7 +267,7 @@ def _accuracy(history: History, axis: str, end: float) -> list[View]:
     series = [("right", "marked", train)] * bool(train) + [("wrong", "marked", held)]
     words = f"Validation accuracy from {held[0][1]:.1%} to {held[-1][1]:.1%}."
     chart = charts.lines(series, description=words, axis=axis, end=end, kind="percent")
-    return [_chart("Accuracy", chart, [("right", "training")] * bool(train) + [("wrong", "validation")])]
+    return [charts.titled("Accuracy", chart, [("right", "training")] * bool(train) + [("wrong", "validation")])]
 
 
 def _rate(history: History, axis: str, end: float) -> list[View]:
@@ -275,11 +275,8 @@ def _rate(history: History, axis: str, end: float) -> list[View]:
     if len(rate) < 2:
         return []
     words = f"Learning rate from {rate[0][1]:.3g} over {max(y for _, y in rate):.3g} to {rate[-1][1]:.3g}."
-    return [_chart("Learning rate", charts.lines([("green", "line", rate)], description=words, axis=axis, end=end), [])]
-
-
-def _chart(title: str, chart: Any, legend: list[tuple[str, str]]) -> View:
-    return {"title": title, "chart": chart, "legend": legend}
+    chart = charts.lines([("green", "line", rate)], description=words, axis=axis, end=end)
+    return [charts.titled("Learning rate", chart, [])]
 
 
 def confusion(material: Material) -> View | None:

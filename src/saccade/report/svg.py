@@ -10,6 +10,7 @@ from matplotlib.path import Path as Curve
 from matplotlib.transforms import Affine2D, Transform
 
 from saccade.palette import LIGHT, text_width
+from saccade.words import px
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def to_svg(figure: "Figure", description: str) -> Markup:
     # Grown by a quarter at the most, so that letters stay near the size of the page's.
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" style="max-width:{}px" role="img" aria-label="{}">{}</svg>'
-    ).format(_number(width), _number(height), _number(1.25 * width), description, Markup("".join(renderer.parts)))
+    ).format(px(width), px(height), px(1.25 * width), description, Markup("".join(renderer.parts)))
 
 
 class InlineRenderer(RendererBase):
@@ -63,7 +64,7 @@ class InlineRenderer(RendererBase):
         """Add one path."""
         flipped = transform + Affine2D().scale(1, -1).translate(0, self.height)
         data = "".join(
-            "Z" if code == Curve.CLOSEPOLY else _LETTERS[code] + " ".join(map(_number, points))
+            "Z" if code == Curve.CLOSEPOLY else _LETTERS[code] + " ".join(map(px, points))
             for points, code in path.iter_segments(flipped, simplify=False)
         )
         style = _fill(gc, rgbFace) + _stroke(gc)
@@ -87,12 +88,12 @@ class InlineRenderer(RendererBase):
         if mtext is not None:
             anchor = _ANCHORS[mtext.get_ha()]
             x, y = self._anchored(mtext, x, y, angle)
-        style = f"fill:{_colour(gc.get_rgb())};font-size:{_number(prop.get_size_in_points())}px"
+        style = f"fill:{_colour(gc.get_rgb())};font-size:{px(prop.get_size_in_points())}px"
         if prop.get_weight() == "bold":
             style += ";font-weight:600"
-        turn = f' transform="rotate({_number(-angle)} {_number(x)} {_number(y)})"' if angle else ""
+        turn = f' transform="rotate({px(-angle)} {px(x)} {px(y)})"' if angle else ""
         self.parts.append(
-            f'<text x="{_number(x)}" y="{_number(y)}" text-anchor="{anchor}" style="{style}"{turn}>{escape(s)}</text>'
+            f'<text x="{px(x)}" y="{px(y)}" text-anchor="{anchor}" style="{style}"{turn}>{escape(s)}</text>'
         )
 
     def draw_tex(
@@ -121,18 +122,13 @@ def _stroke(gc: GraphicsContextBase) -> str:
     width, alpha = gc.get_linewidth(), gc.get_rgb()[3]
     if width == 0 or alpha == 0:
         return ""
-    style = f"stroke:{_colour(gc.get_rgb())};stroke-width:{_number(width)};"
+    style = f"stroke:{_colour(gc.get_rgb())};stroke-width:{px(width)};"
     _, dashes = gc.get_dashes()
     if dashes is not None:
-        style += f"stroke-dasharray:{' '.join(_number(float(length)) for length in np.ravel(dashes))};"
+        style += f"stroke-dasharray:{' '.join(px(float(length)) for length in np.ravel(dashes))};"
     return style + (f"stroke-opacity:{alpha:.3g};" if alpha != 1 else "")
 
 
 def _colour(rgb: Any) -> str:
     colour = to_hex(rgb[:3])
     return _VARIABLES.get(colour, colour)
-
-
-def _number(value: float) -> str:
-    text = f"{value:.1f}".removesuffix(".0")
-    return "0" if text == "-0" else text
