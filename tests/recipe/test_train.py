@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from saccade import recipe
+from saccade.classifiers import NetworkClassifier
 from saccade.errors import ModelError, SettingError, TrainingError
 from saccade.events import Event, Finding, StageEnded, listening
 from saccade.files import read_json
@@ -229,3 +231,20 @@ def test_of_overfitting_a_run_says_at_its_end_what_the_finished_curve_shows(
     assert says == [not clean] * 3
     healthy = "The validation loss was still about its lowest at the end: no sign of overfitting."
     assert (healthy in summary["reading"]) == clean
+
+
+def test_the_notes_own_choices_make_a_network_that_learns(tmp_path: Path) -> None:
+    """The command that docs/convnet.md gives, on few images."""
+    text = (Path(__file__).parents[2] / "docs" / "convnet.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^saccade train SOURCE (.*?)^```", text, re.MULTILINE | re.DOTALL)
+    given = {name.replace("-", "_"): value for name, value in re.findall(r"--([a-z-]+) (\S+)", command)}
+    settings = TrainSettings.model_validate({**given, "epochs": 2, "width": 0.25, "size": 8, "device": "cpu"})
+    done = recipe.train("digits", settings, out=tmp_path / "run")
+    assert done.summary["validation"]["accuracy"] > 0.5
+    classifier = done.model.members[0].classifier
+    assert isinstance(classifier, NetworkClassifier)
+    modules = {type(module).__name__ for module in classifier.forward_.network.modules()}
+    assert "ReLU" in modules
+    assert not {"SiLU", "Dropout"} & modules
+    written = TrainSettings.load(done.run.path / "settings.yaml")
+    assert TrainSettings.model_validate(given).model_dump(include=set(given)) == written.model_dump(include=set(given))
