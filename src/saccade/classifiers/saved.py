@@ -107,6 +107,12 @@ class Model:
 
     `fit_to_square` says how images that are not square become it; `weights` have the `source` and the `licence` of
     pretrained weights that a member began with, if any.
+
+    >>> x_NHWC = np.repeat(np.array([0, 9, 255], np.uint8), 12).reshape(3, 2, 2, 3)
+    >>> near, vote = (KNearestNeighbors(k=k).fit(x_NHWC, [0, 0, 1]) for k in (1, 3))
+    >>> model = Model((Member("1-NN", near, 2), Member("3-NN", vote, 2, weight=2.0)), ("dark", "bright"), "stretch")
+    >>> model.probabilities(lambda side, how: x_NHWC).round(2).tolist()
+    [[0.78, 0.22], [0.78, 0.22], [0.44, 0.56]]
     """
 
     members: tuple[Member, ...]

@@ -26,7 +26,13 @@ Rotation = Literal["pca", "pca-whiten", "zca"]
 
 
 class MeanImage(nn.Module):
-    """Subtract the mean training image (Krizhevsky et al., 2012), resized where images are smaller."""
+    """Subtract the mean training image (Krizhevsky et al., 2012), resized where images are smaller.
+
+    >>> center = MeanImage(side=2)
+    >>> center.fit([torch.full((3, 2, 2, 3), 10, dtype=torch.uint8), torch.full((1, 2, 2, 3), 50, dtype=torch.uint8)])
+    >>> center(torch.full((1, 3, 2, 2), 25.0)).unique()
+    tensor([5.])
+    """
 
     mean_CHW: Tensor
     any_side = True

@@ -70,6 +70,14 @@ def new(name: str, *, classes: int, side: int, width: float | None = None, block
     """Return the network called `name` alone, of preprocessed images; raises ModelError as `build` does.
 
     `width`, a factor on the channels of saccade's own, is 1 where it is None.
+
+    >>> new("mlp", classes=10, side=8, width=0.1, blocks=Blocks(depth=1, norm="none", activation="tanh"))
+    Sequential(
+      (0): Flatten(start_dim=1, end_dim=-1)
+      (1): Linear(in_features=192, out_features=51, bias=True)
+      (2): Tanh()
+      (3): Linear(in_features=51, out_features=10, bias=True)
+    )
     """
     check_known(name)
     if classes < 1:

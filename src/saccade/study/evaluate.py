@@ -19,6 +19,11 @@ def evaluate(
 
     Probabilities (N, K) in the order of `classes`, `labels_N` as indices into them, `keys` the images' names.
     The prediction is the most probable class; mistakes come most confident first, equal ones by name.
+
+    >>> probabilities_NK = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
+    >>> found = evaluate(probabilities_NK, np.array([0, 1, 1]), ["cat", "dog"], ["a.jpg", "b.jpg", "c.jpg"])
+    >>> found["confusion"], found["mistakes"]
+    ([[1, 0], [1, 1]], [{'path': 'c.jpg', 'label': 'dog', 'predicted': 'cat', 'probability': 0.7}])
     """
     predicted_N = probabilities_NK.argmax(1)
     images = len(labels_N)

@@ -187,7 +187,12 @@ def prediction_independent(session: Session, batch: Batch) -> Check | None:
 
 
 def parts_apart(train: Collection[str], validation: Collection[str]) -> Check:
-    """Ask whether validation images are other images than the training ones, by their content hashes."""
+    """Ask whether validation images are other images than the training ones, by their content hashes.
+
+    >>> check = parts_apart(["a", "b"], ["b", "c"])
+    >>> check.passed, check.measured
+    (False, '1 of 2 are training images')
+    """
     known = set(train)
     shared = sum(each in known for each in validation)
     return _check(

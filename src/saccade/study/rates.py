@@ -178,6 +178,10 @@ def _losses(trial: Session, rates_R: NDArray[np.float64], seconds: Callable[[], 
 
 
 def span(losses_TR: NDArray[np.float64]) -> Sequence[tuple[float, float, float]]:
-    """Return the mean, the lowest and the highest loss at each rate at which no repetition had blown up."""
+    """Return the mean, the lowest and the highest loss at each rate at which no repetition had blown up.
+
+    >>> span(np.array([[2.0, 1.0, np.inf], [3.0, 2.0, 9.0]]))
+    [(2.5, 2.0, 3.0), (1.5, 1.0, 2.0)]
+    """
     whole_TR = losses_TR[:, np.isfinite(losses_TR).all(0)]
     return [(float(column.mean()), float(column.min()), float(column.max())) for column in whole_TR.T]

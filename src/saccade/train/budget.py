@@ -14,6 +14,9 @@ class Clock:
     """A budget in seconds (None: no limit) and the moment, by `time.time()`, it began to run.
 
     `spent` are the seconds that count already, of sessions that were interrupted.
+
+    >>> round(Clock(budget=60, spent=45).remaining()), Clock().remaining()
+    (15, inf)
     """
 
     budget: float | None = None
