@@ -18,6 +18,7 @@ from torch import nn
 network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4), nn.ReLU(), nn.Linear(4, 3))
 def broken(): return nn.Linear(5, 3)
 def leaves(): raise SystemExit(3)
+def maps(): return nn.Conv2d(3, 4, 1)
 number = 3
 """
 
@@ -110,6 +111,7 @@ def test_the_network_whose_weights_are_in_a_file(
         (["graph", "(x", "x=1"], ["character 1"]),
         (["graph", "x+*y", "x=1"], ['before "*" at character 3']),
         (["graph", "x", "x=1", "--out", "a.png"], ["must end in .html or .svg"]),
+        (["graph", "x", "x=1", "--out", "/proc/a.svg"], ["--out /proc/a.svg cannot be written: "]),
         (["graph", "x", "x=1", "--out", "no/a.svg"], ["there is no such folder"]),
         (["graph", "x", "x=1", "--out", "mine.svg"], ["is no picture of `saccade graph`"]),
         (["graph", "x*x", "x=1", "--unfold", "foo"], ['nothing called "foo" to unfold']),
@@ -123,6 +125,7 @@ def test_the_network_whose_weights_are_in_a_file(
         (["graph", "--model", "run/nowhere"], ["nowhere"]),
         (["graph", "--model", "file/nowhere.pt"], ["nowhere.pt", "does not exist"]),
         (["graph", "--model", "net.py:number"], ["failed with TypeError"]),
+        (["graph", "--model", "net.py:maps"], ["must give scores (images, classes), one tensor of two dimensions"]),
         (["graph", "--model", "net.py:broken"], ["failed on 8 images of 32 x 32 (RuntimeError: "]),
     ],
 )

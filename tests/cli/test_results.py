@@ -117,6 +117,10 @@ def test_nothing_readable_is_a_failure_with_its_rows(digits_run: Digits, saccade
     assert done.returncode == 1
     assert rows(done.stdout)[0]["error"]
     assert "None of the 1 files could be read as an image" in done.stderr
+    (tmp_path / "empty").mkdir()
+    done = saccade("predict", digits_run[0], "empty", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "There are no images in empty; give images, folders or archives of them." in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses names that are not UTF-8")

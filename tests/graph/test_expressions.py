@@ -132,6 +132,8 @@ REFUSED = [
     ("sinn(x)", {"x": "1"}, 'There is no function "sinn", at character 1 of "sinn(x)". Did you mean "sin"?'),
     ("exp(x, x)", {"x": "1"}, "exp takes 1 argument, not 2, at character 1"),
     ("x", {"x": "1+y"}, 'x=1+y cannot be read: it names "y"'),
+    ("x", {"x": "1e999"}, "x=1e999 cannot be read: it is too large for a number."),
+    ("x" + "+x" * 400, {}, "The expression has 801 numbers, names and signs; up to 400 can be drawn."),
     ("2+3", {}, "no name in it"),
     ("x*2", {"x": "[1,2]"}, "is a vector of 2, and a gradient is that of one number"),
     ("sum(x*y)", {"x": "[1,2]", "y": "[1,2,3]"}, 'The shapes do not fit for "*": a vector of 2 and a vector of 3'),

@@ -147,7 +147,9 @@ def test_the_test_part_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert read_json(tmp_path / "run" / "summary.json") == result.summary
 
 
-def test_a_calibrated_svm_is_chosen_saved_and_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_calibrated_svm_is_chosen_saved_and_drawn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, saccade: Saccade
+) -> None:
     monkeypatch.setenv("SACCADE_CACHE", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 200, (120, 8, 8, 3), np.uint8), np.arange(120) % 3
@@ -168,6 +170,9 @@ def test_a_calibrated_svm_is_chosen_saved_and_drawn(monkeypatch: pytest.MonkeyPa
         model = Model.load(folder)
         rows_NK = model.probabilities(lambda side, _: np.resize(x, (120, side, side, 3)))
         np.testing.assert_allclose(rows_NK.sum(1), 1)
+    done = saccade("graph", "--model", "run/run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"chose {result.model.name}, which is no network: it has no graph to draw." in done.stderr
     with pytest.raises(SettingError, match="Of 500 or more neighbours there are too few: a fold leaves 51 images"):
         recipe.baselines(tmp_path / "few.npz", BaselineSettings(neighbors=(500,), folds=2), out=tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -269,6 +270,16 @@ def test_random_crops_are_made_in_trials(tmp_path: Path) -> None:
     images = bench.session({"random_crops": 0.3}, 0).images
     assert isinstance(images, StoredImages)
     assert images.crops is not None
+
+
+def test_of_two_trials_that_came_as_far_the_worse_is_stopped(tmp_path: Path) -> None:
+    settings = SearchSettings(**SMALL, trials=4, repeats=0, stop="halving")
+    told = search("digits", settings, space={"learning_rate": Choice((0.02, 1e-9))}, out=tmp_path / "a")
+    coarse = [row for row in told["trials"] if row["stage"] == "coarse"]
+    by_rate = {row["settings"]["learning_rate"]: row for row in coarse}
+    assert by_rate[0.02]["state"] == "done"
+    assert by_rate[1e-9]["state"] == "stopped"
+    assert re.fullmatch(r"it was among the worse half at \d+ % of its way", by_rate[1e-9]["stopped"])
 
 
 def test_a_space_with_few_settings_is_tried_once_over_and_that_is_told(tmp_path: Path) -> None:
