@@ -9,7 +9,7 @@ import yaml
 
 from saccade.cli.options import Json
 from saccade.cli.output import answer, working
-from saccade.cli.text import count, percent, printable, seconds, table
+from saccade.cli.text import count, interval, percent, printable, seconds, table
 from saccade.words import some
 
 NONE = "–"
@@ -80,8 +80,7 @@ def _network(network: Values) -> str:
 def _accuracy(part: Values) -> str:
     if part["interval"] is None:
         return percent(part["accuracy"])
-    low, high = part["interval"]
-    return f"{percent(part['accuracy'])} ({100 * low:.1f} to {percent(high)})"
+    return f"{percent(part['accuracy'])} ({interval(part['interval'])})"
 
 
 def _three_digits(test: Values | None, name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import Any
 
-from saccade.cli.text import count, percent, printable, seconds, table
+from saccade.cli.text import count, interval, percent, printable, seconds, table
 from saccade.words import plural
 
 SHOWN = 3
@@ -60,10 +60,9 @@ def variants_text(compared: Mapping[str, Any]) -> str:
 
 
 def _told(run: Mapping[str, Any]) -> list[str]:
-    low, high = run["interval"]
     loss = "" if run["validation_loss"] is None else f"{run['validation_loss']:.3f}"
-    interval = f"{100 * low:.1f} to {percent(high)}"
-    return [percent(run["validation_accuracy"]), interval, loss, count(run["epochs"]), f"{run['seconds']:.1f}"]
+    accuracy, bounds = percent(run["validation_accuracy"]), interval(run["interval"])
+    return [accuracy, bounds, loss, count(run["epochs"]), f"{run['seconds']:.1f}"]
 
 
 def evaluation_text(test: Mapping[str, Any]) -> str:
@@ -95,8 +94,7 @@ def _without_leaks(test: Mapping[str, Any]) -> str:
 
 
 def _accuracy(test: Mapping[str, Any]) -> str:
-    low, high = test["interval"]
-    told = f"accuracy {percent(test['accuracy'])} (95 % interval {100 * low:.1f} to {percent(high)}"
+    told = f"accuracy {percent(test['accuracy'])} (95 % interval {interval(test['interval'])}"
     if "images" in test:
         told += f", {plural(test['images'], 'image')}"
     told += ")"

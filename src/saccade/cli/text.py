@@ -47,6 +47,15 @@ def percent(share: float | None) -> str:
     return _spaced(words.percent(share))
 
 
+def interval(bounds: Sequence[float]) -> str:
+    """Return the two bounds of an interval as percentages.
+
+    >>> interval([0.857, 0.871])
+    '85.7 to 87.1 %'
+    """
+    return _spaced(words.interval(bounds))
+
+
 def seconds(amount: float) -> str:
     """Return a time in the units one would say it in.
 
