@@ -210,8 +210,9 @@ def _photos(known: Evidence) -> Iterator[Step]:
         return
     shown = known.held if sum(known.held) else known.counts
     if curve.points[-1].interval[0] <= max(shown) / sum(shown):
-        always = f"{curve.name} is hardly more often right than always saying {listed([known.classes[int(np.argmax(shown))]])}"
-        yield Step("photos", f"Whether more photos would help cannot be told: {always}.", 0.0)
+        always = f"always saying {listed([known.classes[int(np.argmax(shown))]])}"
+        told = f"Whether more photos would help cannot be told: {curve.name} is hardly more often right than {always}."
+        yield Step("photos", told, 0.0)
         return
     doubled = curve.forecasts[0]
     other = curve.name != known.chosen
