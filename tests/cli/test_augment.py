@@ -108,3 +108,9 @@ def test_to_turn_images_upside_down_is_never_suggested() -> None:
             for name, strength in (("upside_down", 1.0), ("rotate", 15.0))]  # fmt: skip
     assert assignment(kept) == "--set augment='{rotate: 15}'"
     assert assignment(kept[:1]) == ""
+
+
+@pytest.mark.parametrize(("verdict", "option"), [("yes", "--flip"), ("no", "--no-flip"), ("undecided", "")])
+def test_whether_to_mirror_is_suggested_where_it_is_known(verdict: str, option: str) -> None:
+    mirror = Invariance("mirror", "", (Level(1.0, 0.5, verdict),), 1.0, 100)
+    assert assignment([mirror]).split(" --set")[0] == option

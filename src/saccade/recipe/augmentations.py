@@ -70,13 +70,16 @@ def preview_augmentations(source: str | Path, settings: DataSettings, *, out: Pa
 
 
 def assignment(found: list[Invariance]) -> str:
-    """Return options of `saccade train` that name what keeps the class, each at its usual strength at the most."""
+    """Return options of `saccade train` that name what keeps the class, each at its usual strength at the most.
+
+    Whether to mirror is left to `train`, which measures it by other classifiers, where it is undecided here.
+    """
     strengths = as_settings(found)
     # upside_down is left to the owner: to be recognised upside down is one thing, to be photographed so another.
     left = {*APART, "upside_down"}
     mine = ", ".join(f"{name}: {strength:.3g}" for name, strength in strengths.items() if name not in left)
     mirror = next((each.verdict for each in found if each.name == "mirror"), None)
-    options = ["--flip" if mirror == "yes" else "--no-flip"] if mirror else []
+    options = {"yes": ["--flip"], "no": ["--no-flip"]}.get(mirror or "", [])
     options += [f"--{name} {strengths[name]:.3g}" for name in ("translate", "cutout") if name in strengths]
     return " ".join([*options, f"--set augment='{{{mine}}}'"] if mine else options)
 

@@ -84,10 +84,10 @@ def invariances(parts: Parts, seed: int = 0, names: Sequence[str] = tuple(STRENG
 
     A small ConvNet is trained for a fixed number of passes over at most 1,500 training images, and labels at most
     400 validation images as they are and changed at each strength; no clock is asked, so the answer repeats. A
-    strength keeps the class where no more than a third of what is gained over chance is lost, or where more is
-    lost only by accident (see `symmetry.judge`). "no" means that the change may make another class of an image,
-    as of a 6 upside down, or that the network would have to be shown such images first: it is taken for the
-    former, which costs little, while mislabelled training images cost much. Emits Progress.
+    strength keeps the class where it is sure that no more than a third of what is gained over chance is lost (see
+    `symmetry.judge`). "no" means that the change may make another class of an image, as of a 6 upside down, or that
+    the network would have to be shown such images first: it is taken for the former, which costs little, while
+    mislabelled training images cost much. Emits Progress.
     """
     train, validation = stratified_share(parts.train, TRAIN), stratified_share(parts.validation, VALIDATION)
     side = min(SIDE, max(8, int(np.median(train.images.pixels.sizes(train.images.keys).min(1)))))
