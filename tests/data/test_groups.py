@@ -73,7 +73,7 @@ def test_what_the_pattern_finds_is_told_and_a_given_group_counts_more(tmp_path: 
     [told] = [finding for finding in data.open(root, PATIENTS).ignored if finding.kind == "group"]
     assert told.detail == (
         r'30 images in 15 groups by the pattern "patient(\d+)"; in the names of 1 it finds nothing: each of them '
-        "stands alone"
+        "stands alone; 15 groups hold images of several classes: is the pattern too wide?"
     )
     assert told.paths == ("ill/scan.png",)
     table = tmp_path / "photos" / "table.csv"

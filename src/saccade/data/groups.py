@@ -1,6 +1,8 @@
 """Groups by file names: images in whose names a pattern finds the same, such as a patient or a video, stay together."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from saccade.data.imageset import ImageSet
@@ -44,6 +46,15 @@ def by_pattern(images: ImageSet, text: str) -> ImageSet:
     detail = f'{together} by the pattern "{text}"'
     if alone:
         detail += f"; in the names of {len(alone):,} it finds nothing: each of them stands alone"
+    if several := _of_several_classes(images, found):
+        detail += f"; {plural(several, 'group')} hold{'s' if several == 1 else ''} images of several classes: is the "
+        detail += "pattern too wide?"
     told = Finding(kind="group", detail=detail, paths=alone, severity="warning" if alone else "note")
     groups = tuple(given or own for given, own in zip(images.groups, found, strict=True))
     return replace(images, groups=groups, ignored=(*images.ignored, told))
+
+
+def _of_several_classes(images: ImageSet, found: Sequence[str | None]) -> int:
+    """Return how many groups hold images of more than one class."""
+    pairs = {(group, label) for group, label in zip(found, images.labels_N.tolist(), strict=True) if group is not None}
+    return sum(count > 1 for count in Counter(group for group, _ in pairs).values())
