@@ -143,6 +143,21 @@ def test_duplicates_and_named_groups_are_united() -> None:
         assert len({part[f"x/{i:02d}"] for i in range(4)}) == 1
 
 
+def test_a_class_of_few_groups_is_told_of_by_what_is_kept_together() -> None:
+    images = image_set([0] * 40 + [1] * 30 + [2] * 30, groups=[None] * 40 + ["v"] * 20 + ["w"] * 10 + [None] * 30)
+    heard: list[object] = []
+    alike_N = alone(images)
+    alike_N[70:90], alike_N[90:] = 70, 90
+    with listening(heard.append):
+        parts = data.split(images, alone(images), DataSettings(), alike_N)
+    small = [event for event in heard if isinstance(event, Finding) and event.kind == "small-class"]
+    assert [finding.paths for finding in small] == [("1",), ("2",)]
+    assert {finding.detail.split('" ')[1] for finding in small} == {
+        "has too few groups for training, validation and test: its 30 images are 2 groups, each kept together"
+    }
+    assert parts.validation.images.class_counts()[1:].tolist() == [0, 0]
+
+
 def test_small_classes_are_told_and_always_trained_on() -> None:
     parts, findings = split(image_set([0] * 20 + [1] + [2] * 2 + [3] * 3))
     assert parts.train.images.class_counts().tolist() == [14, 1, 1, 1]

@@ -60,7 +60,7 @@ def split(
         part_N[pool] = _assign(
             images.labels_N[pool], kept_N[pool], None if latest_N is None else latest_N[pool], wanted, seed
         )
-        _tell_small(images.select(pool), united_N[pool])
+        _tell_small(images.select(pool), kept_N[pool])
     selected = [images.select(np.flatnonzero(part_N == number)) for number in range(3)]
     for name, part in zip(PARTS, selected, strict=True):
         if len(part) == 0 and latest_N is not None and (known := int((latest_N < len(PARTS) - 1).sum())):
@@ -301,14 +301,20 @@ def _tell_leaks(images: ImageSet, dropped_N: NDArray[np.bool_]) -> None:
         emit(Finding(kind="leak", detail=detail, paths=keys, severity="warning"))
 
 
-def _tell_small(pool: ImageSet, groups_N: NDArray[np.int64]) -> None:
+def _tell_small(pool: ImageSet, kept_N: NDArray[np.int64]) -> None:
+    """Name the classes of fewer groups, of images that stay together, than there are parts."""
     for label, name in enumerate(pool.classes):
-        different = len(np.unique(groups_N[pool.labels_N == label]))
-        if 0 < different < _FEWEST:
-            images = f"{different} different image{'s' if different > 1 else ''}"
-            where = "it stays in training" if different == 1 else "one stays in training"
-            detail = f'class "{name}" has only {images}: too few for training, validation and test, so {where}'
-            emit(Finding(kind="small-class", detail=detail, paths=(name,), severity="warning"))
+        kept_M = kept_N[pool.labels_N == label]
+        images, groups = len(kept_M), len(np.unique(kept_M))
+        if not 0 < groups < _FEWEST:
+            continue
+        if groups == images:
+            where = "it stays in training" if groups == 1 else "one stays in training"
+            has = f"has only {plural(images, 'different image')}: too few for training, validation and test, so {where}"
+        else:
+            those = f"its {plural(images, 'image')} are {plural(groups, 'group')}, each kept together"
+            has = f"has too few groups for training, validation and test: {those}"
+        emit(Finding(kind="small-class", detail=f'class "{name}" {has}', paths=(name,), severity="warning"))
 
 
 def _tell_missing(parts: Sequence[ImageSet]) -> None:
