@@ -152,6 +152,8 @@ def test_a_given_split_is_kept_and_its_leaks_named() -> None:
     assert alike.leaked == {f"test/{i:02d}" for i in range(30)}
     assert len(parts.train) + len(parts.validation) == 200
     assert len(parts.test) == 100
+    [found] = [event for event in heard if isinstance(event, Finding) and event.kind == "near-duplicate"]
+    assert found.detail.endswith("of 30 pictures: kept on one side of what is split here")
     [leak] = [event for event in heard if isinstance(event, Finding) and event.kind == "leak"]
     assert set(leak.paths) == alike.leaked
     assert leak.detail == (
@@ -171,7 +173,7 @@ def test_near_duplicates_in_different_classes_are_a_conflict() -> None:
     [conflict] = [event for event in heard if isinstance(event, Finding) and event.kind == "label-conflict"]
     assert conflict.paths == (images.keys[0], images.keys[50])
     assert conflict.groups == (2,)
-    assert conflict.detail == "near-duplicates in different classes: look which label is right"
+    assert conflict.detail == "look-alikes under two labels: look whether each is right"
 
 
 def test_a_class_of_images_that_are_all_alike_can_still_be_split() -> None:

@@ -101,6 +101,29 @@ def test_copies_are_found_by_pixels_not_by_files(tmp_path: Path) -> None:
         "duplicate": ("a/1.png", "a/2.bmp", "b/3.tiff"),
         "label-conflict": ("a/1.png", "a/2.bmp", "b/3.tiff"),
     }
+    [conflict] = [finding.detail for finding in findings if finding.kind == "label-conflict"]
+    assert conflict == "exact copies under two labels, of which at most one is right: kept as they are"
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ((), ": kept on one side of the split"),
+        (("train",), ": kept on one side of the split"),
+        (("train", "test"), ": kept on one side of what is split here"),
+        (("train", "validation", "test"), ""),
+    ],
+)
+def test_copies_are_said_to_be_kept_together_where_the_split_is_made_here(
+    tmp_path: Path, parts: tuple[str, ...], said: str
+) -> None:
+    for seed, part in enumerate(parts or ("",)):
+        photo_folder(tmp_path / part, {"a": 2, "b": 2}, suffix=".png", seed=seed)
+    first = tmp_path / (parts[0] if parts else "") / "a" / "0000.png"
+    first.with_name("copy.png").write_bytes(first.read_bytes())
+    _, findings, _ = found(data.open(tmp_path))
+    [copies] = [finding.detail for finding in findings if finding.kind == "duplicate"]
+    assert copies == f"2 images are copies of 1 different ones{said}"
 
 
 def test_equal_pixels_in_another_shape_are_no_copies() -> None:

@@ -41,13 +41,13 @@ def _tell(images: ImageSet, copies_N: NDArray[np.int64], groups_N: NDArray[np.in
         return
     named = np.array(images.keys, dtype=object)
     sizes = _sizes(groups_N[copies_N])
-    detail = f"{copies_N.size:,} images are copies of {len(sizes):,} different ones: kept on one side of the split"
+    detail = f"{copies_N.size:,} images are copies of {len(sizes):,} different ones{_kept(images)}"
     emit(Finding(kind="duplicate", detail=detail, paths=tuple(named[copies_N]), groups=sizes))
 
     differing_N = groups_N[crossing(images.labels_N, groups_N)]
     conflicting_N = copies_N[np.isin(groups_N[copies_N], differing_N)]
     if conflicting_N.size:
-        detail = "copies of one image in different classes, so that at most one label is right: kept as they are"
+        detail = "exact copies under two labels, of which at most one is right: kept as they are"
         _tell_conflict(detail, named[conflicting_N], groups_N[conflicting_N])
 
     leaking_N = copies_N[crossing(given_numbers(images), groups_N)[copies_N]]
@@ -59,6 +59,14 @@ def _tell(images: ImageSet, copies_N: NDArray[np.int64], groups_N: NDArray[np.in
 def _tell_conflict(detail: str, paths: NDArray[np.object_], groups_N: NDArray[np.int64]) -> None:
     groups = _sizes(groups_N)
     emit(Finding(kind="label-conflict", detail=detail, paths=tuple(paths), severity="warning", groups=groups))
+
+
+def _kept(images: ImageSet) -> str:
+    """Return the words for what is done with copies where all parts, or some of them, are taken here; else none."""
+    given = {"validation", "test"} & set(images.given_parts)
+    if len(given) == 2:
+        return ""
+    return ": kept on one side of what is split here" if given else ": kept on one side of the split"
 
 
 def _sizes(groups_N: NDArray[np.int64]) -> tuple[int, ...]:
@@ -146,14 +154,14 @@ def _tell_alike(
     part = "" if compared == 1 else f" (of {compared:.0%} of all pairs, as many as there is time for)"
     if alike.size:
         groups = f"{int((counts > 1).sum()):,}"
-        detail = f"{alike.size:,} images are near-duplicates, of {groups} pictures{part}: kept on one side of the split"
+        detail = f"{alike.size:,} images are near-duplicates, of {groups} pictures{part}{_kept(images)}"
         emit(Finding(kind="near-duplicate", detail=detail, paths=tuple(named[alike]), groups=_sizes(alike_N[alike])))
     elif part:
         emit(Finding(kind="near-duplicate", detail=f"none found{part}"))
     differing = alike_N[crossing(images.labels_N, alike_N)]
     conflicting = alike[np.isin(alike_N[alike], differing)]
     if conflicting.size:
-        detail = "near-duplicates in different classes: look which label is right"
+        detail = "look-alikes under two labels: look whether each is right"
         _tell_conflict(detail, named[conflicting], alike_N[conflicting])
     if leaked_N.any():
         detail = (

@@ -4,7 +4,10 @@
 KINDS: dict[str, tuple[str, str]] = {
     "leak": ("Copies across parts", "A picture in training and test alike would be tested on what it taught."),
     "seen": ("Images the network knows", "What its weights have seen is no test of what is trained from them."),
-    "label-conflict": ("Copies under different classes", "The same picture with two labels: at least one is wrong."),
+    "label-conflict": (
+        "Copies and look-alikes under two labels",
+        "Of exact copies under two labels, one is wrong; look-alikes are to be looked at.",
+    ),
     "unreadable": ("Unreadable files", "Files that could not be decoded."),
     "empty-class": ("Empty classes", "Classes without an image that can be read."),
     "missing-class": (
