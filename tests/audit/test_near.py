@@ -12,6 +12,8 @@ from scipy.spatial import cKDTree
 
 from saccade import audit, data
 from saccade.audit import near
+from saccade.audit.agreement import Looks
+from saccade.audit.windows import FRAMES, WHOLE, sampled
 from saccade.data.arrays import stacked
 from saccade.data.splits import fold_numbers
 from saccade.events import Finding, Progress, listening
@@ -47,11 +49,18 @@ def cropped(x: Bytes) -> Bytes:
     return np.asarray(Image.fromarray(x).crop((2, 2, 30, 30)).resize((32, 32), Image.Resampling.BICUBIC))
 
 
+def looks(x_NHWC: Bytes) -> Looks:
+    images = data.from_arrays(x_NHWC, np.arange(len(x_NHWC)) % 2)
+    return Looks(images.sketches(), images.chroma())
+
+
 CHANGES: Mapping[str, Callable[[Bytes], Bytes]] = {
     "re-encoded": jpeg,
     "resized": resized,
     "mirrored": lambda x: x[:, ::-1],
     "brightened": lambda x: np.clip(x * 1.2, 0, 255).astype(np.uint8),
+    "darkened": lambda x: (x * 0.6).astype(np.uint8),
+    "grey": lambda x: np.asarray(Image.fromarray(x).convert("L").convert("RGB")),
     "shifted": lambda x: np.pad(x, ((0, 0), (1, 0), (0, 0)), mode="edge")[:, :32],
     "cropped": cropped,
 }
@@ -70,10 +79,69 @@ def test_changed_copies_are_found_and_nothing_else(change: str) -> None:
     assert len(found) >= (20 if change != "cropped" else 16)
 
 
+def shapes(shift: int = 0) -> Bytes:
+    """Return one letter-like shape in eight pairs of opposite hues, the luminance the same in all: (8, 32, 32, 3)."""
+    drawn, found = Image.new("L", (32, 32)), []
+    ImageDraw.Draw(drawn).line([(9 + shift, 4), (9 + shift, 27), (21 + shift, 27), (21 + shift, 16)], 255, 4)
+    inside_HW = np.asarray(drawn) > 0
+    for hue in np.arange(8) * np.pi / 4:
+        colours = [(light, 128 + 34 * sign * np.cos(hue), 128 + 34 * sign * np.sin(hue))
+                   for light, sign in ((96, 1), (150, -1))]  # fmt: skip
+        x_HWC = np.where(inside_HW[..., None], *np.array(colours[::-1])).round().astype(np.uint8)
+        found.append(np.asarray(Image.fromarray(x_HWC, "YCbCr").convert("RGB")))
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_shapes_of_equal_luminance_in_other_colours_are_no_copies(shift: int) -> None:
+    coloured = np.concatenate([shapes()[::2], shapes(shift)[1::2]])
+    copies = np.stack([jpeg(x) for x in coloured])
+    images = data.from_arrays(np.concatenate([textured(200), coloured, copies]), np.arange(216) % 2)
+    np.testing.assert_allclose(images.sketches()[201:204].astype(int) - images.sketches()[200], 0, atol=2)
+    alike_N = audit.near_duplicates(images, audit.duplicates(images)).groups_N
+    assert alike_N[200:].tolist() == [*range(200, 208)] * 2
+
+
+def test_small_shapes_at_other_places_of_a_white_picture_are_no_copies() -> None:
+    x_NHWC = np.full((206, 32, 32, 3), 255, np.uint8)
+    x_NHWC[:200, 4:28, 4:28] = textured(200)[:, 4:28, 4:28]
+    for i, (row, column) in enumerate((row, column) for row in (2, 15, 28) for column in (2, 12)):
+        x_NHWC[200 + i, row : row + 3, column : column + 3] = (250, 230, 120)
+    images = data.from_arrays(x_NHWC, np.arange(206) % 2)
+    assert audit.near_duplicates(images, np.arange(206)).groups_N[200:].tolist() == [*range(200, 206)]
+
+
+def test_pictures_of_another_contrast_by_far_are_no_copies() -> None:
+    x_NHWC = textured(100)
+    x_NHWC[98] = (128 + (x_NHWC[1].astype(float) - 128) * 0.3).astype(np.uint8)
+    x_NHWC[99] = (128 + (x_NHWC[2].astype(float) - 128) * 0.7).astype(np.uint8)
+    images = data.from_arrays(x_NHWC, np.arange(100) % 2)
+    alike_N = audit.near_duplicates(images, np.arange(100)).groups_N
+    assert alike_N[98:].tolist() == [98, 2]
+
+
+def test_mirrored_pictures_of_another_class_are_no_copies() -> None:
+    x_NHWC = textured(104)
+    x_NHWC[100:102], x_NHWC[102] = x_NHWC[:2, :, ::-1], x_NHWC[2]
+    x_NHWC[103] = jpeg(cropped(x_NHWC[3])[:, ::-1])
+    labels = np.zeros(104, int)
+    labels[[100, 102, 103]] = 1
+    images = data.from_arrays(x_NHWC, labels)
+    heard: list[object] = []
+    with listening(heard.append):
+        alike_N = audit.near_duplicates(images, np.arange(104)).groups_N
+    assert alike_N[100:].tolist() == [100, 1, 2, 103]
+    conflicts = [event.paths for event in heard if isinstance(event, Finding) and event.kind == "label-conflict"]
+    assert conflicts == [(images.keys[2], images.keys[102])]
+    labels[:] = np.arange(104) % 4 == 5
+    alike_N = audit.near_duplicates(data.from_arrays(x_NHWC, labels), np.arange(104)).groups_N
+    assert alike_N[100:].tolist() == [0, 1, 2, 3]
+
+
 def test_frequencies_are_the_cosine_transform() -> None:
     grey_NHW = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
     expected = dctn(grey_NHW.astype(np.float64), axes=(1, 2), norm="ortho")[:, :8, :8].reshape(3, -1)[:, 1:]
-    np.testing.assert_allclose(near._frequencies(grey_NHW, 8, near.WHOLE), expected, atol=1e-3)
+    np.testing.assert_allclose(near._frequencies(grey_NHW, 8, WHOLE), expected, atol=1e-3)
 
 
 def test_whitened_vectors_compare_mirrored_ones_by_the_sign_of_odd_frequencies() -> None:
@@ -105,7 +173,7 @@ def test_blocks_find_the_pairs_that_all_products_find(few: int, monkeypatch: pyt
 def test_progress_covers_the_windows_too_and_ends_where_it_said() -> None:
     heard: list[Progress] = []
     with listening(lambda event: heard.append(event) if isinstance(event, Progress) else None):
-        near.find(textured(60)[..., 0], work=3 * 60**2)
+        near.find(looks(textured(60)), work=3 * 60**2)
     assert {event.total for event in heard} == {2.5 * 60**2}  # each pair once, and two windows of each with each
     assert [event.done for event in heard] == sorted(event.done for event in heard)
     assert heard[-1].done == heard[-1].total
@@ -260,18 +328,25 @@ def test_where_work_is_short_cropped_copies_across_given_parts_are_looked_for_fi
     for place, original in ((0, 1_000), (1_001, 1)):  # a later one was cropped, and an earlier one was
         crop = Image.fromarray(x_NHWC[original]).crop((3, 3, 29, 29))
         x_NHWC[place] = np.asarray(crop.resize((32, 32), Image.Resampling.BICUBIC))
-    grey_NHW = x_NHWC.mean(3).astype(np.uint8)
-    work = 2_000**2 / 2 + 100_000
-    found = near.find(grey_NHW, work, later=2)
+    seen, work = looks(x_NHWC), 2_000**2 / 2 + 100_000
+    found = near.find(seen, work, later=2)
     assert set(zip(found.first_P.tolist(), found.second_P.tolist(), strict=True)) == {(0, 1_000), (1, 1_001)}
-    assert not len(near.find(grey_NHW, work).first_P)
+    assert not len(near.find(seen, work).first_P)
 
 
 def test_windows_that_share_their_products_are_those_that_are_taken_one_by_one() -> None:
     grey_NHW = textured(80)[..., 0]
     whitening = near.Whitening.of(grey_NHW, 8)
-    expected = np.stack([whitening(grey_NHW[:5], (size, right, down)) for size, right, down in near.FRAMES], axis=1)
+    expected = np.stack([whitening(grey_NHW[:5], (size, right, down)) for size, right, down in FRAMES], axis=1)
     np.testing.assert_allclose(near._window_vectors(grey_NHW[:5], whitening), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [8, 32])
+def test_windows_lie_at_the_same_place_of_pixels_and_of_cells(side: int) -> None:
+    middles = (np.arange(side) + 0.5) * 32 / side  # a slope, in sketch pixels, as it is sampled
+    size_P, shift_P = np.array([0.75, 0.5]), np.array([-3.0, 6.5])
+    expected = (middles - 16) * size_P[:, None] + 16 + shift_P[:, None]
+    np.testing.assert_allclose(sampled(side, size_P, shift_P) @ middles, expected, atol=1e-4)
 
 
 def neighbours(places_ND: NDArray[np.float64], reach: float) -> NDArray[np.int64]:

@@ -194,3 +194,12 @@ def test_a_classifier_is_fitted_to_some_of_each_class(monkeypatch: pytest.Monkey
     x_ND = (rng.normal(size=(200, 4)) + 6 * np.eye(3, 4)[labels_N]).astype(np.float32)
     told_NK = labels.out_of_fold(x_ND, labels_N, np.arange(200))
     assert (told_NK.argmax(1) == labels_N).mean() > 0.95
+
+
+def test_colours_of_a_sketch_are_those_of_jpeg() -> None:
+    x_HWC = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    red, green, blue = x_HWC.reshape(8, 4, 8, 4, 3).mean((1, 3)).transpose(2, 0, 1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    expected = np.stack([128 + (blue - luma) / 1.772, 128 + (red - luma) / 1.402], 2)
+    found = np.frombuffer(sketch(x_HWC).chroma, np.uint8).reshape(8, 8, 2)
+    np.testing.assert_allclose(found, expected, atol=1.5)

@@ -8,6 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from saccade.audit import near
+from saccade.audit.agreement import Looks
 from saccade.data.imageset import ImageSet
 from saccade.data.sketch import contrast
 from saccade.data.splits import crossing, given_numbers
@@ -89,19 +90,22 @@ class Alike:
 def near_duplicates(images: ImageSet, groups_N: NDArray[np.int64], *, work: float = 100 * near.A_SECOND) -> Alike:
     """Return which images are near-duplicates of others: see `audit.near`.
 
+    Mirrored ones of another class are none: mirroring makes a "d" of a "b".
     `groups_N` are the exact duplicates', of which one each is compared, those of later given parts first;
     `work` is the number of pairs to compare at the most. Emits a Finding of the kind "near-duplicate" for all,
     "label-conflict" and "leak" where they lie in different classes or given parts; `paths` list those of one
     group one after the other.
     """
     part_N = given_numbers(images)
-    grey_NHW = images.sketches()
-    shown_N = np.flatnonzero((groups_N == np.arange(len(images))) & (contrast(grey_NHW) >= BLANK))
+    looks = Looks(images.sketches(), images.chroma())
+    shown_N = np.flatnonzero((groups_N == np.arange(len(images))) & (contrast(looks.grey_NHW) >= BLANK))
     shown_N = shown_N[np.argsort(-part_N[shown_N], kind="stable")]
     if len(shown_N) < 2:
         return Alike(groups_N)
-    pairs = near.find(grey_NHW[shown_N], work, int((part_N[shown_N] > 0).sum()))
-    alike_N = _joined(groups_N, shown_N[pairs.first_P], shown_N[pairs.second_P])
+    pairs = near.find(looks.at(shown_N), work, int((part_N[shown_N] > 0).sum()))
+    first_P, second_P = shown_N[pairs.first_P], shown_N[pairs.second_P]
+    kept_P = ~pairs.mirrored_P | (images.labels_N[first_P] == images.labels_N[second_P])
+    alike_N = _joined(groups_N, first_P[kept_P], second_P[kept_P])
     alike_N = _sparing(images, groups_N, alike_N)
     leaked_N = _leaked(part_N, groups_N, alike_N)
     _tell_alike(images, groups_N, alike_N, leaked_N, pairs.compared)

@@ -4,7 +4,8 @@ The luminance of a 32 by 32 sketch goes through a cosine transform; its lowest f
 data set (lecture 6), are a vector whose cosine with an unrelated picture's is about normal with a standard
 deviation of 1/√D: what many pictures have in common, such as a white background, does not make them alike.
 Mirroring changes the sign of the odd horizontal frequencies, so that one product of the even and one of the
-odd ones compare every pair as it is and mirrored.
+odd ones compare every pair as it is and mirrored. Pairs alike in this sense are copies where their tones and colours
+agree (`audit.agreement`).
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from saccade.data.sketch import SIDE
+from saccade.audit.agreement import Looks, agree
+from saccade.audit.windows import CROPS, FRAMES, WHOLE, WINDOWS, Floats, Frame, cosines
 from saccade.events import Progress, emit
 
 COARSE, FINE = 8, 10
@@ -42,40 +44,21 @@ TRIED = 2
 CLOUD, BROAD = 50, 2.0
 """Images and breadth, in neighbours, from which a group of images like one another is a cloud."""
 
-Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
-Places = float | NDArray[np.float64]
-Frame = tuple[Places, Places, Places]
-"""A window of a sketch: its side as a share, and how far its middle is moved right and down, in sketch pixels.
-
-Or one window for each of P sketches, as three arrays (P,)."""
-
-WHOLE: Frame = (1.0, 0.0, 0.0)
-WINDOWS: tuple[tuple[float, tuple[float, ...]], ...] = (
-    (1.0, (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)),
-    (0.9, (-1.5, 0.0, 1.5)),
-    (0.8, (-3.0, -1.5, 0.0, 1.5, 3.0)),
-)
-"""Windows of one picture that are compared with the whole of the other: sides, and the shifts in both directions."""
-FRAMES = np.array([(size, right, down) for size, shifts in WINDOWS for down in shifts for right in shifts])
-"""The same, (F, 3)."""
 STEPS, HOPE = (0.05, 0.75, 0.75), 0.6
 """Steps by which a window is refined, and the cosine from which that is worth it."""
-CROPS: tuple[Frame, ...] = (
-    (0.9, 0.0, 0.0),
-    (0.8, 0.0, 0.0),
-    *((0.9, x, y) for x in (-1.5, 1.5) for y in (-1.5, 1.5)),
-    *((0.8, x, y) for x in (-2.5, 2.5) for y in (-2.5, 2.5)),
-)
-"""Windows that candidates are found by too, one after the other, where there is time."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of images that are alike, `first_P` < `second_P`, and the share of all pairs that were compared."""
+    """Pairs of images that are alike, `first_P` < `second_P`, and the share of all pairs that were compared.
+
+    `mirrored_P` are those alike only when one of the two is mirrored.
+    """
 
     first_P: Indices
     second_P: Indices
+    mirrored_P: NDArray[np.bool_]
     compared: float = 1.0
 
 
@@ -113,14 +96,15 @@ class Whitening:
         return v_ND
 
 
-def find(grey_NHW: NDArray[np.uint8], work: float, later: int = 0) -> Pairs:
-    """Return which sketches (N, 32, 32) are near-duplicates, for the work of comparing so many pairs at the most.
+def find(looks: Looks, work: float, later: int = 0) -> Pairs:
+    """Return which sketches are near-duplicates, for the work of comparing so many pairs at the most.
 
     All are compared with all, the first ones first; then cropped ones are looked for where there is work left:
     where there is not enough for all, and the first `later` lie in later given parts, among pairs with one of these,
     which may be leaks.
     No clock is asked, so the answer repeats.
     """
+    grey_NHW = looks.grey_NHW
     coarse, fine = Whitening.of(grey_NHW, COARSE), Whitening.of(grey_NHW, FINE)
     v_ND = coarse(grey_NHW)
     whole, left = len(v_ND) ** 2 / 2, work - len(v_ND) ** 2 / 2
@@ -136,17 +120,19 @@ def find(grey_NHW: NDArray[np.uint8], work: float, later: int = 0) -> Pairs:
             seen_ND, first = coarse(grey_NHW[cropped], frame), cropped.start or 0
             found = found.with_(_candidates(seen_ND, v_ND[others], coarse.odd_D, work, tell, offset=first))
     pairs_P2, v_ND = found.pairs_P2, fine(grey_NHW)
-    usual, cosines_P = usual_likeness(v_ND, fine.odd_D, 1.0), _whole_cosines(v_ND, fine.odd_D, pairs_P2)
-    alike_P = cosines_P > min(usual, SURELY)
+    usual, cosines_P2 = usual_likeness(v_ND, fine.odd_D, 1.0), _whole_cosines(v_ND, fine.odd_D, pairs_P2)
+    likely_P2 = cosines_P2 > min(usual, SURELY)
+    alike_P2 = _agreeing(looks, pairs_P2, likely_P2)
     left = max(work - whole - len(frames) * a_frame, AT_LEAST * work)
-    open_P = np.flatnonzero(~alike_P)
+    open_P = np.flatnonzero(~likely_P2.any(1))
     open_P = open_P[np.argsort(-found.cosines_P[open_P], kind="stable")[: int(left // WINDOWED)]]
     for start in range(0, len(open_P), BLOCK):
         part = open_P[start : start + BLOCK]
-        alike_P[part] = _alike_in_windows(grey_NHW, pairs_P2[part], coarse, fine)
+        alike_P2[part] = _alike_in_windows(looks, pairs_P2[part], coarse, fine)
+    alike_P = np.asarray(alike_P2.any(1))
     if usual > SURELY:
-        alike_P[alike_P] = (cosines_P[alike_P] > usual) | ~_in_clouds(pairs_P2[alike_P], len(v_ND))
-    return Pairs(pairs_P2[alike_P, 0], pairs_P2[alike_P, 1], found.compared)
+        alike_P[alike_P] = (cosines_P2[alike_P].max(1) > usual) | ~_in_clouds(pairs_P2[alike_P], len(v_ND))
+    return Pairs(pairs_P2[alike_P, 0], pairs_P2[alike_P, 1], ~alike_P2[alike_P, 0], found.compared)
 
 
 def usual_likeness(v_ND: Floats, odd_D: NDArray[np.bool_], most: float = SURELY) -> float:
@@ -171,25 +157,9 @@ def usual_likeness(v_ND: Floats, odd_D: NDArray[np.bool_], most: float = SURELY)
 def _frequencies(grey_NHW: NDArray[np.uint8], count: int, frame: Frame) -> Floats:
     """Return the lowest frequencies (N, D) of a window of each sketch: rows vertical, the constant left out."""
     size, right, down = frame
-    across = _cosines(count, size, right).swapaxes(-1, -2)
-    c_NKK = _cosines(count, size, down) @ grey_NHW.astype(np.float32) @ across
+    across = cosines(count, size, right).swapaxes(-1, -2)
+    c_NKK = cosines(count, size, down) @ grey_NHW.astype(np.float32) @ across
     return c_NKK.reshape(len(grey_NHW), -1)[:, 1:]
-
-
-def _cosines(count: int, size: Places, shift: Places) -> Floats:
-    """Return the matrix (count, SIDE) from a line of pixels to the lowest frequencies of a window of it.
-
-    The window is sampled SIDE times, linearly, its ends repeated; the transform is the orthonormal DCT-II.
-    Of windows (P,) it is (P, count, SIDE).
-    """
-    places = (np.arange(SIDE) + 0.5) / SIDE
-    size_1, shift_1 = np.asarray(size)[..., None], np.asarray(shift)[..., None]
-    at = np.clip((places - 0.5) * size_1 * SIDE + SIDE / 2 + shift_1 - 0.5, 0, SIDE - 1)
-    sampled = np.abs(at.astype(np.float32)[..., None] - np.arange(SIDE, dtype=np.float32))
-    np.maximum(np.subtract(1, sampled, out=sampled), 0, out=sampled)
-    cosines = np.cos(np.pi * np.arange(count)[:, None] * places) * np.sqrt(2 / SIDE)
-    cosines[0] /= np.sqrt(2)
-    return np.asarray(cosines.astype(np.float32) @ sampled)
 
 
 @dataclass
@@ -271,30 +241,44 @@ def _bounding(v_ND: Floats, odd_D: NDArray[np.bool_]) -> tuple[Floats, Floats, F
 
 
 def _whole_cosines(v_ND: Floats, odd_D: NDArray[np.bool_], pairs_P2: Indices) -> Floats:
-    """Return the cosines (P,) of pairs as they are, or mirrored."""
-    cosines_P = np.empty(len(pairs_P2), np.float32)
+    """Return the cosines (P, 2) of pairs as they are, and mirrored."""
+    cosines_P2 = np.empty((len(pairs_P2), 2), np.float32)
     for start in range(0, len(pairs_P2), 16 * BLOCK):
         part = pairs_P2[start : start + 16 * BLOCK]
         products_PD = v_ND[part[:, 0]] * v_ND[part[:, 1]]
-        cosines_P[start : start + 16 * BLOCK] = products_PD[:, ~odd_D].sum(1) + np.abs(products_PD[:, odd_D].sum(1))
-    return cosines_P
+        even_P, odd_P = products_PD[:, ~odd_D].sum(1), products_PD[:, odd_D].sum(1)
+        cosines_P2[start : start + 16 * BLOCK] = np.stack([even_P + odd_P, even_P - odd_P], 1)
+    return cosines_P2
 
 
-def _alike_in_windows(
-    grey_NHW: NDArray[np.uint8], pairs_P2: Indices, coarse: Whitening, fine: Whitening
-) -> NDArray[np.bool_]:
-    """Return which pairs are alike where a window of either, mirrored or not, is compared with the other."""
-    one, other = grey_NHW[pairs_P2[:, 0]], grey_NHW[pairs_P2[:, 1]]
+def _agreeing(looks: Looks, pairs_P2: Indices, likely_P2: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which of the likely pairs, as they are and mirrored (P, 2), agree in tones and colours too."""
+    alike_P2 = likely_P2.copy()
+    for start in range(0, len(pairs_P2), 16 * BLOCK):
+        for mirrored in (0, 1):
+            likely_P = start + np.flatnonzero(likely_P2[start : start + 16 * BLOCK, mirrored])
+            one, other = (looks.at(pairs_P2[likely_P, side]) for side in (0, 1))
+            alike_P2[likely_P, mirrored] = agree(one.mirrored() if mirrored else one, other)
+    return alike_P2
+
+
+def _alike_in_windows(looks: Looks, pairs_P2: Indices, coarse: Whitening, fine: Whitening) -> NDArray[np.bool_]:
+    """Return which pairs are alike, a window of either compared with the other, as it is and mirrored: (P, 2)."""
+    one, other = (looks.grey_NHW[pairs_P2[:, side]] for side in (0, 1))
     cosines_4P, numbers_4P = zip(*_best_windows(one, other, coarse), *_best_windows(other, one, coarse), strict=True)
-    alike_P, order_P4 = np.zeros(len(pairs_P2), bool), np.argsort(-np.stack(cosines_4P, 1), axis=1)
+    alike_P2, order_P4 = np.zeros((len(pairs_P2), 2), bool), np.argsort(-np.stack(cosines_4P, 1), axis=1)
     for best_P in order_P4.T[:TRIED]:
-        left = np.flatnonzero(~alike_P)
-        turned, mirrored = (best_P[left] >= 2)[:, None, None], (best_P[left] % 2 == 1)[:, None, None]
-        whole, part = np.where(turned, other[left], one[left]), np.where(turned, one[left], other[left])
-        whole = np.where(mirrored, whole[:, :, ::-1], whole)
-        frame_P3 = FRAMES[np.choose(best_P, numbers_4P)[left]]
-        alike_P[left] = _refined(fine(whole), part, frame_P3, fine) > SURELY
-    return alike_P
+        for way in range(4):
+            mine = np.flatnonzero((best_P == way) & ~alike_P2[:, 0])
+            turned, mirrored = divmod(way, 2)
+            whole, part = (looks.at(pairs_P2[mine, side]) for side in ((1, 0) if turned else (0, 1)))
+            whole = whole.mirrored() if mirrored else whole
+            cosines_P, frame_P3 = _refined(fine(whole.grey_NHW), part.grey_NHW, FRAMES[numbers_4P[way][mine]], fine)
+            surely_P = np.flatnonzero(cosines_P > SURELY)
+            size_P, right_P, down_P = frame_P3[surely_P].T
+            agree_P = agree(whole.at(surely_P), part.at(surely_P), (size_P, right_P, down_P))
+            alike_P2[mine[surely_P], mirrored] |= agree_P
+    return alike_P2
 
 
 def _best_windows(
@@ -310,7 +294,7 @@ def _window_vectors(grey_PHW: NDArray[np.uint8], whitening: Whitening) -> Floats
     """Return the vectors (P, F, D) of all FRAMES of each sketch: lines and columns of windows share their products."""
     pixels_PHW, count, found = grey_PHW.astype(np.float32), whitening.count, []
     for size, shifts in WINDOWS:
-        lines_LH = np.concatenate([_cosines(count, size, shift) for shift in shifts])
+        lines_LH = np.concatenate([cosines(count, size, shift) for shift in shifts])
         c_PLL = lines_LH @ (pixels_PHW @ lines_LH.T)
         c_PSKSK = c_PLL.reshape(-1, len(shifts), count, len(shifts), count)
         found.append(c_PSKSK.swapaxes(2, 3).reshape(len(c_PLL), -1, count**2)[..., 1:])
@@ -340,27 +324,29 @@ def _in_clouds(pairs_P2: Indices, images: int) -> NDArray[np.bool_]:
     return np.asarray(cloudy_G[group_N[pairs_P2[:, 0]]])
 
 
-def _refined(v_PD: Floats, part_PHW: NDArray[np.uint8], frame_P3: NDArray[np.float64], fine: Whitening) -> Floats:
-    """Return the cosines (P,) of vectors with windows of sketches, moved and scaled to where these are largest.
+def _refined(
+    v_PD: Floats, part_PHW: NDArray[np.uint8], frame_P3: NDArray[np.float64], fine: Whitening
+) -> tuple[Floats, NDArray[np.float64]]:
+    """Return the cosines (P,) of vectors with windows of sketches where these are largest, and those windows (P, 3).
 
     From each pair's window on, one of its three numbers after the other is changed by a step, up and down, and by
     half that step: windows that are wrong by a pixel lose the finer frequencies. Pairs below HOPE are left.
     """
 
-    def cosines(places_P: Indices, frame_P3: NDArray[np.float64]) -> Floats:
+    def likeness(places_P: Indices, frame_P3: NDArray[np.float64]) -> Floats:
         size_P, right_P, down_P = frame_P3.T
         return np.asarray(np.einsum("pd,pd->p", v_PD[places_P], fine(part_PHW[places_P], (size_P, right_P, down_P))))
 
-    cosine_P, frame_P3 = cosines(np.arange(len(v_PD)), frame_P3), frame_P3.copy()
+    cosine_P, frame_P3 = likeness(np.arange(len(v_PD)), frame_P3), frame_P3.copy()
     hopeful_P = np.flatnonzero(cosine_P > HOPE)
     for share in (1.0, 0.5):
         for step in np.diag(STEPS) * share:
             for moved in (step, -step):
-                tried = cosines(hopeful_P, frame_P3[hopeful_P] + moved)
+                tried = likeness(hopeful_P, frame_P3[hopeful_P] + moved)
                 better = tried > cosine_P[hopeful_P]
                 cosine_P[hopeful_P[better]] = tried[better]
                 frame_P3[hopeful_P[better]] += moved
-    return cosine_P
+    return cosine_P, frame_P3
 
 
 def _blocks(grey_NHW: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

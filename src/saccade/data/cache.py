@@ -15,13 +15,13 @@ from saccade.data.pixels import Facts, Stamp
 from saccade.data.sketch import Sketch
 from saccade.files import content_hash, expanded
 
-VERSION = f"2, Pillow {PIL.__version__}"
+VERSION = f"3, Pillow {PIL.__version__}"
 """Of the rules by which files become facts; what other versions kept is thrown away."""
 
 _PASSING = ("it cannot be read", "there is")
 """Beginnings of the reasons that may pass without the file changing: permissions, memory."""
 
-_COLUMNS = "key, size, time, hash, width, height, notes, format, grey, sharpness, colour, reason"
+_COLUMNS = "key, size, time, hash, width, height, notes, format, grey, chroma, sharpness, colour, reason"
 _FILES = f"CREATE TABLE files ({_COLUMNS}, PRIMARY KEY (key))"
 _THINGS = "CREATE TABLE things (name PRIMARY KEY, value)"
 
@@ -61,7 +61,7 @@ class Cache:
         rows = (_row(key, stamp, reasons.get(key) or images.pixels.facts(key)) for key, stamp in lasting.items())
         with suppress(sqlite3.Error, OSError), self._open() as base:
             base.execute("DELETE FROM files")
-            base.executemany(f"INSERT INTO files ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+            base.executemany(f"INSERT INTO files ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
 
     def get(self, name: str) -> bytes | None:
         """Return what `put` kept under a name, or None."""
@@ -99,15 +99,16 @@ class Cache:
 
 def _row(key: str, stamp: Stamp, known: Facts | str) -> tuple[object, ...]:
     if isinstance(known, str):
-        return (key, *stamp, *[None] * 8, known)
+        return (key, *stamp, *[None] * 9, known)
     look = known.sketch
     notes = json.dumps(known.notes)
-    return (key, *stamp, known.hash, *known.size, notes, known.format, look.grey, look.sharpness, look.colour, None)
+    looks = look.grey, look.chroma, look.sharpness, look.colour
+    return (key, *stamp, known.hash, *known.size, notes, known.format, *looks, None)
 
 
 def _facts(row: tuple[object, ...]) -> Facts | str:
-    _, _, _, digest, width, height, notes, format, grey, sharpness, colour, reason = row
+    _, _, _, digest, width, height, notes, format, grey, chroma, sharpness, colour, reason = row
     if reason is not None:
         return str(reason)
-    look = Sketch(bytes(grey), float(sharpness), float(colour))  # type: ignore[arg-type,call-overload]
+    look = Sketch(bytes(grey), bytes(chroma), float(sharpness), float(colour))  # type: ignore[arg-type,call-overload]
     return Facts(str(digest), (int(width), int(height)), tuple(json.loads(str(notes))), str(format), look)  # type: ignore[call-overload]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.data.pixels import Pixels
-from saccade.data.sketch import SIDE
+from saccade.data.sketch import CELLS, SIDE
 from saccade.errors import InputError
 from saccade.events import Finding
 
@@ -91,3 +91,8 @@ class ImageSet:
         """Return each image's sketch (`data.sketch`), (N, 32, 32) uint8 grey."""
         grey = b"".join(self.pixels.facts(key).sketch.grey for key in self.keys)
         return np.frombuffer(grey, np.uint8).reshape(-1, SIDE, SIDE)
+
+    def chroma(self) -> NDArray[np.uint8]:
+        """Return the colours of each image's sketch (`data.sketch`), (N, 8, 8, 2) uint8: Cb and Cr."""
+        chroma = b"".join(self.pixels.facts(key).sketch.chroma for key in self.keys)
+        return np.frombuffer(chroma, np.uint8).reshape(-1, CELLS, CELLS, 2)

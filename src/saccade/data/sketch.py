@@ -1,4 +1,4 @@
-"""What is remembered of an image's look: 32 by 32 grey pixels and a few numbers, whatever its size."""
+"""What is remembered of an image's look: 32 by 32 grey pixels, 8 by 8 colours and a few numbers, whatever its size."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,8 @@ from saccade.data.scale import resized
 
 SIDE = 32
 """Side of a sketch in pixels."""
+CELLS = 8
+"""Cells of a sketch's side whose colour is kept."""
 ENOUGH = 4 * SIDE
 """Pixels of a side that a sketch is made of; of larger images some are left out evenly."""
 LINES = 64
@@ -18,9 +20,13 @@ LINES = 64
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """`grey`: SIDE by SIDE bytes of luminance; `sharpness` and `colour` as `sketches` defines them."""
+    """`grey`: SIDE by SIDE bytes of luminance; `chroma`: CELLS by CELLS pairs of bytes, Cb and Cr of JPEG.
+
+    `sharpness` and `colour` are as `sketches` defines them.
+    """
 
     grey: bytes
+    chroma: bytes
     sharpness: float
     colour: float
 
@@ -53,8 +59,8 @@ def sketches(x_NHWC: NDArray[np.uint8]) -> list[Sketch]:
     grey_NHW = whole_NHW if alike and whole_NHW is not None else _luminance(small_NHWC)
     sharpness_N = _sharpness(*_lines(x_NHWC) if whole_NHW is None else (whole_NHW, whole_NHW.swapaxes(1, 2)))
     return [
-        Sketch(grey.tobytes(), float(sharpness), float(colour))
-        for grey, sharpness, colour in zip(grey_NHW, sharpness_N, colour_N, strict=True)
+        Sketch(grey.tobytes(), chroma.tobytes(), float(sharpness), float(colour))
+        for grey, chroma, sharpness, colour in zip(grey_NHW, _chroma(small_NHWC), sharpness_N, colour_N, strict=True)
     ]
 
 
@@ -78,6 +84,13 @@ def _luminance(x_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the luminance, 0.299 R + 0.587 G + 0.114 B rounded, of images stacked into one for Pillow."""
     stacked = np.ascontiguousarray(x_NHWC).reshape(-1, *x_NHWC.shape[2:])
     return np.asarray(Image.fromarray(stacked).convert("L")).reshape(x_NHWC.shape[:3])
+
+
+def _chroma(small_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return Cb and Cr, as JPEG has them, of the mean colours of cells: (N, CELLS, CELLS, 2)."""
+    stacked = Image.fromarray(np.ascontiguousarray(small_NHWC).reshape(-1, SIDE, 3))
+    cells = stacked.reduce(SIDE // CELLS).convert("YCbCr")
+    return np.asarray(cells).reshape(-1, CELLS, CELLS, 3)[..., 1:]
 
 
 def _sharpness(rows_NHW: NDArray[np.uint8], columns_NWH: NDArray[np.uint8]) -> NDArray[np.float64]:
