@@ -80,6 +80,14 @@ def test_what_most_images_are_is_no_exception_to_be_left_out() -> None:
     assert findings(data.from_arrays(x_NHWC, np.arange(40) % 2)).keys() == {"blank"}
 
 
+def test_what_shows_by_its_colour_alone_is_not_blank() -> None:
+    x_NHWC = textured(40)
+    x_NHWC[0] = (200, 60, 60)
+    x_NHWC[1] = x_NHWC[0]
+    x_NHWC[1, 8:24, 8:24] = (60, 124, 104)  # as bright: 0.299 R + 0.587 G + 0.114 B
+    assert findings(data.from_arrays(x_NHWC, np.arange(40) % 2)) == {"blank": ("arrays/00",)}
+
+
 def test_imbalance_is_told_with_its_numbers() -> None:
     images = data.from_arrays(textured(60), ["a"] * 50 + ["b"] * 10)
     assert findings(images)["imbalance"] == ("b",)

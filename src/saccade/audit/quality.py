@@ -51,6 +51,7 @@ class _Looks:
     colour_N: NDArray[np.float64]
     low_N: NDArray[np.float64]
     high_N: NDArray[np.float64]
+    flat_N: Flags
     blank_N: Flags
 
 
@@ -66,14 +67,14 @@ def quality(images: ImageSet) -> None:
     if looks.blank_N.mean() > FEW:
         _tell(images, "faint", looks.blank_N, "hardly anything is to be seen, in so many images that none is left out")
     else:
-        _tell(images, "blank", looks.blank_N, "nothing is to be seen: every pixel has about the same luminance")
+        _tell(images, "blank", looks.blank_N, "nothing is to be seen: every pixel has about the same colour")
     seen_N = ~looks.blank_N
     dark_N = seen_N & (looks.high_N < DIM) & (np.median(looks.high_N) > 2 * DIM)
     _tell(images, "dark", dark_N, "too dark: hardly a pixel is brighter than a sixth of white")
     bright_N = seen_N & (looks.low_N > GLARING) & (np.median(looks.low_N) < GLARING - DIM)
     _tell(images, "bright", bright_N, "too bright: hardly a pixel is darker than five sixths of white")
     usual = float(np.median(looks.sharpness_N))
-    blurred_N = seen_N & (looks.sharpness_N < BLURRED) & (looks.sharpness_N < usual / 2)
+    blurred_N = ~looks.flat_N & (looks.sharpness_N < BLURRED) & (looks.sharpness_N < usual / 2)
     _tell(images, "blurred", blurred_N, f"blurred: edges several times wider than usual here (sharpness {usual:.2f})")
     grey_N = looks.colour_N < GREY
     if 0 < grey_N.mean() < 0.5:
@@ -97,6 +98,7 @@ def balance(images: ImageSet) -> None:
 def _looks(images: ImageSet) -> _Looks:
     sketches = [images.pixels.facts(key).sketch for key in images.keys]
     grey_NHW = images.sketches()
+    flat_N = contrast(grey_NHW) < BLANK
     quarter_ND = grey_NHW[:, ::2, ::2].reshape(len(images), -1)  # enough for two percentiles
     ends = (quarter_ND.shape[1] // 20, -quarter_ND.shape[1] // 20)
     low_N, high_N = np.partition(quarter_ND, ends, axis=1)[:, ends].T.astype(np.float64)
@@ -106,7 +108,8 @@ def _looks(images: ImageSet) -> _Looks:
         colour_N=np.array([each.colour for each in sketches]),
         low_N=low_N,
         high_N=high_N,
-        blank_N=contrast(grey_NHW) < BLANK,
+        flat_N=flat_N,
+        blank_N=flat_N & (images.chroma().std((1, 2)).max(-1) < BLANK),
     )
 
 
