@@ -172,14 +172,18 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]
     write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def read_csv(path: Path, header: Sequence[str]) -> list[dict[str, str]]:
-    """Return the rows that `write_csv` wrote, by column; raises OSError, or ValueError where there are none such."""
+def read_csv(path: Path, header: Sequence[str], *more: str) -> list[dict[str, str]]:
+    """Return the rows that `write_csv` wrote, by column; raises OSError, or ValueError where there are none such.
+
+    All of the columns `more` may follow on those of the header.
+    """
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = list(csv.DictReader(file))
     except csv.Error as error:
         raise ValueError(f"{path}: {error}") from error
-    if not rows or not all([*row] == [*header] and None not in row.values() for row in rows):
+    headers = ([*header], [*header, *more])
+    if not rows or not all([*row] in headers and None not in row.values() for row in rows):
         raise ValueError(f"{path} has other columns than {', '.join(header)}, or no rows")
     return [{name: original(cell) for name, cell in row.items()} for row in rows]
 

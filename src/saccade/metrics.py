@@ -1,5 +1,6 @@
 """How good is it: plain numbers from labels and probabilities, with their uncertainty."""
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import stdtrit
 
 from saccade.errors import InputError
 
@@ -56,11 +58,15 @@ def accuracy(predicted_N: Array, labels_N: Array) -> float:
     return float(np.mean(predicted_N == labels_N))
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(
+    successes: int, n: int, confidence: float = 0.95, worth: float | None = None
+) -> tuple[float, float]:
     """Return Wilson's score interval of a proportion (J. Am. Stat. Assoc. 22, 1927).
 
     With z the normal quantile and p = successes / n:
-    (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n). Raises InputError unless 0 <= successes <= n, n >= 1.
+    (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n). `worth` stands for n in it, p alone excepted, where
+    the n depend on each other and tell as much as so many that do not (`effective_size`); (0, 1) where that is 0.
+    Raises InputError unless 0 <= successes <= n, n >= 1.
 
     >>> low, high = wilson_interval(8, 10)
     >>> round(low, 3), round(high, 3)
@@ -70,11 +76,104 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
         raise InputError(
             f"{successes} successes of {n} are no proportion; give a whole number from 0 to n, n at least 1."
         )
+    size = n if worth is None else worth
+    if not size:
+        return 0.0, 1.0
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    p, spread = successes / n, z * z / n
-    half = z * (p * (1 - p) / n + spread / (4 * n)) ** 0.5
+    p, spread = successes / n, z * z / size
+    half = z * (p * (1 - p) / size + spread / (4 * size)) ** 0.5
     low, high = (p + spread / 2 - half) / (1 + spread), (p + spread / 2 + half) / (1 + spread)
     return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+
+
+def accuracy_interval(right_N: Array, groups_N: Array | None = None, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of an accuracy from which of N images were right, some of which may belong together.
+
+    Wilson's, with `effective_size` for N where `groups_N` numbers groups of several images, such as patients, whose
+    images tend to be right or wrong together. A right_N between 0 and 1 is the share of several tries that was right.
+    Raises InputError where there is no image, or not a group for each.
+
+    >>> right_N, patients_N = np.array([1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 0]), np.repeat(np.arange(6), 2)
+    >>> [round(each, 2) for each in accuracy_interval(right_N)]
+    [0.47, 0.91]
+    >>> [round(each, 2) for each in accuracy_interval(right_N, patients_N)]
+    [0.34, 0.95]
+    """
+    right_N = np.asarray(right_N)
+    worth = None if groups_N is None else effective_size(right_N, groups_N, confidence)
+    return wilson_interval(round(float(right_N.sum())), len(right_N), confidence, worth)
+
+
+def effective_size(value_N: Array, groups_N: Array, confidence: float = 0.95) -> float:
+    """Return how many images of different groups would tell the mean of values as well as these N of G groups do.
+
+    N / design effect * (t_(N-1) / t_(G-1))², with t the quantiles of Student's distribution: of few groups the
+    variance between them is itself uncertain (Korn and Graubard, Survey Methodology 24, 1998, 193). N where every
+    image is a group, 0 where all are one. Raises InputError as `design_effect` does.
+
+    >>> effective_size(np.array([1, 0, 1]), np.array([3, 1, 2]))
+    3.0
+    """
+    images, groups = len(value_N), len(np.unique(groups_N))
+    effect = design_effect(value_N, groups_N)
+    if groups in (1, images):
+        return images / effect
+    t_images, t_groups = stdtrit([images - 1, groups - 1], 0.5 + confidence / 2)
+    return float(images / effect * (t_images / t_groups) ** 2)
+
+
+def design_effect(value_N: Array, groups_N: Array) -> float:
+    """Return how many times its value among as many single images the variance of a mean is, at least 1.
+
+    With e an image's value less the mean, e_g its sum over the n_g images of a group, and f the largest e²:
+
+    (N (N - 1) (G - 1) / G Σ_g (e_g / (N - n_g))² + f/2 Σ_g n_g²/N) / (Σ e² + f/2).
+
+    Without f it is the variance of the ratio of two sums over groups, by leaving out each group in turn (Tukey's
+    jackknife, which holds where groups differ in size), over that of a mean of single images (Kish, Survey Sampling,
+    1965, ch. 8). Few that are wrong cannot show how they lie in groups: f counts half an image more whose group is
+    all like it, so that without any each group counts as one image. 1 where every image is a group, infinite where
+    all are one. Raises InputError where there is no image, or not a group for each.
+
+    >>> design_effect(np.array([1, 1, 0, 0]), np.array([0, 1, 2, 3]))
+    1.0
+    """
+    value_N, groups_N = np.asarray(value_N, np.float64), np.asarray(groups_N)
+    if value_N.shape != groups_N.shape or value_N.ndim != 1 or not len(value_N):
+        raise InputError(
+            f"Groups of shape {groups_N.shape} cannot be those of values of shape {value_N.shape}; give one group an "
+            "image, and at least one."
+        )
+    _, group_N, images_G = np.unique(groups_N, return_inverse=True, return_counts=True)
+    images, groups = len(value_N), len(images_G)
+    if groups == images:
+        return 1.0
+    if groups == 1:
+        return math.inf
+    apart_N = value_N - value_N.mean()
+    single, far, together = np.sum(apart_N**2), np.max(apart_N**2), np.sum(images_G**2) / images
+    if not far:
+        return float(together)
+    left_G = np.bincount(group_N, apart_N) / (images - images_G)
+    grouped = images * (images - 1) * (groups - 1) / groups * np.sum(left_G**2)
+    return max(1.0, float((grouped + far / 2 * together) / (single + far / 2)))
+
+
+def judged(right_N: Array, groups_N: Array | None = None) -> dict[str, Any]:
+    """Return accuracy, its 95 % interval and what it is of, as JSON knows them, from which of N images were right.
+
+    `groups` and `design_effect` are None where every image stands alone. Raises as `accuracy_interval` does.
+    """
+    images, groups = len(right_N), None if groups_N is None else len(np.unique(groups_N))
+    alone = groups_N is None or groups == images
+    effect = None if alone or groups_N is None else design_effect(right_N, groups_N)
+    return {
+        "accuracy": float(np.mean(right_N)),
+        "interval": list(accuracy_interval(right_N, groups_N)),
+        "images": images,
+        "groups": None if alone else groups,
+        "design_effect": effect if effect != math.inf else None,
+    }
 
 
 def confusion_KK(predicted_N: Array, labels_N: Array, classes: int) -> NDArray[np.int64]:  # noqa: N802

@@ -31,8 +31,9 @@ from saccade.words import some
 
 SPLIT = ("image", "hash", "class", "part")
 PREDICTIONS = ("image", "class", "predicted", "probability")
+GROUP = "group"
 SEEN = ("hash", "part")
-"""Columns of split.csv, predictions.csv and seen.csv."""
+"""Columns of split.csv, predictions.csv (its last, where images have groups, GROUP) and seen.csv."""
 RUNS = Path("runs")
 """Where runs go that are not told where."""
 _KEYS = {"classes", "split", "validation", "source", "chosen"}

@@ -171,6 +171,15 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {word}"
 
 
+def counted(images: int, groups: int | None = None, noun: str = "image") -> str:
+    """Return how many images there are, and of how many groups where several belong together.
+
+    >>> counted(582, 107), counted(1, noun="test image")
+    ('582 images of 107 groups', '1 test image')
+    """
+    return plural(images, noun) + (f" of {plural(groups, 'group')}" if groups else "")
+
+
 def some(names: Sequence[str], most: int = 3) -> str:
     """Return the first of some names, and how many more there are.
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,19 @@ def test_small_parts_are_told() -> None:
     assert uneven == (
         f"the validation part has 30 images and the test part has 16 images: {may} from 63 to 90 % and from 57 to 93 % "
         "may be true"
+    )
+
+
+def test_parts_of_few_groups_are_told_as_small() -> None:
+    heard: list[object] = []
+    arrays = data.from_arrays((np.arange(1200 * 16) % 251).astype(np.uint8).reshape(1200, 4, 4), [0, 1] * 600, name="x")
+    arrays = replace(arrays, groups=tuple(str(number // 10) for number in range(1200)))
+    with listening(heard.append):
+        tell_small(data.split(arrays, np.arange(1200), DataSettings(test_fraction=0.5)), arrays)
+    [told] = [event.detail for event in heard if isinstance(event, Finding) and event.kind == "small-part"]
+    assert told == (
+        "the validation part has 180 images of 18 groups: where 80 % of them are named correctly, anything from 55 to "
+        "91 % may be true"
     )
 
 

@@ -42,6 +42,20 @@ def test_numbers_come_from_the_summary() -> None:
     assert "Of 100 new images like these, expect 91 to 97 to be named correctly." in found.sentences
 
 
+def test_images_of_groups_are_said_to_be_such() -> None:
+    found = summary(GOOD, test__groups=40, test__design_effect=2.5, test__interval=[0.85, 0.99])
+    assert "Of 100 new images like these, of groups it has not seen, expect 85 to 99 to be named" in said(found)
+    assert (
+        "Images of one group tend to be right or wrong together: these 200 images of 40 groups tell about as much as "
+        "80 would that have nothing to do with each other." in said(found)
+    )
+    assert "With only 200 test images of 40 groups, the 95 % interval is wide" in " ".join(
+        verdict(found).warnings
+    ).replace("\xa0", " ")
+    assert verdict(found).groups == 40
+    assert "tend to be right" not in said(summary(GOOD, test__groups=40, test__design_effect=1.0))
+
+
 def test_the_commonest_class_is_counted_on_the_same_part() -> None:
     found = summary([[60, 0], [0, 40]], class_counts__train=[100, 300])
     assert verdict(found).majority == pytest.approx(0.4)

@@ -14,6 +14,7 @@ from scipy.optimize import least_squares
 from scipy.special import ndtri
 from sklearn.linear_model import LogisticRegression
 
+from saccade.metrics import accuracy_interval
 from saccade.study.curves import LearningCurve, accuracy_of, fit_laws, learning_curve
 
 Law = tuple[float, float, float]
@@ -322,3 +323,19 @@ def test_the_line_is_the_law() -> None:
 def test_plain_values_make_the_same_curve_again() -> None:
     first = curve_of((0.05, 2.0, 0.4))
     assert LearningCurve.of(json.loads(json.dumps(first.plain()))) == first
+
+
+def test_the_intervals_of_its_dots_count_groups() -> None:
+    y_N, groups_N = np.arange(120) % 3, np.arange(120) // 6
+    right_N = groups_N % 4 > 0
+
+    def predict(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(right_N, y_N, (y_N + 1) % 3)
+
+    curves = [
+        learning_curve(predict, y_N, y_N, name="any", seconds=lambda: np.inf, seed=0, groups=groups)
+        for groups in (None, (groups_N, groups_N))
+    ]
+    for curve, groups in zip(curves, (None, groups_N), strict=True):
+        assert curve is not None
+        assert {point.interval for point in curve.points} == {accuracy_interval(right_N, groups)}

@@ -10,7 +10,7 @@ import yaml
 from saccade.cli.options import Json
 from saccade.cli.output import answer, working
 from saccade.cli.text import count, interval, percent, printable, seconds, table
-from saccade.words import some
+from saccade.words import plural, some
 
 NONE = "–"
 MOST_NAMED = 6
@@ -99,6 +99,11 @@ def _differences(pairs: Sequence[Values], compared: Values) -> str:
     header = ["On the images of both", "images", "accuracy", "difference (95 % interval)", "p"]
     rows = [[*_difference(pair), *([f"{pair['p_adjusted']:.2g}"] if correction else [])] for pair in pairs]
     notes = ["p: exact McNemar test. Interval: Newcombe's for paired proportions."]
+    if any(pair["groups"] for pair in pairs):
+        notes.append(
+            "Where images are of groups, these are compared: p is that of the exact sign-flip test over groups, and "
+            "Newcombe's interval that of as many images as tell as much by themselves."
+        )
     if correction:
         header.append("p, corrected")
         notes.append(
@@ -115,6 +120,8 @@ def _difference(pair: Values) -> list[str]:
     images = count(pair["images"])
     if any(pair["images"] < part for part in own):
         images += f" of {count(own[0])} and {count(own[1])}"
+    if pair["groups"]:
+        images += f", {plural(pair['groups'], 'group')}"
     return [
         f"{pair['first']} against {pair['second']}",
         images,

@@ -5,7 +5,7 @@ from shlex import quote
 from typing import Any
 
 from saccade.cli.text import count, interval, percent, printable, seconds, table
-from saccade.words import plural
+from saccade.words import counted
 
 SHOWN = 3
 """Warnings, and steps to take next, told at the end; the report has them all."""
@@ -96,7 +96,7 @@ def _without_leaks(test: Mapping[str, Any]) -> str:
 def _accuracy(test: Mapping[str, Any]) -> str:
     told = f"accuracy {percent(test['accuracy'])} (95 % interval {interval(test['interval'])}"
     if "images" in test:
-        told += f", {plural(test['images'], 'image')}"
+        told += f", {counted(test['images'], test.get('groups'))}"
     told += ")"
     if "looks" in test:
         told += f", look {test['looks']} at this test part"

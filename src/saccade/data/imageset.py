@@ -83,6 +83,13 @@ class ImageSet:
         """Return the number of images of each class, (K,)."""
         return np.bincount(self.labels_N, minlength=len(self.classes)).astype(np.int64)
 
+    @property
+    def groups_N(self) -> NDArray[np.int64]:  # noqa: N802 (the suffix is its shape)
+        """Each image's group as a number: the same where the user's name for it is, its own where there is none."""
+        first: dict[str, int] = {}
+        numbers = (i if name is None else first.setdefault(name, i) for i, name in enumerate(self.groups))
+        return np.fromiter(numbers, np.int64, len(self))
+
     def hashes(self) -> tuple[str, ...]:
         """Return each image's content hash (`Facts.hash`): equal where the decoded pixels are."""
         return tuple(self.pixels.facts(key).hash for key in self.keys)

@@ -28,6 +28,11 @@ class Part:
         return self.images.labels_N
 
     @property
+    def groups_N(self) -> NDArray[np.int64]:  # noqa: N802 (the suffix is its shape)
+        """Each image's group as a number, as `ImageSet.groups_N` has it."""
+        return self.images.groups_N
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The classes' names; all parts have the same."""
         return self.images.classes

@@ -6,10 +6,10 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saccade import study
 from saccade.classifiers import Member, Model
+from saccade.data import Part
 from saccade.recipe.candidates import Candidate
 from saccade.recipe.licences import together
 from saccade.study.ensemble import Ensemble
@@ -49,13 +49,13 @@ class Averaged:
         }
 
 
-def averaged(candidates: Sequence[Candidate], labels_N: NDArray[np.int64], names: Sequence[str]) -> Averaged:
-    """Return the average of candidates that fits validation labels best; of its members the best stands first.
+def averaged(candidates: Sequence[Candidate], validation: Part, names: Sequence[str]) -> Averaged:
+    """Return the average of candidates that fits the labels of the validation part best.
 
-    `names` tell the candidates apart in the summary, and members in the model. A candidate that is an average itself
-    gives its members.
+    Of its members the best stands first. `names` tell the candidates apart in the summary, and members in the model.
+    A candidate that is an average itself gives its members.
     """
-    found = study.ensemble([each.validation_NK for each in candidates], labels_N)
+    found = study.ensemble([each.validation_NK for each in candidates], validation.labels_N, validation.groups_N)
     chosen = [place for place, weight in enumerate(found.weights) if weight]
     chosen.sort(key=lambda place: place != found.best)
     members = tuple(

@@ -246,7 +246,6 @@ def _summary(
     contenders: Sequence[Contender], best: Contender, ground: Round, material: Material, diary: Diary
 ) -> dict[str, Any]:
     labels_N, predicted_N = ground.part.labels_N, best.chosen.predicted_N
-    right = int((predicted_N == labels_N).sum())
     counts_K = ground.part.images.class_counts()
     confusion = metrics.confusion_KK(predicted_N, labels_N, len(ground.part.classes))
     return {
@@ -258,11 +257,9 @@ def _summary(
         "classifiers": [each.plain() for each in contenders],
         "chosen": best.model.name,
         "validation": {
-            "accuracy": right / len(labels_N),
-            "interval": list(metrics.wilson_interval(right, len(labels_N))),
+            **metrics.judged(predicted_N == labels_N, ground.part.groups_N),
             "macro_f1": metrics.macro_f1(confusion),
             "majority": float(counts_K.max() / counts_K.sum()),
-            "images": len(labels_N),
         },
         "inputs": draw_inputs(material.run, ground.part, ground.side, 0),
         "warnings": diary.warnings(),

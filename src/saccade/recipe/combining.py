@@ -55,7 +55,7 @@ def combine(
             candidates = [_candidate(run, parts.validation, device) for run in runs]
         with stage("ensemble") as record:
             judge = Judge.of(parts.train, parts.validation)
-            found = averaged(candidates, judge.labels_N, [run.name for run in runs])
+            found = averaged(candidates, parts.validation, [run.name for run in runs])
             accepted = [found.candidate] if found.ensemble.accepted else []
             named = [_named(each, run) for each, run in zip(candidates, runs, strict=True)]
             chosen = judge.best([*named, *accepted])

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from saccade.data.splits import united
 from saccade.errors import InputError, RunError
 from saccade.files import read_csv
 from saccade.recipe.provenance import used
-from saccade.run import PREDICTIONS, Run
+from saccade.run import GROUP, PREDICTIONS, Run
 from saccade.study.compare import compare as compare_answers
 from saccade.study.compare import holm
-from saccade.words import plural
+from saccade.words import counted, plural
 
 LEVEL = 0.05
 _TEST_FIGURES = ("accuracy", "interval", "macro_f1", "calibration_error", "images", "looks")
@@ -66,14 +67,28 @@ class Recorded:
 
         A picture that lies in the part several times counts once. Raises RunError where predictions.csv is damaged.
         """
-        path = self.run.path / "predictions.csv"
-        if not path.exists():
+        rows, path = self.predictions, self.run.path / "predictions.csv"
+        if rows is None:
             return None
-        rows = _rows(path)
         if {row["image"]: row["class"] for row in rows} != {name: label for name, (_, label) in self.tested.items()}:
             raise RunError(f"{path} does not tell of the test images in split.csv; the run's files were changed.")
         wrong = {self.tested[row["image"]] for row in rows if row["predicted"] != row["class"]}
         return {picture: picture not in wrong for picture in self.pictures}
+
+    @cached_property
+    def groups(self) -> dict[Picture, str]:
+        """The declared groups of test pictures that have one, such as their patients, by name."""
+        rows = (row for row in self.predictions or [] if row.get(GROUP))
+        return {self.tested[row["image"]]: row[GROUP] for row in rows}
+
+    @cached_property
+    def predictions(self) -> list[dict[str, str]] | None:
+        """The rows of predictions.csv, or None where the run recorded none; raises RunError where it is damaged."""
+        path = self.run.path / "predictions.csv"
+        try:
+            return read_csv(path, PREDICTIONS, GROUP) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is damaged; the run's files were changed.") from error
 
     @cached_property
     def test(self) -> dict[str, Any] | None:
@@ -126,14 +141,6 @@ def open_all(paths: Sequence[Path], command: str) -> list[Recorded]:
     return runs
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a run's predictions.csv."""
-    try:
-        return read_csv(path, PREDICTIONS)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged; the run's files were changed.") from error
-
-
 def _figures(run: Recorded) -> dict[str, Any]:
     """Return one run's own figures; those of a test part that is sealed are None."""
     summary = run.summary
@@ -146,12 +153,18 @@ def _figures(run: Recorded) -> dict[str, Any]:
         "split": summary["split"],
         "chosen": summary["chosen"],
         "network": {name: network.get(name) for name in ("name", "parameters", "size", "epochs")} if network else None,
-        "validation": {name: summary["validation"].get(name) for name in ("accuracy", "interval", "images")},
-        "test": {name: test.get(name) for name in _TEST_FIGURES} if test else None,
+        "validation": _figures_of(summary["validation"], ("accuracy", "interval", "images")),
+        "test": _figures_of(test, _TEST_FIGURES) if test else None,
         "test_pictures": len(run.pictures),
         "seconds": summary.get("seconds"),
         "budget_seconds": summary.get("budget_seconds"),
     }
+
+
+def _figures_of(part: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a part's figures of these names, None where it has none, and its groups where its images are of such."""
+    groups = {"groups": part["groups"]} if part.get("groups") else {}
+    return {**{name: part.get(name) for name in names}, **groups}
 
 
 def _pair(first: Recorded, second: Recorded) -> dict[str, Any]:
@@ -162,6 +175,7 @@ def _pair(first: Recorded, second: Recorded) -> dict[str, Any]:
         "second": second.name,
         "test_images": [len(first.pictures), len(second.pictures)],
         "images": len(common),
+        "groups": None,
         "p": None,
         "p_adjusted": None,
         "better": None,
@@ -173,7 +187,11 @@ def _pair(first: Recorded, second: Recorded) -> dict[str, Any]:
         return {**pair, "untested": f"{' and '.join(sealed)} {has} no recorded predictions on the test part"}
     if not common or first.right is None or second.right is None:
         return {**pair, "untested": "no image is in the test part of both"}
-    answers = compare_answers(*(np.array([right[key] for key in common]) for right in (first.right, second.right)))
+    first_N, second_N = (np.array([right[key] for key in common]) for right in (first.right, second.right))
+    groups_N = np.arange(len(common))
+    for run in (first, second):  # what either declares to belong together does
+        groups_N = united(groups_N, [run.groups.get(picture) for picture in common])
+    answers = compare_answers(first_N, second_N, groups_N)
     return {**pair, **asdict(answers), "interval": list(answers.interval)}
 
 
@@ -189,7 +207,7 @@ def _sentence(pair: Mapping[str, Any]) -> str:
     first, second = pair["first"], pair["second"]
     if pair["untested"]:
         return f"Nothing can be tested between {first} and {second}: {pair['untested']}."
-    images = "this one image" if pair["images"] == 1 else f"these {pair['images']:,} images"
+    images = "this one image" if pair["images"] == 1 else f"these {counted(pair['images'], pair['groups'])}"
     p = "p < 0.001" if pair["p_adjusted"] < 0.001 else f"p = {pair['p_adjusted']:.2g}"
     won, lost = pair["first_alone"], pair["second_alone"]
     if pair["better"] is None:

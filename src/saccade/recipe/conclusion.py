@@ -6,6 +6,7 @@ from typing import Any
 
 from saccade import metrics, report
 from saccade.classifiers import Model
+from saccade.data import Part
 from saccade.events import stage
 from saccade.recipe import plan as planning
 from saccade.recipe import summary as summaries
@@ -68,13 +69,13 @@ def conclude(outcome: Outcome, material: Material, plan: Plan, diary: Diary) -> 
         "checks": [*network.checks] if network else [],
         "left_out": [*network.left_out] if network else [],
         "network": network.facts if network else None,
-        "candidates": [_row(each, outcome.judge) for each in outcome.candidates],
+        "candidates": [_row(each, outcome.judge, parts.validation) for each in outcome.candidates],
         "trials": [*outcome.found.trials],
         "ensemble": outcome.averaged.plain(outcome.chosen.name) if outcome.averaged else None,
         "chosen": outcome.chosen.name,
         "chosen_by": "macro F1" if outcome.judge.unbalanced else "accuracy",
         "validation": validation,
-        "beside_simple": _beside_simple(outcome),
+        "beside_simple": _beside_simple(outcome, parts.validation),
         **({"test": outcome.test} if outcome.test else {}),
         **outcome.more,
         "next": _next(outcome, material, plan, validation, diary),
@@ -99,23 +100,22 @@ def _history(run: Run, network: Candidate | None) -> list[dict[str, Any]]:
     return [line for line in run.history() if network and line["network"] == network.facts["name"]]
 
 
-def _beside_simple(outcome: Outcome) -> dict[str, Any] | None:
+def _beside_simple(outcome: Outcome, validation: Part) -> dict[str, Any] | None:
     """Return how the chosen classifier's answers to the validation images compare with the best simple one's."""
     names = {row["name"] for row in outcome.baselines}
     simple = next((each for each in outcome.candidates if each.name in names), None)
     if simple is None or simple.name == outcome.chosen.name:
         return None
-    labels_N = outcome.judge.labels_N
-    mine_N, its_N = (each.validation_NK.argmax(1) == labels_N for each in (outcome.chosen, simple))
-    return {"name": simple.name, **asdict(compare(mine_N, its_N))}
+    mine_N, its_N = (each.validation_NK.argmax(1) == validation.labels_N for each in (outcome.chosen, simple))
+    return {"name": simple.name, **asdict(compare(mine_N, its_N, validation.groups_N))}
 
 
-def _row(candidate: Candidate, judge: Judge) -> dict[str, Any]:
-    right = int((candidate.validation_NK.argmax(1) == judge.labels_N).sum())
+def _row(candidate: Candidate, judge: Judge, validation: Part) -> dict[str, Any]:
+    right_N = candidate.validation_NK.argmax(1) == validation.labels_N
     return {
         "name": candidate.name,
         "validation_accuracy": judge.accuracy(candidate),
-        "interval": list(metrics.wilson_interval(right, len(judge.labels_N))),
+        "interval": list(metrics.accuracy_interval(right_N, validation.groups_N)),
         "score": judge(candidate),
         "seconds": candidate.facts.get("seconds"),
     }

@@ -1,6 +1,7 @@
 """Evaluation on images that no choice was made by: the sealed test part, or new labelled images."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from saccade import data, metrics, study
 from saccade.classifiers import Model
 from saccade.data import ImageSet, Part, SealedPart
+from saccade.data.groups import by_pattern
 from saccade.data.layout import class_meant
-from saccade.errors import RunError, SourceError
+from saccade.errors import RunError, SettingError, SourceError
 from saccade.events import Finding, emit, stage
 from saccade.files import append_lines, write_csv
 from saccade.ledger import Ledger, part_hash
@@ -20,7 +22,7 @@ from saccade.recipe.advice import confused_pairs
 from saccade.recipe.candidates import Candidates
 from saccade.recipe.pictures import draw_each, draw_pairs
 from saccade.recipe.provenance import used
-from saccade.run import PREDICTIONS, Run
+from saccade.run import GROUP, PREDICTIONS, Run
 from saccade.settings import DataSettings
 from saccade.study.compare import compare
 from saccade.study.ensemble import bootstrap_interval
@@ -40,25 +42,30 @@ def look(model: Model, sealed: SealedPart, ledger: Ledger, run: Run, command: st
     part, looked = sealed.unseal(ledger, run=str(run.path.absolute()), command=command, recorded=recorded)
     rows_MNK = model.by_member_of(part)
     probabilities_NK = model.averaged(rows_MNK)
-    figures = study.evaluate(probabilities_NK, part.labels_N, model.classes, part.images.keys)
-    gain = {} if len(rows_MNK) == 1 else {"averaging": averaging_gain(model, rows_MNK, part.labels_N)}
+    figures = study.evaluate(probabilities_NK, part.labels_N, model.classes, part.images.keys, part.groups_N)
+    gain = {} if len(rows_MNK) == 1 else {"averaging": averaging_gain(model, rows_MNK, part.labels_N, part.groups_N)}
     return Look(part, probabilities_NK, {**figures, **gain, "looks": len(looked), "looked": looked})
 
 
-def averaging_gain(model: Model, rows_MNK: NDArray[np.float64], labels_N: NDArray[np.int64]) -> dict[str, Any]:
+def averaging_gain(
+    model: Model,
+    rows_MNK: NDArray[np.float64],
+    labels_N: NDArray[np.int64],
+    groups_N: NDArray[np.int64] | None = None,
+) -> dict[str, Any]:
     """Return what averaging members changed against the first, the best of them on validation: same images, one look.
 
     `log_loss` is the fall of the mean log loss, with its 95 % interval; the rest is as `study.compare` tells it.
     """
     average_NK = model.averaged(rows_MNK)
-    answers = compare(average_NK.argmax(1) == labels_N, rows_MNK[0].argmax(1) == labels_N)
+    answers = compare(average_NK.argmax(1) == labels_N, rows_MNK[0].argmax(1) == labels_N, groups_N)
     saved_N = metrics.losses_N(rows_MNK[0], labels_N) - metrics.losses_N(average_NK, labels_N)
     return {
         "over": model.members[0].name,
         **asdict(answers),
         "interval": list(answers.interval),
         "log_loss": float(saved_N.mean()),
-        "log_loss_interval": list(bootstrap_interval(saved_N)),
+        "log_loss_interval": list(bootstrap_interval(saved_N, groups_N)),
     }
 
 
@@ -83,19 +90,21 @@ def without(look: Look, leaked: frozenset[str]) -> dict[str, Any]:
     if clean_N.all() or not clean_N.any():
         return {}
     right_N = (look.probabilities_NK.argmax(1) == look.part.labels_N)[clean_N]
-    bounds = metrics.wilson_interval(int(right_N.sum()), len(right_N))
-    return {"without_leaks": {"accuracy": float(right_N.mean()), "interval": list(bounds), "images": len(right_N)}}
+    return {"without_leaks": metrics.judged(right_N, look.part.groups_N[clean_N])}
 
 
 def keep(look: Look, run: Run, model: Model) -> dict[str, Any]:
     """Write predictions.csv and pictures of mistakes and confused pairs into the run; return figures with them."""
-    keys, labels_N = look.part.images.keys, look.part.labels_N
+    keys, labels_N, groups = look.part.images.keys, look.part.labels_N, look.part.images.groups
     predicted_N = look.probabilities_NK.argmax(1)
+    columns = PREDICTIONS if set(groups) == {None} else (*PREDICTIONS, GROUP)
     rows = (
-        (key, model.classes[label], model.classes[predicted], f"{row_K[predicted]:.6f}")
-        for key, label, predicted, row_K in zip(keys, labels_N, predicted_N, look.probabilities_NK, strict=True)
+        (key, model.classes[label], model.classes[predicted], f"{row_K[predicted]:.6f}", group or "")[: len(columns)]
+        for key, label, predicted, row_K, group in zip(
+            keys, labels_N, predicted_N, look.probabilities_NK, groups, strict=True
+        )
     )
-    write_csv(run.path / "predictions.csv", PREDICTIONS, rows)
+    write_csv(run.path / "predictions.csv", columns, rows)
     worst = look.figures["mistakes"]
     names = draw_each(run, look.part, [mistake["path"] for mistake in worst], "mistake")
     pictured = [{**mistake, "picture": name} for mistake, name in zip(worst, names, strict=True)]
@@ -147,7 +156,7 @@ def _others(run: Run, sealed: SealedPart, ledger: Ledger, device: str) -> Iterat
         with stage("evaluate") as record:
             seen = look(model, sealed, ledger, run, f"evaluate ({model.name})").figures
             record.outcome = f"{model.name}: accuracy {seen['accuracy']:.1%}"
-        told = ("accuracy", "interval", "macro_f1", "calibration_error", "log_loss", "images", "looks")
+        told = ("accuracy", "interval", "macro_f1", "calibration_error", "log_loss", "images", "groups", "looks")
         yield {"name": model.name, **{name: seen[name] for name in told}}
 
 
@@ -172,8 +181,11 @@ def _own_test(run: Run, model: Model) -> ImageSet:
 
 def _new(source: str | Path, run: Run, model: Model) -> ImageSet:
     """Return the readable images of a new source, or of its test part where it has one."""
-    # What the run grouped its images by need not be in the names of new ones.
-    images = data.open(source, settings_of(run).model_copy(update={"group_pattern": None}))
+    settings = settings_of(run)
+    images = data.open(source, settings.model_copy(update={"group_pattern": None}))
+    if settings.group_pattern is not None:  # which need not be in the names of new images
+        with suppress(SettingError):
+            images = by_pattern(images, settings.group_pattern)
     if "test" in images.given_parts:
         images = images.select([i for i, part in enumerate(images.given_parts) if part == "test"])
     images = data.readable(images)

@@ -21,10 +21,10 @@ from saccade.metrics import wilson_interval
 from saccade.recipe.provenance import Seen
 from saccade.run import SPLIT, Run, refuse_place
 from saccade.settings import BaselineSettings, DataSettings, FitSettings, TrainSettings
-from saccade.words import plural
+from saccade.words import counted, plural
 
 AnySettings = TypeVar("AnySettings", bound=DataSettings)
-FEW_TO_JUDGE = 100
+FEW_TO_JUDGE, FEW_GROUPS = 100, 30
 """Images of a part, below which an accuracy on it is known to some ten points at best."""
 NEAR_SHARE, NEAR_LEAST, NEAR_MOST = 0.2, 20.0 * near.A_SECOND, 100.0 * near.A_SECOND
 """Of a budget, that comparing images with each other may take; and the pairs it is enough for where it is long."""
@@ -147,7 +147,7 @@ def gather(
                 _refuse_changed(source, parts, run)
             sizes = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
             record.outcome = ", ".join(f"{size:,} {name}" for name, size in sizes.items())
-            tell_small(parts)
+            tell_small(parts, images)
         yield Material(parts, run, origin(source), found, copied, alike.leaked, begun is not None, groups, seen)
 
 
@@ -204,17 +204,32 @@ def origin(source: str | Path) -> str:
     return str(place.absolute()) if place.exists() else str(source)
 
 
-def tell_small(parts: Parts) -> None:
-    """Say, once, how little figures of the validation and the test part tell where these are small."""
+def tell_small(parts: Parts, images: ImageSet | None = None) -> None:
+    """Say, once, how little figures of the validation and the test part tell where these are small.
+
+    `images` are those of all parts, where their groups are to count.
+    """
     sizes = {"validation": len(parts.validation), "test": len(parts.test)}
-    small = {name: size for name, size in sizes.items() if size < FEW_TO_JUDGE}
+    groups = sizes if images is None else _groups_of_parts(parts, images)
+    grouped = {name: groups[name] for name, size in sizes.items() if groups[name] < size}
+    small = [name for name, size in sizes.items() if size < FEW_TO_JUDGE or grouped.get(name, size) < FEW_GROUPS]
     if not small:
         return
-    have = " and ".join(f"the {name} part has {plural(size, 'image')}" for name, size in small.items())
-    bounds = [wilson_interval(round(0.8 * size), size) for size in dict.fromkeys(small.values())]
+    have = " and ".join(f"the {name} part has {counted(sizes[name], grouped.get(name))}" for name in small)
+    # At worst the images of a group are all right or all wrong.
+    bounds = [wilson_interval(round(0.8 * size), size) for size in dict.fromkeys(groups[name] for name in small)]
     ranges = " and ".join(f"from {100 * low:.0f} to {100 * high:.0f} %" for low, high in bounds)
     few = f"{have}: where 80 % of them are named correctly, anything {ranges} may be true"
     emit(Finding(kind="small-part", detail=few, severity="warning"))
+
+
+def _groups_of_parts(parts: Parts, images: ImageSet) -> dict[str, int]:
+    """Return how many declared groups each part's images are of, from the record of the split."""
+    number_of = dict(zip(images.keys, images.groups_N.tolist(), strict=True))
+    numbers: dict[str, set[int]] = {"train": set(), "validation": set(), "test": set()}
+    for key, _, _, part in parts.rows():
+        numbers[part].add(number_of[key])
+    return {part: len(each) for part, each in numbers.items()}
 
 
 def search_work(images: int, budget: float | None) -> float:

@@ -24,7 +24,7 @@ from saccade.errors import DivergedError, SettingError, TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.files import write_atomic
 from saccade.interrupts import held_back
-from saccade.metrics import losses_N, wilson_interval
+from saccade.metrics import losses_N
 from saccade.recipe.activities import Activities
 from saccade.recipe.averages import averaged
 from saccade.recipe.candidates import Candidate, Judge, test_time
@@ -97,7 +97,8 @@ def train_network(
     with stage("validate") as validating:
         session = _viewed(session, validation, plan)
         model, validation_NK, together = _finished(session, course, validation)
-        accuracy = metrics.accuracy(validation_NK.argmax(1), validation.labels_N)
+        right_N = validation_NK.argmax(1) == validation.labels_N
+        accuracy = float(right_N.mean())
         validating.outcome, validating.validation_accuracy = f"validation accuracy {accuracy:.1%}", accuracy
     facts = {
         "name": settings.model,
@@ -108,7 +109,7 @@ def train_network(
         "seconds": round(record.seconds, 1),
         "images_per_second": round(done * session.batch_size / record.seconds, 1),
         "validation_accuracy": accuracy,
-        "interval": list(wilson_interval(round(accuracy * len(validation)), len(validation))),
+        "interval": list(metrics.accuracy_interval(right_N, validation.groups_N)),
         "settings": session.settings.model_dump(mode="json"),
         "activations": activities.told(session),
         "best_epoch": round(course.patience.epoch, 3) if course.patience and course.patience.chosen else None,
@@ -173,7 +174,7 @@ def _finished(
     # Of a copy each: a classifier keeps the network it is made of.
     taken = [Candidate(*calibrated_model(session.on_trial(), validation)) for _ in snapshots.each()]
     names = [f"cycle {number}" for number in range(1, len(taken) + 1)]
-    found = averaged(taken, validation.labels_N, names)
+    found = averaged(taken, validation, names)
     chosen = found.candidate if found.ensemble.accepted else Judge(validation.labels_N).best(taken)
     return chosen.model, chosen.validation_NK, found.plain(chosen.name)
 
@@ -182,9 +183,9 @@ def _viewed(session: Session, validation: Part, plan: Plan) -> Session:
     """Return a session without its further views, unless they are better on validation by more than their noise."""
     if not session.forward.further:
         return session
-    alone, labels_N = session.seeing(test_views=1), validation.labels_N
+    alone, labels_N, groups_N = session.seeing(test_views=1), validation.labels_N, validation.groups_N
     rows = [calibrated_model(each, validation)[1] for each in (alone, session)]
-    gain, error = mean_and_error(losses_N(rows[0], labels_N) - losses_N(rows[1], labels_N))
+    gain, error = mean_and_error(losses_N(rows[0], labels_N) - losses_N(rows[1], labels_N), groups_N)
     before, after = (metrics.accuracy(row_NK.argmax(1), labels_N) for row_NK in rows)
     better = gain > error and after >= before
     told = f"{session.settings.test_views - 1} further views lower the validation log loss by {gain:.3f} (standard "

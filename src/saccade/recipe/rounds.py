@@ -152,12 +152,12 @@ def _attempt(contest: Contest, entry: Entry) -> Candidate | None:
 
 def average(contest: Contest, candidates: Sequence[Candidate]) -> Averaged | None:
     """Return the average of the candidates that predict fast enough, accepted or not; None where they are too few."""
-    plan, labels_N = contest.plan, contest.judge.labels_N
+    plan = contest.plan
     members = [each for each in candidates if test_time(each.name) in plan.kept]
     if len(members) < 2:
         return None
     with stage("ensemble") as record:
-        found = averaged(members, labels_N, [each.name for each in members])
+        found = averaged(members, contest.parts.validation, [each.name for each in members])
         record.outcome = found.ensemble.why
         plan.decide("ensemble", found.weights() if found.ensemble.accepted else False, found.ensemble.why)
         record.validation_accuracy = found.ensemble.accuracy if found.ensemble.accepted else None

@@ -87,13 +87,10 @@ def of_data(material: Material, diary: Diary, test: Mapping[str, Any] | None) ->
 def of_validation(parts: Parts, probabilities_NK: NDArray[np.float64]) -> dict[str, Any]:
     """Return a classifier's figures on the validation part, beside those of always naming the commonest class."""
     labels_N, predicted_N = parts.validation.labels_N, probabilities_NK.argmax(1)
-    right = int((predicted_N == labels_N).sum())
     return {
-        "accuracy": right / len(labels_N),
-        "interval": list(metrics.wilson_interval(right, len(labels_N))),
+        **metrics.judged(predicted_N == labels_N, parts.validation.groups_N),
         "macro_f1": metrics.macro_f1(metrics.confusion_KK(predicted_N, labels_N, len(parts.classes))),
         "majority": float((labels_N == parts.train.images.class_counts().argmax()).mean()),
-        "images": len(labels_N),
     }
 
 

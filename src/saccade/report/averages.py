@@ -16,5 +16,6 @@ def averaging(summary: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[st
         rows.append({"name": "their average", "weight": 0.0, "accuracy": found["accuracy"], "log_loss": loss,
                      "average": True})  # fmt: skip
     rows.sort(key=lambda row: float(row["log_loss"]))
-    images = summary["split"]["validation"]
-    return {"rows": rows, "found": found, "images": images, "several": several, "test": figures.get("averaging")}
+    images, groups = summary["split"]["validation"], (summary.get("validation") or {}).get("groups")
+    return {"rows": rows, "found": found, "images": images, "groups": groups, "several": several,
+            "test": figures.get("averaging")}  # fmt: skip

@@ -84,6 +84,7 @@ def environment() -> Environment:
         words.duration,
         words.short,
         words.plural,
+        words.counted,
         words.base,
         words.plain,
         words.told_values,

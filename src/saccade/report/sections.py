@@ -111,7 +111,8 @@ def baselines(material: Material) -> View | None:
         if (picture := pictures.embed(material.folder, each["picture"]))
     ]
     more = {"templates": templates, "classes": len(summary["classes"])}
-    return {"rows": rows, "chart": charts.bars(rows), "images": summary["split"]["validation"], **more}
+    return {"rows": rows, "chart": charts.bars(rows), "images": summary["split"]["validation"],
+            "groups": (summary.get("validation") or {}).get("groups"), **more}  # fmt: skip
 
 
 def averages(material: Material) -> View | None:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from saccade.report.kinds import title
-from saccade.words import interval, listed, percent, plural
+from saccade.words import counted, interval, listed, percent, plural
 
 Summary = Mapping[str, Any]
 Findings = Sequence[Mapping[str, Any]]
 
 CLEAR = 0.05
-"""The probability of a lead by chance, below which it counts (McNemar's exact test)."""
+"""The probability of a lead by chance, below which it counts (McNemar's exact test, or that over groups)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,8 @@ class Verdict:
     """What the top of the report says.
 
     `part` is "test", or "validation" where the test part is still sealed; `majority` is the accuracy
-    of always giving the commonest training class on that part; None where it is not known.
+    of always giving the commonest training class on that part; None where it is not known. `groups` are those of the
+    part's images that belong together, None where each stands alone.
     """
 
     part: str
@@ -29,6 +30,7 @@ class Verdict:
     bounds: tuple[float, float] | None
     right: int
     images: int
+    groups: int | None
     majority: float | None
     sentences: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -53,6 +55,7 @@ def verdict(summary: Summary, findings: Findings = ()) -> Verdict:
         bounds=(bounds[0], bounds[1]) if bounds else None,
         right=round(figures["accuracy"] * images),
         images=images,
+        groups=figures.get("groups"),
         majority=majority(summary, part),
         sentences=tuple(_sentences(summary, part)),
         warnings=tuple(_warnings(summary, findings, part)),
@@ -130,11 +133,13 @@ def _sentences(summary: Summary, part: str) -> Iterator[str]:
     bounds = figures.get("interval")
     if bounds:
         low, high = 100 * bounds[0], 100 * bounds[1]
+        new = "Of 100 new images like these" + (", of groups it has not seen" if figures.get("groups") else "")
         yield (
-            f"Of 100 new images like these, expect {low:.0f} to {high:.0f} to be named correctly."
+            f"{new}, expect {low:.0f} to {high:.0f} to be named correctly."
             if round(low) != round(high)
-            else f"Of 100 new images like these, expect about {low:.0f} to be named correctly."
+            else f"{new}, expect about {low:.0f} to be named correctly."
         )
+        yield from _grouped(figures)
     yield from _beside_majority(summary, part)
     yield from _beside_baselines(summary)
     if part == "test":
@@ -145,6 +150,16 @@ def _sentences(summary: Summary, part: str) -> Iterator[str]:
         yield (
             "These are validation images, which also served to make choices, so the number tends to be a little too "
             "good. The test part is still sealed; `saccade evaluate` looks at it, and counts the look."
+        )
+
+
+def _grouped(figures: Mapping[str, Any]) -> Iterator[str]:
+    effect = figures.get("design_effect") or 1.0
+    if round(effect, 1) > 1:
+        images = figures["images"]
+        yield (
+            f"Images of one group tend to be right or wrong together: these {counted(images, figures['groups'])} tell "
+            f"about as much as {images / effect:,.0f} would that have nothing to do with each other."
         )
 
 
@@ -236,8 +251,8 @@ def _warnings(summary: Summary, findings: Findings, part: str) -> Iterator[str]:
     if failed:
         yield f"{plural(len(failed), 'check')} before training failed: {listed(failed)}."
     if wide:
-        images = figures.get("images") or summary["split"][part]
-        yield f"With only {plural(images, f'{part} image')}, the 95 % interval is wide ({interval(bounds)})."
+        images = counted(figures.get("images") or summary["split"][part], figures.get("groups"), f"{part} image")
+        yield f"With only {images}, the 95 % interval is wide ({interval(bounds)})."
     absent = [row["class"] for row in figures.get("per_class") or [] if not row["images"]]
     if absent:
         yield f"Without {part} images, so not measured: {listed(absent)}."

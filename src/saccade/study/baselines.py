@@ -19,7 +19,7 @@ from saccade.data.parts import Part, Parts
 from saccade.device import derived_seed
 from saccade.events import Progress, emit
 from saccade.features import Stacked, handmade
-from saccade.metrics import accuracy, wilson_interval
+from saccade.metrics import accuracy, accuracy_interval
 from saccade.train.budget import Clock
 
 # On CIFAR-10 and on photos of clothing all three are as good at 16 px as at 32 px, at a quarter of the cost.
@@ -57,10 +57,14 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Sample:
-    """Images of a part, all of it or a stratified share, of `total` images."""
+    """Images of a part, all of it or a stratified share, of `total` images.
+
+    `groups_N` numbers those that belong together, such as a patient's.
+    """
 
     x_NHWC: NDArray[Any]
     y_N: NDArray[np.int64]
+    groups_N: NDArray[np.int64]
     total: int
 
     def __len__(self) -> int:
@@ -71,7 +75,7 @@ class Sample:
         if count >= len(self):
             return self
         chosen = np.sort(stratified_order(self.y_N)[:count])
-        return Sample(self.x_NHWC[chosen], self.y_N[chosen], self.total)
+        return Sample(self.x_NHWC[chosen], self.y_N[chosen], self.groups_N[chosen], self.total)
 
 
 def baselines(parts: Parts, clock: Clock, size: int, score: Score = accuracy) -> list[Baseline]:
@@ -133,14 +137,14 @@ def load(part: Part, side: int, seconds: float) -> Sample:
     """Return as many of a part's images as can be had in `seconds`, at `side` pixels; at least the probe."""
     order = stratified_order(part.labels_N)
     if seconds == math.inf:
-        return Sample(part.squares(side), part.labels_N, len(part))
+        return Sample(part.squares(side), part.labels_N, part.groups_N, len(part))
     begun = perf_counter()
     probe = part.select(order[:PROBE]).squares(side)
     spent = perf_counter() - begun
     chosen = order[: max(PROBE, int(SAFETY * seconds / spent * len(probe)))]
     x_NHWC = np.concatenate([probe, part.select(chosen[PROBE:]).squares(side)])
     place = np.argsort(chosen)
-    return Sample(x_NHWC[place], part.labels_N[chosen[place]], len(part))
+    return Sample(x_NHWC[place], part.labels_N[chosen[place]], part.groups_N[chosen[place]], len(part))
 
 
 def _neighbors(metric: str, train: Sample, validation: Sample, seconds: float, score: Score) -> Baseline:
@@ -202,7 +206,7 @@ def _featured(parts: Parts, side: int, seconds: float, score: Score) -> Baseline
         validation = validation.first(max(images // 4, PROBE))
         train = train.first(max(images - len(validation), PROBE))
     as_features = [
-        Sample(rows, sample.y_N, sample.total)
+        replace(sample, x_NHWC=rows)
         for sample, rows in (
             (train, features.fit_transform(train.x_NHWC)),
             (validation, features.transform(validation.x_NHWC)),
@@ -247,8 +251,8 @@ def _baseline(
     ]
     notes = [f"on {' and '.join(used)}"] if used else []
     y_N = samples[1].y_N
-    count, right = len(y_N), int(np.sum(predicted_N == y_N))
+    right_N = predicted_N == y_N
     note = "; ".join(notes + ([early] if early else []))
     side = samples[0].x_NHWC.shape[1]
-    interval, reached = wilson_interval(right, count), score(predicted_N, y_N)
-    return Baseline(name, side, model, right / count, interval, seconds, note, reached)
+    interval, reached = accuracy_interval(right_N, samples[1].groups_N), score(predicted_N, y_N)
+    return Baseline(name, side, model, float(right_N.mean()), interval, seconds, note, reached)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.device import derived_seed
-from saccade.metrics import wilson_interval
+from saccade.metrics import accuracy_interval
 from saccade.study.baselines import stratified_order
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -30,7 +30,7 @@ Right = dict[int, list[NDArray[np.bool_]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Accuracy after learning from so many images: mean and sd of its repeats, and Wilson's 95 % interval."""
+    """Accuracy after learning from so many images: mean and sd of its repeats, and its 95 % interval, by groups."""
 
     images: int
     accuracy: float
@@ -145,7 +145,7 @@ def learning_curve(
         name=name,
         images=today,
         validation_images=len(y_validation_N),
-        points=tuple(_point(images, repeats) for images, repeats in right.items()),
+        points=tuple(_point(images, repeats, validation_N) for images, repeats in right.items()),
         classes=tuple(
             _class_curve(correct_SN[:, own_N], validation_N[own_N])
             for own_N in (y_validation_N == label for label in range(classes))
@@ -276,15 +276,14 @@ def _interval(values_D: Floats) -> tuple[float, float]:
     return float(min(low, values_D[0])), float(max(high, values_D[0]))
 
 
-def _point(images: int, repeats: Sequence[NDArray[np.bool_]]) -> Point:
+def _point(images: int, repeats: Sequence[NDArray[np.bool_]], groups_N: NDArray[np.int64]) -> Point:
     accuracies = [float(right_N.mean()) for right_N in repeats]
-    mean, asked = float(np.mean(accuracies)), len(repeats[0])
     return Point(
         images=images,
-        accuracy=mean,
+        accuracy=float(np.mean(accuracies)),
         sd=float(np.std(accuracies, ddof=1)) if len(repeats) > 1 else None,
         repeats=len(repeats),
-        interval=wilson_interval(round(mean * asked), asked),
+        interval=accuracy_interval(np.mean(repeats, axis=0), groups_N),
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from saccade.device import derived_seed
-from saccade.metrics import losses_N
+from saccade.metrics import design_effect, losses_N
 
 Array = NDArray[np.float64]
 
@@ -25,9 +25,9 @@ class Ensemble:
     """Weights of the members (0: left out), and what averaging changed on the validation images.
 
     `gain` is the fall of the mean log loss against the best member, `standard_error` that of the gain over the
-    images, `interval` its 95 % interval; `accepted` says whether the gain is more than its error and no accuracy
-    is lost. `accuracies` and `losses` are the members' own, `disagreement` is the share of the images that two of
-    those averaged label differently, the mean over pairs.
+    images or their groups, `interval` its 95 % interval; `accepted` says whether the gain is more than its error and
+    no accuracy is lost. `accuracies` and `losses` are the members' own, `disagreement` is the share of the images that
+    two of those averaged label differently, the mean over pairs.
     """
 
     weights: tuple[float, ...]
@@ -62,11 +62,14 @@ class Ensemble:
         return told if self.accepted else f"{told}: not enough to keep"
 
 
-def ensemble(members: Sequence[Array], labels_N: NDArray[np.int64]) -> Ensemble:
+def ensemble(
+    members: Sequence[Array], labels_N: NDArray[np.int64], groups_N: NDArray[np.int64] | None = None
+) -> Ensemble:
     """Return the average of members' probabilities (N, K) that fits the labels best, found greedily.
 
     From the best member on, the one that lowers the log loss of the average most is added, any of them
-    again if need be, until none lowers it (Caruana et al., 2004).
+    again if need be, until none lowers it (Caruana et al., 2004). `groups_N` numbers the images that belong together:
+    errors and intervals are those over groups.
 
     >>> sure, unsure = np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([[0.5, 0.5], [0.5, 0.5]])
     >>> ensemble([sure, unsure], np.array([0, 0])).weights
@@ -77,7 +80,7 @@ def ensemble(members: Sequence[Array], labels_N: NDArray[np.int64]) -> Ensemble:
     average_NK = sum(count * member for count, member in zip(counts_M, members, strict=True)) / counts_M.sum()
     best = min(range(len(members)), key=lambda place: losses[place].mean())
     saved_N = losses[best] - losses_N(average_NK, labels_N)
-    gain, error = mean_and_error(saved_N)
+    gain, error = mean_and_error(saved_N, groups_N)
     accuracies = [float((each_NK.argmax(1) == labels_N).mean()) for each_NK in (average_NK, *members)]
     averaged = [member for member, count in zip(members, counts_M, strict=True) if count]
     return Ensemble(
@@ -87,7 +90,7 @@ def ensemble(members: Sequence[Array], labels_N: NDArray[np.int64]) -> Ensemble:
         accuracy=accuracies[0],
         gain=gain,
         standard_error=error,
-        interval=bootstrap_interval(saved_N),
+        interval=bootstrap_interval(saved_N, groups_N),
         disagreement=disagreement(averaged),
         accepted=bool(len(averaged) > 1 and gain > error and accuracies[0] >= max(accuracies[1:])),
     )
@@ -104,30 +107,46 @@ def disagreement(members: Sequence[Array]) -> float:
     return float(np.mean(shares)) if shares else 0.0
 
 
-def mean_and_error(value_N: Array) -> tuple[float, float]:
-    """Return the mean of paired differences and its standard error, infinite for one alone.
+def mean_and_error(value_N: Array, groups_N: NDArray[np.int64] | None = None) -> tuple[float, float]:
+    """Return the mean of paired differences and its standard error, infinite for one image or one group alone.
 
     >>> mean_and_error(np.array([1.0, 3.0]))
     (2.0, 1.0)
     """
     error = float(value_N.std() / np.sqrt(len(value_N) - 1)) if len(value_N) > 1 else np.inf
-    return float(value_N.mean()), error
+    together = 1.0 if groups_N is None else np.sqrt(design_effect(value_N, groups_N))
+    return float(value_N.mean()), float(error * together) if error else error
 
 
-def bootstrap_interval(value_N: Array, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(
+    value_N: Array, groups_N: NDArray[np.int64] | None = None, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
     """Return the interval of the mean of paired differences, by drawing the images anew (Efron, 1979; percentiles).
+
+    Where `groups_N` numbers images that belong together, groups are drawn, each with all its images.
 
     >>> low, high = bootstrap_interval(np.ones(50))
     >>> low, high
     (1.0, 1.0)
     """
-    if len(value_N) < 2:
-        return float(value_N[0]), float(value_N[0])
+    _, group_N, images_G = np.unique(
+        np.arange(len(value_N)) if groups_N is None else groups_N, return_inverse=True, return_counts=True
+    )
+    if len(images_G) < 2:
+        return float(value_N.mean()), float(value_N.mean())
+    alone = len(images_G) == len(value_N)
+    drawn = (value_N,) if alone else (np.bincount(group_N, value_N), images_G)
     found = bootstrap(
-        (value_N,), np.mean, n_resamples=DRAWS, batch=max(1, AT_ONCE // len(value_N)), confidence_level=confidence,
-        method="percentile", rng=np.random.default_rng(derived_seed(seed, "bootstrap")),
+        drawn, np.mean if alone else _ratio, n_resamples=DRAWS, batch=max(1, AT_ONCE // len(images_G)),
+        paired=not alone, confidence_level=confidence, method="percentile",
+        rng=np.random.default_rng(derived_seed(seed, "bootstrap")),
     )  # fmt: skip
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def _ratio(sum_G: Array, images_G: Array, axis: int) -> Array:
+    """Return the mean over images from groups' sums and numbers of images."""
+    return np.asarray(sum_G.sum(axis) / images_G.sum(axis))
 
 
 def _greedy(members: Sequence[Array], losses: Sequence[float], labels_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,11 +13,16 @@ MISTAKES = 24  # as many as fit on a page
 
 
 def evaluate(
-    probabilities_NK: NDArray[Any], labels_N: NDArray[np.int64], classes: Sequence[str], keys: Sequence[str]
+    probabilities_NK: NDArray[Any],
+    labels_N: NDArray[np.int64],
+    classes: Sequence[str],
+    keys: Sequence[str],
+    groups_N: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Return the result of predictions on labelled images, as plain values ready for JSON.
 
-    Probabilities (N, K) in the order of `classes`, `labels_N` as indices into them, `keys` the images' names.
+    Probabilities (N, K) in the order of `classes`, `labels_N` as indices into them, `keys` the images' names,
+    `groups_N` numbers those that belong together: the accuracy's interval counts groups then (`accuracy_interval`).
     The prediction is the most probable class; mistakes come most confident first, equal ones by name.
 
     >>> probabilities_NK = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
@@ -26,17 +31,13 @@ def evaluate(
     ([[1, 0], [1, 1]], [{'path': 'c.jpg', 'label': 'dog', 'predicted': 'cat', 'probability': 0.7}])
     """
     predicted_N = probabilities_NK.argmax(1)
-    images = len(labels_N)
-    right = int(np.sum(predicted_N == labels_N))
     confusion = metrics.confusion_KK(predicted_N, labels_N, len(classes))
     error, bins = metrics.calibration(probabilities_NK, labels_N)
     return {
-        "accuracy": metrics.accuracy(predicted_N, labels_N),
-        "interval": list(metrics.wilson_interval(right, images)),
+        **metrics.judged(predicted_N == labels_N, groups_N),
         "macro_f1": metrics.macro_f1(confusion),
         "calibration_error": error,
         "log_loss": metrics.log_loss(probabilities_NK, labels_N),
-        "images": images,
         "per_class": [
             {"class": name, **asdict(row)} for name, row in zip(classes, metrics.per_class(confusion), strict=True)
         ],
