@@ -46,6 +46,19 @@ def writable(folder: Path) -> bool:
         return False
 
 
+def replaceable(path: Path, own: str) -> bool:
+    """Return whether a path is free to write to: nothing is there, or a file with a text at its start like `own`.
+
+    `own` is a regular expression that the first 2,000 characters of what saccade itself writes there match.
+    """
+    if not path.exists():
+        return True
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return re.match(own, file.read(2000)) is not None
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Let an error of the system within the block name the file: one of writing, unlike one of opening, does not."""

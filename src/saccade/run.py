@@ -159,6 +159,11 @@ class Places:
         return self.path / "seen.csv"
 
     @property
+    def predictions(self) -> Path:
+        """The table of what the model says of the test images: image, class, predicted, probability."""
+        return self.path / "predictions.csv"
+
+    @property
     def settings(self) -> Path:
         """The settings, resolved; `--config` runs them again."""
         return self.path / "settings.yaml"

@@ -263,6 +263,19 @@ def test_the_page_is_neither_the_source_nor_the_manifest(tmp_path: Path) -> None
     assert fix.read_bytes() == before
 
 
+def test_a_page_takes_the_place_of_another_page_of_an_audit_alone(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", 4)
+    run(root, tmp_path)
+    first = (tmp_path / "page.html").read_bytes()
+    run(photo_folder(tmp_path / "others", 5), tmp_path)
+    assert (tmp_path / "page.html").read_bytes() != first
+    for content in ("<!doctype html><title>Mine</title>", "", "\xff\x00"):
+        (tmp_path / "page.html").write_text(content)
+        with pytest.raises(SourceError, match=r"page\.html already exists and is no page of an audit"):
+            run(root, tmp_path)
+        assert (tmp_path / "page.html").read_text() == content
+
+
 def test_doubts_of_images_made_square_otherwise_are_others(tmp_path: Path) -> None:
     images = data.open(photo_folder(tmp_path / "photos", 4))
     names = {

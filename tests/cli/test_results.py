@@ -111,6 +111,27 @@ def test_a_table_is_never_written_over_a_picture(
     assert not (tmp_path / "other.jpg").exists()
 
 
+def test_a_table_takes_the_place_of_another_such_table_alone(
+    digits_run: Digits, saccade: Saccade, digit: Path, tmp_path: Path
+) -> None:
+    run, table = digits_run[0], tmp_path / "labels.csv"
+    for top in ("1", "3"):
+        done = saccade("predict", run, digit, "--top", top, "--csv", table)
+        assert done.returncode == 0, done.stderr
+    assert table.read_text().startswith("path,label,probability,label_2,")
+    table.write_text("image,hash\nmine,1\n")
+    split, model = (run / "split.csv").read_bytes(), (run / "model" / "model.json").read_bytes()
+    taken = {table: "already exists", run / "model" / "model.json": "already exists", run / "split.csv": "its own"}
+    for place, words in {**taken, run / "seen.csv": "its own"}.items():  # seen.csv would be read as the run's
+        done = saccade("predict", run, digit, "--csv", place)
+        assert done.returncode == 2
+        assert words in done.stderr
+    assert table.read_text() == "image,hash\nmine,1\n"
+    assert (run / "split.csv").read_bytes() == split
+    assert (run / "model" / "model.json").read_bytes() == model
+    assert not (run / "seen.csv").exists()
+
+
 def test_nothing_readable_is_a_failure_with_its_rows(digits_run: Digits, saccade: Saccade, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"")
     done = saccade("predict", digits_run[0], tmp_path / "bad.png", "--json")

@@ -12,8 +12,8 @@ from saccade.cli.output import answer, working
 from saccade.cli.text import percent, printable
 from saccade.errors import InputError, SaccadeError
 from saccade.events import Finding, Progress, emit
-from saccade.files import writable, write_csv
-from saccade.run import Run
+from saccade.files import replaceable, writable, write_csv
+from saccade.run import Places, Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 BATCH = 256
 """Images held in memory at once."""
+
+TABLE = r"path,label,probability(,label_\d+,probability_\d+)*,error\n"
+"""The first line of a table of predictions, whatever the number of classes told."""
 
 Row = dict[str, Any]
 
@@ -46,7 +49,7 @@ def predict(
     paths
         Images, folders (searched to any depth) and .zip or .tar archives.
     """
-    _check(paths, csv)
+    _check(paths, csv, run)
     opened = Run.open(run)
     with working():
         from saccade.classifiers import Model
@@ -72,20 +75,28 @@ def predict(
         raise SaccadeError(f"None of the {len(rows)} files could be read as an image.")
 
 
-def _check(paths: Sequence[Path], csv: Path | None) -> None:
+def _check(paths: Sequence[Path], csv: Path | None, run: Path) -> None:
     if not paths:
         raise InputError("`saccade predict` needs PATH: images, folders or archives. See `saccade predict --help`.")
     if not any(path.exists() for path in paths):
         raise InputError(f"There is no file or folder {paths[0]}; give images, folders or archives.")
-    if csv is not None and (csv.is_dir() or not writable(csv.absolute().parent)):
-        raise InputError(f"The table {csv} cannot be written; give --csv the name of a file in a folder to write to.")
     if csv is not None:
-        from saccade.cli.inputs import is_source
+        _refuse_table(csv, paths, run)
 
-        if csv.resolve() in {path.resolve() for path in paths} or is_source(csv):
-            raise InputError(
-                f"{csv} is what images come from, not a table to write; give --csv a name such as labels.csv."
-            )
+
+def _refuse_table(csv: Path, paths: Sequence[Path], run: Path) -> None:
+    """Raise InputError where a table cannot be written, or would take the place of anything but another such table."""
+    from saccade.cli.inputs import is_source
+
+    if csv.is_dir() or not writable(csv.absolute().parent):
+        raise InputError(f"The table {csv} cannot be written; give --csv the name of a file in a folder to write to.")
+    if csv.resolve() in {path.resolve() for path in paths} or is_source(csv):
+        raise InputError(f"{csv} is what images come from, not a table to write; give --csv a name such as labels.csv.")
+    places = Places(run)
+    if csv.resolve() in {path.resolve() for path in (places.split, places.seen, places.predictions)}:
+        raise InputError(f"{csv} is where the run keeps its own records; give --csv another name.")
+    if not replaceable(csv, TABLE):
+        raise InputError(f"{csv} already exists and is no table of predictions; give --csv another name, or remove it.")
 
 
 def _label(model: "Model", inputs: "Sequence[Input]", top: int) -> list[Row]:

@@ -22,7 +22,7 @@ from saccade.device import derived_seed, resolve_device
 from saccade.errors import ModelError, SourceError
 from saccade.events import Finding, emit, listening, stage
 from saccade.features import HOG
-from saccade.files import content_hash, expanded, slug, writable, write_csv
+from saccade.files import content_hash, expanded, replaceable, slug, writable, write_csv
 from saccade.nn import pretrained, zoo
 from saccade.nn.published import Pretrained
 from saccade.recipe.material import search_work
@@ -30,7 +30,7 @@ from saccade.recipe.pictures import thumbnails
 from saccade.recipe.plan import native_side
 from saccade.recipe.provenance import Seen
 from saccade.recipe.summary import SCHEMA, Diary
-from saccade.report.audit import write_page
+from saccade.report.audit import BEGINNING, write_page
 from saccade.report.kinds import KINDS
 from saccade.run import RUNS
 from saccade.settings import AuditSettings, TrainSettings
@@ -111,7 +111,10 @@ def audit(
 
 
 def _refuse_places(source: str | Path, fix: Path | None, page: Path) -> None:
-    """Raise SourceError where what is to be written would lie inside the source, or already exists."""
+    """Raise SourceError where what is to be written would lie inside the source, or already exists.
+
+    A page may take the place of an earlier one.
+    """
     folder = expanded(source).resolve()
     if page.resolve() in (folder, fix and fix.resolve()):
         raise SourceError(f"{page} is the source or what --fix writes; give --page another name.")
@@ -122,6 +125,8 @@ def _refuse_places(source: str | Path, fix: Path | None, page: Path) -> None:
             raise SourceError(f"{place} is a folder; give {option} the name of a file.")
     if fix is not None and fix.exists():
         raise SourceError(f"{fix} already exists; give --fix another name, or remove it.")
+    if not replaceable(page, BEGINNING):
+        raise SourceError(f"{page} already exists and is no page of an audit; give --page another name, or remove it.")
     if fix is not None and not fix.absolute().parent.is_dir():
         raise SourceError(f"There is no folder {fix.absolute().parent}; make it, or give --fix another name.")
     with suppress(OSError):  # which is said below

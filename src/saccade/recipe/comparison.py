@@ -67,7 +67,7 @@ class Recorded:
 
         A picture that lies in the part several times counts once. Raises RunError where predictions.csv is damaged.
         """
-        rows, path = self.predictions, self.run.path / "predictions.csv"
+        rows, path = self.predictions, self.run.predictions
         if rows is None:
             return None
         if {row["image"]: row["class"] for row in rows} != {name: label for name, (_, label) in self.tested.items()}:

@@ -104,7 +104,7 @@ def keep(look: Look, run: Run, model: Model) -> dict[str, Any]:
             keys, labels_N, predicted_N, look.probabilities_NK, groups, strict=True
         )
     )
-    write_csv(run.path / "predictions.csv", columns, rows)
+    write_csv(run.predictions, columns, rows)
     worst = look.figures["mistakes"]
     names = draw_each(run, look.part, [mistake["path"] for mistake in worst], "mistake")
     pictured = [{**mistake, "picture": name} for mistake, name in zip(worst, names, strict=True)]

@@ -17,6 +17,8 @@ from saccade.words import clean
 
 LISTED = 100
 """Names written out of one finding; the command's --json has all."""
+BEGINNING = r"(?s)\s*<!doctype html>.*<title>Audit of .* · saccade</title>"
+"""What the text of a page begins like, as a regular expression."""
 _SEVERITIES = ("error", "warning", "note")
 
 
