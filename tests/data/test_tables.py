@@ -268,6 +268,9 @@ def test_labels_of_arrays_may_be_names_numbers_or_whole_floats() -> None:
     assert data.from_arrays(x_NHW, [[10], [9], [10]]).classes == ("9", "10")
     assert data.from_arrays(x_NHW, np.array([1.0, 2.0, 1.0])).classes == ("1", "2")
     assert data.from_arrays(x_NHW, np.array([b"b", b"a", b"b"])).classes == ("a", "b")
+    assert data.from_arrays(x_NHW, np.array([True, False, True])).classes == ("0", "1")
+    ends = np.array([-(2.0**63), 0, -(2.0**63)])
+    assert data.from_arrays(x_NHW, ends).classes == ("0", "-9223372036854775808")
     named = data.from_arrays(x_NHW, [2, 0, 2], classes=["z", "y", "x"])
     assert (named.classes, named.labels_N.tolist()) == (("x", "z"), [0, 1, 0])
 
@@ -282,7 +285,15 @@ def test_labels_of_arrays_may_be_names_numbers_or_whole_floats() -> None:
         (np.full((2, 4, 4), np.nan), [0, 1], "hold values that are not finite numbers"),
         (np.zeros((2, 4, 4)), [0, 1, 2], "has 2 images and 3 labels"),
         (np.zeros((2, 4, 4)), [[0, 1], [1, 1]], "saccade needs one label an image: N names or numbers"),
-        (np.zeros((2, 4, 4)), [0.5, 1], "are of type float64; expected names or whole numbers"),
+        (np.zeros((2, 4, 4)), [0.5, 1], "The labels of arrays hold 0.5, which is no whole number of 64 bits; expected"),
+        (np.zeros((2, 4, 4)), [0, np.nan], "hold nan, which is no whole number"),
+        (np.zeros((2, 4, 4)), [0, np.inf], "hold inf, which is no whole number"),
+        (np.zeros((2, 4, 4)), [0, 1e30], "hold 1e+30, which is no whole number"),
+        (np.zeros((2, 4, 4)), [0, 2.0**63], "hold 9.223372036854776e+18, which is no whole number"),
+        (np.zeros((2, 4, 4)), np.array([0, 2**63], np.uint64), "hold 9223372036854775808, which is no whole number"),
+        (np.zeros((2, 4, 4)), ["a", None], "are of type object; expected names or whole numbers"),
+        (np.zeros((2, 4, 4)), ["a", " "], "A class of arrays has an empty name; give each class a name of its own."),
+        (np.zeros((2, 3, 5, 5)), [0, 1], "The channels seem to come first: give x.transpose(0, 2, 3, 1)."),
     ],
 )
 def test_wrong_arrays_get_a_clear_sentence(x: NDArray[Any], labels: list[object], sentence: str) -> None:
@@ -299,13 +310,45 @@ def test_classes_that_do_not_fit_the_labels_are_refused() -> None:
         data.from_arrays(x_NHW, ["a", "c"], classes=["a", "b"])
 
 
+def test_classes_of_arrays_have_names_of_their_own(tmp_path: Path) -> None:
+    x_NHW = np.zeros((3, 4, 4), np.uint8)
+    for twice in (["u", "u", "w"], ["caf\u00e9", "w", "cafe\u0301"]):
+        with pytest.raises(SourceError, match=r'The classes of arrays name "(u|café)" 2 times; give each class a name'):
+            data.from_arrays(x_NHW, [0, 1, 2], classes=twice)
+    with pytest.raises(SourceError, match="A class of arrays has an empty name"):
+        data.from_arrays(x_NHW, [1, 2, 1], classes=["", "b", "c"])
+    np.savez(tmp_path / "bytes.npz", images=x_NHW, labels=[0, 1, 0], classes=np.array([b"u", b"v"]))
+    assert data.open(tmp_path / "bytes.npz").classes == ("u", "v")
+
+
+def test_spellings_of_one_class_of_arrays_are_told_as_those_of_folders_are() -> None:
+    x_NHW = np.zeros((3, 4, 4), np.uint8)
+    composed = data.from_arrays(x_NHW, ["caf\u00e9", "cafe\u0301", "tea"])
+    assert (composed.classes, composed.labels_N.tolist()) == (("café", "tea"), [0, 0, 1])
+    for images in (
+        data.from_arrays(x_NHW, ["Cat", "cat", "dog"]),
+        data.from_arrays(x_NHW, [0, 1, 2], classes=["Cat", "cat", "dog"]),
+    ):
+        assert images.classes == ("Cat", "cat", "dog")
+        (told,) = images.ignored
+        assert (told.kind, told.severity, told.paths) == ("class-name", "warning", ("Cat", "cat"))
+
+
 def test_wrong_npz_files_get_a_clear_sentence(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros(3))
     assert refusal(tmp_path / "a.npz").endswith(
-        "lacks the array images and labels; expected images and labels, found: x."
+        "a.npz lacks the arrays images and labels; found: x. Name what is there so, by numpy.savez(path, images=x, "
+        "labels=y)."
     )
     np.savez(tmp_path / "b.npz", images=np.array([None, 1], dtype=object), labels=[0, 1])
-    assert "cannot be read as .npz arrays" in refusal(tmp_path / "b.npz")
+    assert refusal(tmp_path / "b.npz").endswith(
+        "b.npz are Python objects, which are not unpickled for safety; where they differ in size, give a folder of "
+        "image files instead."
+    )
+    np.savez(tmp_path / "b.npz", images=np.zeros((2, 4, 4)), labels=np.array(["a", "b"], dtype=object))
+    assert refusal(tmp_path / "b.npz").endswith("not unpickled for safety; save labels.astype(str).")
+    np.savez(tmp_path / "b.npz", images=np.zeros((2, 4, 4)), x=np.zeros(2))
+    assert "b.npz lacks the array labels; found: images, x." in refusal(tmp_path / "b.npz")
     (tmp_path / "c.npz").write_bytes(b"PK\3\4")
     assert "cannot be read as .npz arrays" in refusal(tmp_path / "c.npz")
     np.savez(tmp_path / "d.npz", images=np.zeros((2, 4, 4)), labels=[0, 0])

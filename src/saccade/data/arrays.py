@@ -1,7 +1,9 @@
 """Images that are arrays already: NumPy arrays in memory and .npz files."""
 
+import unicodedata
 import zipfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,20 @@ from PIL import Image
 
 from saccade.data.decode import Decoded
 from saccade.data.imageset import ImageSet
-from saccade.data.layout import natural
+from saccade.data.layout import natural, one_spelling
 from saccade.data.pixels import Load, Pixels
 from saccade.data.scale import on_white, reduced, reduction, spread, to_uint8
 from saccade.errors import SourceError
+from saccade.events import Finding
 from saccade.settings import DataSettings
 
 Images = NDArray[Any]
+_OBJECTS = {
+    "images": "where they differ in size, give a folder of image files instead",
+    "labels": "save labels.astype(str)",
+    "classes": "save classes.astype(str)",
+}
+"""What to do about an array of Python objects in an .npz file, which would have to be unpickled."""
 
 
 def from_arrays(
@@ -33,8 +42,8 @@ def from_arrays(
 
     `x` is (N, H, W), or (N, H, W, C) with C = 1 (grey), 3 (RGB) or 4 (RGBA, laid on white). Floats
     within 0..1 are multiplied by 255, floats within 0..255 rounded; every other type goes by
-    `scale.to_uint8`, over the whole array. `labels` are N names or whole numbers; with `classes`
-    given, numbers index it. Raises SourceError where shapes, types or values do not fit.
+    `scale.to_uint8`, over the whole array. `labels` are N names, whole numbers or booleans (0 and 1);
+    with `classes` given, numbers index it. Raises SourceError where shapes, types or values do not fit.
 
     >>> images = from_arrays(np.zeros((2, 8, 8)), ["cat", "dog"], name="two")
     >>> images.classes, images.keys
@@ -65,7 +74,7 @@ def stacked(
         width = len(str(max(len(checked) - 1, 0)))
         place |= {f"{part or name}/{i:0{width}d}": (checked, i) for i in range(len(checked))}
         given += [part] * len(checked)
-    labels_N, names = _numbered(np.concatenate(labels), classes, source)
+    labels_N, names, renamed = _numbered(np.concatenate(labels), given, classes, source)
     return ImageSet(
         source=source,
         name=name,
@@ -75,6 +84,7 @@ def stacked(
         given_parts=tuple(given),
         groups=(None,) * len(place),
         pixels=Pixels(place, _loader(place), settings),
+        ignored=renamed,
     )
 
 
@@ -86,7 +96,7 @@ def from_npz(path: Path, settings: DataSettings) -> ImageSet:
     try:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as archive, np.load(path, allow_pickle=False) as file:
             _refuse_bomb(path, archive)
-            arrays = {key: file[key] for key in ("images", "labels", "classes") if key in file}
+            arrays = {key: _array(path, file, key) for key in _OBJECTS if key in file}
             found = ", ".join(file.files) or "nothing"
     except SourceError:
         raise
@@ -96,12 +106,25 @@ def from_npz(path: Path, settings: DataSettings) -> ImageSet:
         raise SourceError(f"{path} cannot be read as .npz arrays: {error}.") from error
     if missing := [key for key in ("images", "labels") if key not in arrays]:
         raise SourceError(
-            f"{path} lacks the array {' and '.join(missing)}; expected images and labels, found: {found}."
+            f"{path} lacks the array{'s' * (len(missing) - 1)} {' and '.join(missing)}; found: {found}. Name what is "
+            "there so, by numpy.savez(path, images=x, labels=y)."
         )
     classes = arrays.get("classes")
-    names = None if classes is None else [str(value) for value in classes.ravel()]
+    names = None if classes is None else [str(value) for value in _texts(classes.ravel())]
     parts = [(None, arrays["images"], arrays["labels"])]
     return stacked(parts, name=path.stem, classes=names, source=str(path), settings=settings)
+
+
+def _array(path: Path, file: Mapping[str, NDArray[Any]], key: str) -> NDArray[Any]:
+    """Return an array of an .npz file; raises SourceError, which says what to do, where it is one of objects."""
+    try:
+        return file[key]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise SourceError(
+            f"The {key} of {path} are Python objects, which are not unpickled for safety; {_OBJECTS[key]}."
+        ) from None
 
 
 def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
@@ -133,7 +156,11 @@ def _checked(x: Images, name: str) -> Images:
     """Return the images as uint8 (N, H, W) or (N, H, W, C)."""
     x = np.asarray(x)
     if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3, 4)):
-        raise SourceError(f"The images of {name} have the shape {x.shape}; expected (N, H, W) or (N, H, W, 1, 3 or 4).")
+        first = x.ndim == 4 and x.shape[1] in (1, 3, 4)
+        hint = " The channels seem to come first: give x.transpose(0, 2, 3, 1)." if first else ""
+        raise SourceError(
+            f"The images of {name} have the shape {x.shape}; expected (N, H, W) or (N, H, W, 1, 3 or 4).{hint}"
+        )
     if 0 in x.shape:
         raise SourceError(f"The images of {name} have the shape {x.shape}: there are no pixels in them.")
     if x.dtype.kind not in "biuf":
@@ -160,18 +187,40 @@ def _labels(labels: ArrayLike, images: int, name: str) -> NDArray[Any]:
         )
     if len(values) != images:
         raise SourceError(f"{name} has {images} images and {len(values)} labels; expected one label an image.")
-    whole = values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool(np.all(values == np.floor(values))))
-    if not whole and values.dtype.kind not in "US":
+    if values.dtype.kind in "US":
+        return _texts(values)
+    if values.dtype.kind not in "biuf":
         raise SourceError(f"The labels of {name} are of type {values.dtype}; expected names or whole numbers.")
-    if values.dtype.kind == "S":
-        return np.char.decode(values, "utf-8", "backslashreplace")
-    return values.astype(np.int64) if whole else values
+    return _whole(values, name)
+
+
+def _texts(values: NDArray[Any]) -> NDArray[Any]:
+    """Return names as text: bytes are decoded."""
+    return np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values
+
+
+def _whole(values: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Return numbers as int64; raises SourceError, which names the first that is none."""
+    if values.dtype.kind == "f":
+        as_float = values.astype(np.float64)
+        fits = (as_float == np.floor(as_float)) & (as_float >= -(2.0**63)) & (as_float < 2.0**63)
+    else:
+        fits = values <= np.iinfo(np.int64).max
+    if not fits.all():
+        raise SourceError(
+            f"The labels of {name} hold {values[~fits][0]}, which is no whole number of 64 bits; expected names or "
+            "whole numbers."
+        )
+    return values.astype(np.int64)
 
 
 def _numbered(
-    labels: NDArray[Any], classes: Sequence[str] | None, name: str
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return labels as indices into the classes that occur, in natural order."""
+    labels: NDArray[Any], parts: Sequence[str | None], classes: Sequence[str] | None, name: str
+) -> tuple[NDArray[np.int64], tuple[str, ...], tuple[Finding, ...]]:
+    """Return labels as indices into the classes that occur, in natural order, and what was found about their names."""
+    if classes is not None:
+        _refuse_names(classes, name)
+        parts = [None] * len(labels)  # of names in one list each is a class of its own
     if classes is not None and labels.dtype.kind == "i":
         if labels.size and not 0 <= labels.min() <= labels.max() < len(classes):
             raise SourceError(
@@ -182,7 +231,20 @@ def _numbered(
     texts = labels.astype(str)
     if classes is not None and (unknown := set(texts.tolist()) - set(classes)):
         raise SourceError(f'The label "{min(unknown)}" of {name} is not among its classes: {", ".join(classes)}.')
-    found, inverse = np.unique(texts, return_inverse=True)
+    _refuse_names(np.unique(texts).tolist(), name, repeated=False)
+    spelt, renamed = one_spelling(texts.tolist(), parts)
+    found, inverse = np.unique(spelt, return_inverse=True)
     names = sorted(map(str, found), key=natural)
     rank = {text: index for index, text in enumerate(names)}
-    return np.array([rank[str(text)] for text in found], np.int64)[inverse], tuple(names)
+    return np.array([rank[str(text)] for text in found], np.int64)[inverse], tuple(names), tuple(renamed)
+
+
+def _refuse_names(names: Sequence[str], source: str, *, repeated: bool = True) -> None:
+    """Raise SourceError where a class has no name, or, unless that is no fault, two have one."""
+    if not all(each.strip() for each in names):
+        raise SourceError(f"A class of {source} has an empty name; give each class a name of its own.")
+    most = Counter(unicodedata.normalize("NFC", each) for each in names).most_common(1)
+    if repeated and most and most[0][1] > 1:
+        raise SourceError(
+            f'The classes of {source} name "{most[0][0]}" {most[0][1]} times; give each class a name of its own.'
+        )
