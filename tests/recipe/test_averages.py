@@ -192,7 +192,10 @@ def test_snapshots_of_one_training_are_averaged_or_the_best_is_kept(photos: Path
     assert rates[1] > rates[0] or rates[2] > rates[1]
 
 
-def test_more_snapshots_than_steps_are_refused_before_the_first(photos: Path, tmp_path: Path) -> None:
+def test_more_snapshots_than_steps_are_refused_before_the_first_and_before_the_check(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("saccade.study.checks")
     settings = TrainSettings(**{**QUICK, "epochs": 1, "batch_size": 84, "snapshots": 2})
     refusal = r"^The training has 1 step, too few for snapshots=2, one at the end of each cycle; give fewer snapshots,"
     with pytest.raises(SettingError, match=refusal):

@@ -224,9 +224,11 @@ def test_the_report_tells_of_the_looks_since(run: Path) -> None:
     assert "have been looked at 2 times" in report.write(Run(run)).read_text()
 
 
-def test_what_was_saved_stays_where_a_file_can_no_longer_be_read(tmp_path: Path) -> None:
-    def refused(name: str, *, saved: bool) -> Run:
-        begun = Run.create(tmp_path / name, "x")
+def test_what_was_saved_stays_where_a_file_can_no_longer_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(out: Path, *, saved: bool) -> Run:
+        begun = Run.create(out, "x")
         begun.checkpoints.mkdir()
         if saved:
             (begun.checkpoints / "some").write_text("")
@@ -237,5 +239,11 @@ def test_what_was_saved_stays_where_a_file_can_no_longer_be_read(tmp_path: Path)
             raise DecodeError("it is gone")
         return begun
 
-    assert not refused("new", saved=False).path.exists()
-    assert (refused("old", saved=True).checkpoints / "some").exists()
+    assert not refused(tmp_path / "new", saved=False).path.exists()
+    assert (refused(tmp_path / "old", saved=True).checkpoints / "some").exists()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    assert refused(tmp_path / "link", saved=False).path.is_symlink()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    refused(Path(), saved=False)
+    assert [*(tmp_path / "elsewhere").iterdir()] == []

@@ -84,7 +84,7 @@ class Recorded:
     @cached_property
     def predictions(self) -> list[dict[str, str]] | None:
         """The rows of predictions.csv, or None where the run recorded none; raises RunError where it is damaged."""
-        path = self.run.path / "predictions.csv"
+        path = self.run.predictions
         try:
             return read_csv(path, PREDICTIONS, GROUP) if path.exists() else None
         except (OSError, ValueError) as error:

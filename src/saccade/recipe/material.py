@@ -63,8 +63,19 @@ def discarded_on_refusal(material: Material, *others: type[BaseException]) -> It
         run = material.run
         saved = [each for each in (run.checkpoints, run.model, run.models) if each.is_dir() and any(each.iterdir())]
         if not material.resumed and not saved:
-            shutil.rmtree(run.path)
+            _remove(run.path)
         raise
+
+
+def _remove(folder: Path) -> None:
+    """Remove what lies in a folder, and the folder unless it is linked to or worked in; what cannot be stays."""
+    with suppress(OSError):
+        for each in [*folder.iterdir()]:
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink()
+        folder.rmdir()
 
 
 def in_force(given: AnySettings, out: Path | None) -> AnySettings:

@@ -137,10 +137,13 @@ def checked(
 ) -> study.Verdict:
     """Return the verdict on a session before it is trained, within a share of the time left; or the checkpoint's.
 
-    The network's head may have been `fitted` to the training images.
+    The network's head may have been `fitted` to the training images. Raises SettingError where the steps are known,
+    and too few for the snapshots.
     """
     if kept is not None:
         return study.Verdict.of(kept.plain)
+    if session.settings.epochs is not None:
+        _refuse_few(session.steps(session.settings.epochs), session.settings.snapshots)
     first = next(session.images.batches(Order(len(session.images), at_once(session), session.settings.seed)))
     end = plan.clock.elapsed() + CHECK_SHARE * plan.left()
     return study.checks(session, first, classes, lambda: end - plan.clock.elapsed(), fitted=fitted)
