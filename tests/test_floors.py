@@ -27,6 +27,7 @@ FLOORS = (
         "interrupts",
         "downloads",
         "run",
+        "shapes",
         "ledger",
         "palette",
         "strengths",

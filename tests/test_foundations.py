@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import pytest
 import torch
@@ -357,6 +359,46 @@ def test_what_is_no_finished_run(tmp_path: Path) -> None:
         assert str(caught.value) == (
             f"{run.path / name}.json is missing or damaged; the run did not finish, or its files were changed."
         )
+
+
+SUMMARY: dict[str, Any] = {
+    "source": "s", "images": 8, "classes": ["a", "b"], "chosen": "mlp", "validation": {"accuracy": 1},
+    "split": {"train": 4, "validation": 2, "test": 2}, "seconds": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUMMARY)
+@pytest.mark.parametrize("value", [None, [], "missing"])
+def test_a_summary_without_one_of_its_values_is_damaged(tmp_path: Path, name: str, value: object) -> None:
+    run = Run(tmp_path)
+    run.write("summary", SUMMARY)
+    assert run.read_summary() == SUMMARY
+    changed = {key: each for key, each in SUMMARY.items() if key != name}
+    run.write("summary", changed if value == "missing" else {**changed, name: value})
+    with pytest.raises(RunError, match=r"summary\.json is missing or damaged"):
+        run.read_summary()
+
+
+@pytest.mark.parametrize(
+    ("file", "good", "bad"),
+    [
+        ("plan.json", {"decisions": [], "more": 1}, [[], {}, {"decisions": [{}]}, {"decisions": {}}]),
+        ("findings.json", [], [{}, [{}], [{"kind": "leak", "detail": "", "severity": "note", "paths": "a"}]]),
+        ("history.jsonl", {"network": "a", "step": 3}, [[], 3, {"step": "3"}, {"loss": []}]),
+        ("evaluations.jsonl", {"own": True, "accuracy": 0.5}, [[], {}, {"own": True, "accuracy": None}]),
+    ],
+)
+def test_valid_json_of_another_shape_is_damage(tmp_path: Path, file: str, good: Any, bad: list[Any]) -> None:
+    def read() -> Any:
+        run, (name, kind) = Run(tmp_path), file.split(".")
+        return run.read(name) if kind == "json" else {"history": run.history, "evaluations": run.own_looks}[name]()
+
+    (tmp_path / file).write_text(json.dumps(good) + "\n")
+    assert read() in (good, [good])
+    for each in bad:
+        (tmp_path / file).write_text(json.dumps(each) + "\n")
+        with pytest.raises(RunError, match=f"{re.escape(file)} is missing or damaged"):
+            read()
 
 
 # ledger

@@ -1,7 +1,7 @@
 """One run's folder: what is where in it, and how it is made, refused and opened."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from filelock import Timeout
 
+from saccade import shapes
 from saccade.errors import RunError, SettingError
 from saccade.files import (
     append_lines,
@@ -36,7 +37,6 @@ SEEN = ("hash", "part")
 """Columns of split.csv, predictions.csv (its last, where images have groups, GROUP) and seen.csv."""
 RUNS = Path("runs")
 """Where runs go that are not told where."""
-_KEYS = {"classes", "split", "validation", "source", "chosen"}
 _FIRST_FILES = {"run.lock", "split.csv", "seen.csv"}
 _FOLDERS = {"model", "pictures", "checkpoints"}
 _TRAININGS = "a comparison of several trainings"
@@ -269,14 +269,11 @@ class Run(Places):
 
     def read_summary(self) -> dict[str, Any]:
         """Return summary.json's content; raises RunError where it is missing or damaged."""
-        summary = self.read("summary")
-        if not isinstance(summary, dict) or not summary.keys() >= _KEYS:
-            raise RunError(f"{self.path / 'summary.json'} is missing or damaged; the run's files were changed.")
-        return summary
+        return {**self.read("summary")}
 
     def own_looks(self) -> list[dict[str, Any]]:
-        """Return the figures of each later look at the run's own test part, the latest last."""
-        return [line for line in read_lines(self.evaluations) if line.get("own")]
+        """Return the figures of each later look at the run's own test part, the latest last; raises as `read` does."""
+        return [line for line in _checked(self.evaluations, read_lines) if line.get("own")]
 
     def read_settings(self) -> dict[str, Any]:
         """Return settings.yaml's content; raises RunError where it is missing or damaged."""
@@ -293,22 +290,16 @@ class Run(Places):
         write_json(self.path / f"{name}.json", value)
 
     def read(self, name: str) -> Any:
-        """Return what `write` wrote; raises RunError when it is missing or damaged."""
-        path = self.path / f"{name}.json"
-        try:
-            return read_json(path)
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{path} is missing or damaged; the run did not finish, or its files were changed."
-            ) from error
+        """Return what `write` wrote; raises RunError when it is missing or damaged, or of another shape."""
+        return _checked(self.path / f"{name}.json", read_json)
 
     def add_history(self, *lines: Mapping[str, Any]) -> None:
         """Append lines of plain numbers to history.jsonl."""
         append_lines(self.path / "history.jsonl", lines)
 
     def history(self) -> list[dict[str, Any]]:
-        """Return history.jsonl's lines."""
-        return read_lines(self.path / "history.jsonl")
+        """Return history.jsonl's lines; raises as `read` does, but not where there is none."""
+        return [*_checked(self.path / "history.jsonl", read_lines)]
 
     def cut_history(self, network: str, lines: int) -> None:
         """Keep the first `lines` lines of one network's history alone; other networks' stay."""
@@ -316,6 +307,16 @@ class Run(Places):
         kept = [line for line in self.history() if line.get("network") != network or next(own) < lines]
         if kept != self.history():
             write_lines(self.path / "history.jsonl", kept)
+
+
+def _checked(path: Path, read: Callable[[Path], Any]) -> Any:
+    """Return what a file of a run holds; raises RunError where it is missing, damaged or of another shape."""
+    try:
+        value = read(path)
+        shapes.check(path.name, value)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is missing or damaged; the run did not finish, or its files were changed.") from error
+    return value
 
 
 def _unused(path: Path) -> Path:

@@ -42,7 +42,8 @@ def record(
     run.settings.write_text(yaml.safe_dump(dict(settings or {"seed": 0})))
     (run.model / "model.json").write_text("{}")
     summary: dict[str, Any] = {
-        "command": "fit", "source": f"/photos/{folder.name}", "classes": ["a", "b"], "chosen": "convnet",
+        "command": "fit", "source": f"/photos/{folder.name}", "images": len(every),
+        "classes": ["a", "b"], "chosen": "convnet",
         "split": {"train": 10, "validation": 5, "test": len(tested)},
         "validation": {"accuracy": 0.8, "interval": [0.5, 0.9], "images": 5},
         "network": {"name": "convnet", "parameters": 10, "size": 32, "epochs": 2.5},

@@ -356,6 +356,9 @@ def test_the_command_says_what_it_needs(saccade: Saccade, tmp_path: Path) -> Non
 def test_a_damaged_plan_is_said(begun: tuple[Path, Path]) -> None:
     out, source = begun
     (out / "plan.json").write_text("{}")
+    sentence = "is missing or damaged; the run did not finish, or its files were changed."
+    refused(out, source, f"{out / 'plan.json'} {sentence}")
+    (out / "plan.json").write_text('{"decisions": []}')
     refused(out, source, f"{out / 'plan.json'} is damaged; the run's files were changed.")
 
 

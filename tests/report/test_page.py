@@ -211,7 +211,7 @@ def test_only_a_summary_is_needed(tmp_path: Path) -> None:
     run = Run(tmp_path)
     figures: dict[str, Any] = {"accuracy": 0.5, "interval": None}
     summary = {"source": "s", "images": 8, "classes": ["a", "b"], "chosen": "mlp", "validation": figures,
-               "split": {"train": 4, "validation": 2, "test": 2}}  # fmt: skip
+               "split": {"train": 4, "validation": 2, "test": 2}, "seconds": 3.0}  # fmt: skip
     run.write("summary", summary)
     page = Page(render(run))
     assert page.faults == []

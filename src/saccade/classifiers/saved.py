@@ -242,6 +242,8 @@ class Model:
     @classmethod
     def _read(cls, folder: Path) -> "Model":
         description, data = read_pair(folder / "model")
+        if not description["members"] or not description["classes"]:
+            raise ValueError("model.json names no members, or no classes")
         tensors = load(data)
         return cls(
             members=tuple(_member(place, each, tensors) for place, each in enumerate(description["members"])),
