@@ -72,11 +72,38 @@ def test_new_images_are_matched_by_name_and_their_looks_counted(run: Path, tmp_p
     assert (first["looks"], second["looks"]) == (1, 2)
 
 
-def test_images_the_model_was_trained_on_are_refused(run: Path, photos: Path) -> None:
+def test_images_the_model_was_trained_on_are_refused(run: Path, photos: Path, tmp_path: Path) -> None:
+    some = Path(shutil.copytree(photos, tmp_path / "some"))
+    (some / next(row["image"] for row in Run(run).read_split() if row["part"] == "test")).unlink()
     with pytest.raises(
-        SourceError, match=r"30 of the 36 images in .* were used to train or choose this model; give new"
+        SourceError, match=r"30 of the 35 images in .* were used to train or choose this model; give new"
     ):
-        recipe.evaluate(run, photos)
+        recipe.evaluate(run, some)
+
+
+def test_a_runs_own_test_part_is_measured_where_its_images_lie_by_now(
+    photos: Path, tmp_path: Path, ledger_folder: Path
+) -> None:
+    source = Path(shutil.copytree(photos, tmp_path / "before"))
+    run = recipe.train(source, TrainSettings(model="linear", epochs=2, size=16), out=tmp_path / "run").run
+    first = recipe.evaluate(run.path)
+    predictions = run.predictions.read_text()
+    source.rename(tmp_path / "after")
+    run.predictions.unlink()
+    with pytest.raises(RunError, match=r"The run's images lay in .*before, .*: saccade evaluate .*run FOLDER\.$"):
+        recipe.evaluate(run.path)
+    again = recipe.evaluate(run.path, tmp_path / "after")
+    assert run.predictions.read_text() == predictions
+    same = ("accuracy", "confusion", "log_loss", "own", "images", "mistakes")
+    assert {name: again[name] for name in same} == {name: first[name] for name in same}
+    assert (first["looks"], again["looks"]) == (1, 2)
+    for place, file in enumerate(sorted((tmp_path / "after").rglob("*.*"))):
+        file.rename(file.with_name(f"renamed-{place}{file.suffix}"))
+    photo_folder(tmp_path / "after", {"square": 5}, seed=77)  # and there are new ones beside them
+    renamed = recipe.evaluate(run.path, tmp_path / "after")
+    assert run.predictions.read_text() == predictions
+    assert {name: renamed[name] for name in same} == {name: first[name] for name in same}
+    assert (len(run.own_looks()), renamed["looks"]) == (3, 3)
 
 
 def test_some_of_the_test_images_are_a_look_at_the_test_part(run: Path, photos: Path, tmp_path: Path) -> None:
@@ -126,6 +153,22 @@ def test_labels_are_those_recorded_even_where_a_class_was_unreadable(tmp_path: P
 def test_a_damaged_run_says_which_file(run: Path, name: str, content: str) -> None:
     (run / name).write_text(content)
     with pytest.raises(RunError, match=rf"{name} is missing or damaged"):
+        recipe.evaluate(run)
+
+
+@pytest.mark.parametrize("content", ["[{}]", "{}", "x"])
+def test_damaged_findings_are_refused_before_there_is_a_look(run: Path, ledger_folder: Path, content: str) -> None:
+    (run / "findings.json").write_text(content)
+    with pytest.raises(RunError, match=r"findings\.json is missing or damaged"):
+        recipe.evaluate(run)
+    assert (ledger_folder / "ledger.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("name", ["members", "classes"])
+def test_a_model_without_members_or_classes_is_damaged(run: Path, name: str) -> None:
+    place = run / "model" / "model.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), name: []}))
+    with pytest.raises(RunError, match="cannot be loaded"):
         recipe.evaluate(run)
 
 

@@ -16,7 +16,7 @@ def evaluate(run: Path, source: str | None = None, /, *, device: Device = "auto"
     run
         The folder that `saccade fit` or `saccade train` wrote.
     source
-        New labelled images; the default is the run's own test part.
+        New labelled images, or the place where the run's own lie by now; the default is its own test part.
     """
     Run.open(run)
     with working():

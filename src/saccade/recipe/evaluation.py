@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from saccade import data, metrics, study
 from saccade.classifiers import Model
 from saccade.data import ImageSet, Part, SealedPart
+from saccade.data.decode import Decoded
 from saccade.data.groups import by_pattern
 from saccade.data.layout import class_meant
+from saccade.data.pixels import Pixels
 from saccade.errors import RunError, SettingError, SourceError
 from saccade.events import Finding, emit, stage
 from saccade.files import append_lines, write_csv
@@ -119,7 +121,8 @@ def keep(look: Look, run: Run, model: Model) -> dict[str, Any]:
 def evaluate(path: Path, source: str | Path | None = None, device: str = "auto") -> dict[str, Any]:
     """Measure a run's model on its own test part, or on new labelled images; either look is counted.
 
-    Of a source that has a test part, only that part is used. Raises RunError where the run or its
+    Of a source that has a test part, only that part is used. Where the run's images lie elsewhere by now, the source
+    may be that place: of one that holds all test images, these are measured. Raises RunError where the run or its
     test images are no longer what they were; SourceError where new images have classes the model
     does not know, or were used to train or choose it; DeviceError where the device to predict on is unknown or fails.
     """
@@ -128,18 +131,19 @@ def evaluate(path: Path, source: str | Path | None = None, device: str = "auto")
     with stage("load"):
         model = Model.load(run.model, device)
     with stage("open"):
-        images = _own_test(run, model) if source is None else _new(source, run, model)
-    recorded = [row["hash"] for row in run.read_split() if row["part"] == "test"]
+        images, own = (_own_test(run, model), True) if source is None else _given(source, run, model)
+        leaked = _leaked(run) if own else frozenset[str]()
+    recorded = [row["hash"] for row in _tested(run)]
     with stage("evaluate") as record:
         sealed = SealedPart(Part("test", images))
         if not set(recorded).isdisjoint(images.hashes()):  # some of the run's test images: a look at its test part
             sealed.content_hash = part_hash(recorded)
         seen = look(model, sealed, ledger, run, "evaluate")
         record.outcome = f"accuracy {seen.figures['accuracy']:.1%}"
-        figures = {**keep(seen, run, model), **without(seen, _leaked(run))} if source is None else seen.figures
+        figures = {**keep(seen, run, model), **without(seen, leaked)} if own else seen.figures
     if others := [*_others(run, sealed, ledger, device)]:
         figures = {**figures, "name": model.name, "others": others}
-    figures = {**figures, "run": str(run.path), "source": images.source, "own": source is None}
+    figures = {**figures, "run": str(run.path), "source": images.source, "own": own}
     append_lines(run.evaluations, [figures])
     return figures
 
@@ -163,8 +167,14 @@ def _others(run: Run, sealed: SealedPart, ledger: Ledger, device: str) -> Iterat
 def _own_test(run: Run, model: Model) -> ImageSet:
     """Return the run's own test images, found again by name and compared by content, with the labels they had."""
     source = run.read_summary()["source"]
-    recorded = {row["image"]: row for row in run.read_split() if row["part"] == "test"}
-    images = data.open(source, settings_of(run))
+    recorded = {row["image"]: row for row in _tested(run)}
+    try:
+        images = data.open(source, settings_of(run))
+    except SourceError as error:
+        raise RunError(
+            f"The run's images lay in {source}, where there is no such source any more; give where they lie now: "
+            f"saccade evaluate {run.path} FOLDER."
+        ) from error
     images = images.select([place for place, key in enumerate(images.keys) if key in recorded])
     unreadable = images.pixels.check(images.keys)
     changed = [key for key in recorded if key not in images.pixels.keys or key in unreadable]
@@ -174,13 +184,22 @@ def _own_test(run: Run, model: Model) -> ImageSet:
     if changed:
         raise RunError(
             f"{len(changed)} of the run's {len(recorded)} test images are missing or changed in {source} "
-            f"({changed[0]}, …); put them back, or name a source of new labelled images."
+            f"({changed[0]}, …); put them back, or give where they lie now, or new labelled images."
         )
     return _labelled(images, [recorded[key]["class"] for key in images.keys], model)
 
 
-def _new(source: str | Path, run: Run, model: Model) -> ImageSet:
-    """Return the readable images of a new source, or of its test part where it has one."""
+def _tested(run: Run) -> list[dict[str, str]]:
+    """Return split.csv's rows of a run's test part."""
+    return [row for row in run.read_split() if row["part"] == "test"]
+
+
+def _given(source: str | Path, run: Run, model: Model) -> tuple[ImageSet, bool]:
+    """Return the readable images of a source, or of its test part where it has one, and whether they are the run's own.
+
+    Where all of the run's test images are among images that it knows, the source is where its own lie by now: they are
+    returned alone. What was used to train or choose is refused else.
+    """
     settings = settings_of(run)
     images = data.open(source, settings.model_copy(update={"group_pattern": None}))
     if settings.group_pattern is not None:  # which need not be in the names of new images
@@ -189,13 +208,32 @@ def _new(source: str | Path, run: Run, model: Model) -> ImageSet:
     if "test" in images.given_parts:
         images = images.select([i for i, part in enumerate(images.given_parts) if part == "test"])
     images = data.readable(images)
-    known = used(run)
-    if seen := sum(digest in known for digest in images.hashes()):
+    known, recorded, hashes = used(run), _tested(run), images.hashes()
+    tested = {row["hash"] for row in recorded}
+    seen = sum(digest in known for digest in hashes)
+    if recorded and tested.issubset(hashes) and (seen or tested.issuperset(hashes)):
+        if len(recorded) < len(images):
+            detail = f"{source} holds all {len(recorded):,} test images of the run: they alone are measured."
+            emit(Finding(kind="seen", detail=detail))
+        return _labelled(_named_as(recorded, images, settings), [row["class"] for row in recorded], model), True
+    if seen:
         raise SourceError(
             f"{seen} of the {len(images)} images in {source} were used to train or choose this model; give new ones, "
             "or no source to measure the run's own test part."
         )
-    return _labelled(images, [images.classes[k] for k in images.labels_N], model)
+    return _labelled(images, [images.classes[k] for k in images.labels_N], model), False
+
+
+def _named_as(recorded: Sequence[dict[str, str]], images: ImageSet, settings: DataSettings) -> ImageSet:
+    """Return the images of split.csv's rows, found by their content, under the names that they have there."""
+    place_of = {digest: place for place, digest in enumerate(images.hashes())}
+    found = images.select([place_of[row["hash"]] for row in recorded])
+    key_of = {row["image"]: key for row, key in zip(recorded, found.keys, strict=True)}
+
+    def load(name: str) -> Decoded:
+        return Decoded(images.pixels.read(key_of[name]), images.pixels.facts(key_of[name]).size)
+
+    return replace(found, keys=tuple(key_of), pixels=Pixels(key_of, load, settings))
 
 
 def _labelled(images: ImageSet, names: Sequence[str], model: Model) -> ImageSet:
