@@ -386,6 +386,14 @@ def from_yaml(text: str, where: str) -> Any:
         raise SettingError(f"{where} is not valid YAML: {str(error).splitlines()[0]}.") from error
 
 
+_EXPECTED = {
+    **dict.fromkeys(("float_parsing", "float_type"), "expected a number"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "expected an integer"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
+}
+"""What is said of a value of another type, by pydantic's name for the complaint."""
+
+
 def _sentence(error: ValidationError, settings: type[Settings]) -> str:
     """Turn pydantic's first complaint into one sentence."""
     first = error.errors(include_url=False)[0]
@@ -394,6 +402,6 @@ def _sentence(error: ValidationError, settings: type[Settings]) -> str:
     if first["type"] == "extra_forbidden":
         hint = did_you_mean(name, known) or f" Known are: {', '.join(known)}."
         return f'There is no setting "{name}".{hint}'
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = _EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     reason = reason[:1].lower() + reason[1:] + ("" if reason.endswith("?") else ".")
     return f'The setting {name} cannot be "{first["input"]}": {reason}' if name else reason[:1].upper() + reason[1:]

@@ -286,8 +286,18 @@ def test_doubts_of_images_made_square_otherwise_are_others(tmp_path: Path) -> No
 
 def test_too_few_images_to_split_are_a_finding(tmp_path: Path) -> None:
     root = photo_folder(tmp_path / "photos", {"a": 1, "b": 1})
-    kinds = {finding["kind"] for finding in run(root, tmp_path)["findings"]}
-    assert "small-class" in kinds
+    told = {finding["kind"]: finding["detail"] for finding in run(root, tmp_path)["findings"]}
+    assert "has too few images to split" in told["unsplit"]
+    assert "small-class" in told
+
+
+def test_a_source_without_training_images_is_not_said_to_have_small_classes(tmp_path: Path) -> None:
+    photo_folder(tmp_path / "photos" / "test", {"cat": 6, "dog": 6})
+    value = run(tmp_path / "photos", tmp_path)
+    told = {finding["kind"]: finding["detail"] for finding in value["findings"]}
+    assert "has no training images" in told["unsplit"]
+    assert "small-class" not in told
+    assert "No way to split" in audit_text(value, summary_rows(value))
 
 
 def test_the_text_is_a_table_of_kinds(tmp_path: Path) -> None:

@@ -144,6 +144,27 @@ def test_nothing_readable_is_a_failure_with_its_rows(digits_run: Digits, saccade
     assert "There are no images in empty; give images, folders or archives of them." in done.stderr
 
 
+def test_what_is_no_image_by_name_or_content_is_wrong_input(
+    digits_run: Digits, saccade: Saccade, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("not a picture")
+    done = saccade("predict", digits_run[0], "notes.txt", "--json", "--csv", "table.csv", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "saccade: notes.txt cannot be labelled (" in done.stderr
+    assert "); give images, folders or archives of them." in done.stderr
+    assert not (tmp_path / "table.csv").exists()
+
+
+def test_an_empty_folder_beside_others_is_told(
+    digits_run: Digits, saccade: Saccade, digit: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    done = saccade("predict", digits_run[0], "nothing", digit, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(rows(done.stdout)) == 1
+    assert "nothing: there are no images in it" in done.stderr
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses names that are not UTF-8")
 def test_strange_names(digits_run: Digits, saccade: Saccade, digit: Path, tmp_path: Path) -> None:
     names = [b"=cmd().png", b"-dash.png", b"two\nlines.png", b"not-utf8-\xff.png", "smile-😀.png".encode()]

@@ -38,6 +38,8 @@ def tree(folder: Path) -> list[Path]:
         ("fit digits --budget 0s", ["budget", "greater than 0"]),
         ("fit digits --budget -5s", ["budget"]),
         ("fit digits --seed 1.5", ["seed", '"1.5"', "integer"]),
+        ("train digits --epochs x", ['The setting epochs cannot be "x": expected a number.']),
+        ("train digits --set flip=maybe", ['The setting flip cannot be "maybe": expected true or false.']),
         ("fit digits --test-fraction 2", ["test_fraction", "less than 0.9"]),
         ("train digits --optimizer sdg", ["optimizer", '"sdg"', "'sgd'"]),
         ("train digits --set", ["--set"]),

@@ -424,6 +424,11 @@ def test_wrong_sources_get_a_clear_sentence(tmp_path: Path) -> None:
     assert "holds no images (it is empty)" in refusal(tmp_path / "none")
     (tmp_path / "none" / "a.txt").write_text("x")
     assert "holds no images (found: 1 × .txt); expected class folders" in refusal(tmp_path / "none")
+    photo_folder(tmp_path / "none", {".cat": 2, ".dog": 1}, suffix=".png")
+    assert refusal(tmp_path / "none").endswith(
+        "none holds no images but hidden ones, 3 whose file or folder has a name that begins with a dot or is the "
+        "system's (.cat/0000.png, …); rename it."
+    )
 
     assert "holds 2 images but no class folders: put the images of each class" in refusal(photos / "disc")
     alone = photo_folder(tmp_path / "alone", {"cat": 2})

@@ -13,6 +13,7 @@ from saccade.data.decode import decode
 from saccade.data.layout import IMAGE_SUFFIXES
 from saccade.data.trees import Folder, Tar, Zip, read_file
 from saccade.errors import DecodeError, SourceError
+from saccade.events import Finding, emit
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
@@ -33,8 +34,14 @@ class Input:
 
 
 def find(paths: Sequence[Path]) -> list[Input]:
-    """Return the images in `paths`, in order: files as they are, folders and archives searched to any depth."""
-    return [found for path in paths for found in _in(path)]
+    """Return the images in `paths`, in order: files as they are, folders and archives searched to any depth.
+
+    Emits a Finding on those that hold none, where others do.
+    """
+    found = [[*_in(path)] for path in paths]
+    if any(found) and (empty := tuple(str(path) for path, images in zip(paths, found, strict=True) if not images)):
+        emit(Finding(kind="empty", detail="there are no images in it", paths=empty, severity="warning"))
+    return [one for images in found for one in images]
 
 
 def _in(path: Path) -> Iterator[Input]:

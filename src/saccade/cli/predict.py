@@ -53,7 +53,7 @@ def predict(
     opened = Run.open(run)
     with working():
         from saccade.classifiers import Model
-        from saccade.cli.inputs import find
+        from saccade.cli.inputs import find, is_source
 
         model = Model.load(opened.model, device)
         if not opened.finished:
@@ -68,10 +68,15 @@ def predict(
         raise InputError(
             f"There are no images in {', '.join(map(str, paths))}; give images, folders or archives of them."
         )
+    failed = all(row["error"] for row in rows)
+    if failed and not any(path.is_dir() or is_source(path) for path in paths):
+        raise InputError(
+            f"{paths[0]} cannot be labelled ({rows[0]['error']}); give images, folders or archives of them."
+        )
     if csv is not None:
         write_csv(csv, *_table(rows))
     answer({"predictions": rows}, "\n".join(map(_line, rows)), json=json)
-    if all(row["error"] for row in rows):
+    if failed:
         raise SaccadeError(f"None of the {len(rows)} files could be read as an image.")
 
 

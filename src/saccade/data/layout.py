@@ -145,6 +145,11 @@ def _images(files: Iterable[str], source: str) -> tuple[list[Names], list[Findin
     if not images:
         seen = Counter(_suffix(file) or "no extension" for file in others).most_common(3)
         found = ", ".join(f"{count} × {suffix}" for suffix, count in seen)
+        if unseen := [file for file in hidden if _suffix(file) in IMAGE_SUFFIXES]:
+            raise SourceError(
+                f"{source} holds no images but hidden ones, {len(unseen):,} whose file or folder has a name that "
+                f"begins with a dot or is the system's ({unseen[0]}, …); rename it."
+            )
         raise SourceError(
             f"{source} holds no images ({f'found: {found}' if found else 'it is empty'}); expected class folders of "
             "JPEG, PNG, WebP, GIF, BMP or TIFF files."

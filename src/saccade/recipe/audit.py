@@ -152,7 +152,7 @@ def _split(images: ImageSet, groups: _Groups, settings: AuditSettings) -> Parts 
         try:
             parts = data.split(images, groups.same_N, settings, groups.alike_N, seen.latest(images))
         except SourceError as error:
-            emit(Finding(kind="seen" if seen.run else "small-class", detail=str(error), severity="warning"))
+            emit(Finding(kind="seen" if seen.run else "unsplit", detail=str(error), severity="warning"))
             return None
         if "validation" in images.given_parts:
             auditing.shift(parts.train.images, parts.validation.images)

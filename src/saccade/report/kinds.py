@@ -4,6 +4,7 @@
 KINDS: dict[str, tuple[str, str]] = {
     "leak": ("Copies across parts", "A picture in training and test alike would be tested on what it taught."),
     "seen": ("Images the network knows", "What its weights have seen is no test of what is trained from them."),
+    "unsplit": ("No way to split", "Without images to train on, to choose by and to test, nothing can be trained."),
     "label-conflict": (
         "Copies and look-alikes under two labels",
         "Of exact copies under two labels, one is wrong; look-alikes are to be looked at.",
