@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from saccade.errors import SettingError, did_you_mean
 from saccade.strengths import parse_augment
-from saccade.values import Fold, Fraction, Pattern, Positive, Seconds, Several, Whole, alternatives, assigned
+from saccade.values import EXPECTED, Fold, Fraction, Pattern, Positive, Seconds, Several, Whole, alternatives, assigned
 
 
 def own_name(model: str) -> str:
@@ -187,7 +187,7 @@ class TrainSettings(DataSettings):
     flip: bool | None = None
     """Mirror training images left to right; the default is measured: where mirrored images keep their class.
 
-    Where this cannot be measured, as nearest neighbours do no better than chance, they are mirrored too."""
+    Where this cannot be told, as simple classifiers do no better than chance, they are mirrored too."""
     views: bool | None = None
     """Average predictions over each image and its mirror image; the default is where images are mirrored."""
     test_views: int = Field(default=1, ge=1, le=64)
@@ -386,14 +386,6 @@ def from_yaml(text: str, where: str) -> Any:
         raise SettingError(f"{where} is not valid YAML: {str(error).splitlines()[0]}.") from error
 
 
-_EXPECTED = {
-    **dict.fromkeys(("float_parsing", "float_type"), "expected a number"),
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "expected an integer"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
-}
-"""What is said of a value of another type, by pydantic's name for the complaint."""
-
-
 def _sentence(error: ValidationError, settings: type[Settings]) -> str:
     """Turn pydantic's first complaint into one sentence."""
     first = error.errors(include_url=False)[0]
@@ -402,6 +394,6 @@ def _sentence(error: ValidationError, settings: type[Settings]) -> str:
     if first["type"] == "extra_forbidden":
         hint = did_you_mean(name, known) or f" Known are: {', '.join(known)}."
         return f'There is no setting "{name}".{hint}'
-    reason = _EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    reason = EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     reason = reason[:1].lower() + reason[1:] + ("" if reason.endswith("?") else ".")
     return f'The setting {name} cannot be "{first["input"]}": {reason}' if name else reason[:1].upper() + reason[1:]

@@ -11,6 +11,12 @@ from saccade.errors import SettingError
 _AMOUNT = r"(?:(\d+(?:\.\d+)?)\s*"
 _TIME = re.compile(rf"{_AMOUNT}h)?\s*{_AMOUNT}m)?\s*{_AMOUNT}s?)?")
 _BETWEEN_COMMAS = re.compile(r"""(?:"[^"]*"|'[^']*'|\[[^\]]*\]|\{[^}]*\}|[^,])+""")
+EXPECTED = {
+    **dict.fromkeys(("float_parsing", "float_type"), "expected a number"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "expected an integer"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
+}
+"""What is said of a value of another type, by pydantic's name for the complaint."""
 
 
 def assigned(assignments: Iterable[str]) -> dict[str, str]:

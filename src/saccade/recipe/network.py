@@ -80,9 +80,8 @@ def train_network(
         verdict = checked(session, plan, len(parts.classes), kept, fitted=begin is not None)
         for check in verdict.checks:
             if not check.passed:
-                emit(
-                    Finding(kind="check", severity="warning", detail=f"{check.name}: {check.measured}. {check.advice}")
-                )
+                detail = f"{check.name}: {check.measured}. {check.advice}"
+                emit(Finding(kind="check", severity="warning", detail=detail))
         told = [f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict.checks]
         checking.outcome = "; ".join([*told, *(f"{name} left out for lack of time" for name in verdict.left_out)])
     with stage("train") as training:
