@@ -314,7 +314,7 @@ def test_a_description_that_is_none(saved: Path, content: str) -> None:
         ({"kind": "network"}, "KeyError: 'settings'"),
         ({"config": {}}, "KeyError: 'params'"),
         ({"config": None}, "TypeError: "),
-        ({"classes": None}, "TypeError: "),
+        ({"classes": None}, "ValueError: model.json names no members, or no classes)."),
     ],
 )
 def test_descriptions_that_do_not_fit(saved: Path, changed: dict[str, Any], reason: str) -> None:
