@@ -78,12 +78,7 @@ def train_network(
     with stage("check") as checking:
         session = start(parts.train, settings, begin=begin)
         verdict = checked(session, plan, len(parts.classes), kept, fitted=begin is not None)
-        for check in verdict.checks:
-            if not check.passed:
-                detail = f"{check.name}: {check.measured}. {check.advice}"
-                emit(Finding(kind="check", severity="warning", detail=detail))
-        told = [f"{check.name} {'passed' if check.passed else 'failed'}" for check in verdict.checks]
-        checking.outcome = "; ".join([*told, *(f"{name} left out for lack of time" for name in verdict.left_out)])
+        checking.outcome = verdict.tell()
     with stage("train") as training:
         session, pace = paced(session, parts, plan, kept)
         write_atomic(plan.run.network(settings.model), session.settings.to_yaml())

@@ -12,6 +12,7 @@ from torch import Tensor
 from saccade.data.batches import ArrayImages, Batch, Order
 from saccade.device import Stream, derived_seed, generator
 from saccade.errors import TrainingError
+from saccade.events import Finding, emit
 from saccade.graph import GradientCheck, check_gradients
 from saccade.study import faults, sanity
 from saccade.study.check import Check
@@ -71,6 +72,15 @@ class Verdict:
     def plain(self) -> dict[str, list[Any]]:
         """Return the checks and the names of those left out as plain values."""
         return {"checks": [asdict(each) for each in self.checks], "left_out": [*self.left_out]}
+
+    def tell(self) -> str:
+        """Emit a Finding for each check that failed; return in words how each ended."""
+        for check in self.checks:
+            if not check.passed:
+                detail = f"{check.name}: {check.measured}. {check.advice}"
+                emit(Finding(kind="check", severity="warning", detail=detail))
+        told = [f"{check.name} {'passed' if check.passed else 'failed'}" for check in self.checks]
+        return "; ".join([*told, *(f"{name} left out for lack of time" for name in self.left_out)])
 
 
 def verdict(session: Session, classes: int, seconds: Callable[[], float], *, declared: Sequence[str] = ()) -> Verdict:
