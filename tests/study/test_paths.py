@@ -15,16 +15,16 @@ from saccade.events import Event, Finding, Progress, listening
 from saccade.study import paths
 from saccade.study.folds import Setting, best
 
-RNG = np.random.default_rng(0)
-FOLD_N = RNG.choice(3, 240, p=[0.5, 0.3, 0.2])
+FOLD_N = np.random.default_rng(0).choice(3, 240, p=[0.5, 0.3, 0.2])
 OPTIMUM = Optimum(tolerance=1e-5, max_iterations=5000)
 
 
 @pytest.fixture(scope="module")
 def problem() -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return 240 rows of which a straight line tells three classes apart, mostly."""
-    x = RNG.normal(size=(240, 9))
-    return x, (x[:, :3] + RNG.normal(size=(240, 3)) * 0.7).argmax(1)
+    rng = np.random.default_rng(1)  # its own: this is set up again wherever tests of other files ran in between
+    x = rng.normal(size=(240, 9))
+    return x, (x[:, :3] + rng.normal(size=(240, 3)) * 0.7).argmax(1)
 
 
 def strengths(settings: list[Setting]) -> list[float]:
@@ -49,20 +49,20 @@ def test_a_path_is_what_scikit_learn_cross_validates(
         np.testing.assert_allclose(setting.accuracies, theirs, atol=0.022)  # an image of 48 between two optima
 
 
-def test_the_path_goes_on_until_the_best_lies_between_two_others(
-    problem: tuple[NDArray[Any], NDArray[np.int64]],
-) -> None:
-    x, y = problem
-    noise = np.column_stack([x, np.random.default_rng(6).normal(size=(240, 150))])  # of which a strong penalty is best
+def test_the_path_goes_on_until_the_best_lies_between_two_others() -> None:
+    rng, thirds = np.random.default_rng(1), np.arange(240) % 3
+    means = 0.2 * rng.normal(size=(3, 150))  # told apart by all columns a little: weights had better be small
     strong, free = paths.linear(
-        noise, y, FOLD_N, [LinearClassifier(solver=OPTIMUM), LinearClassifier(penalty="none", solver=Optimum())]
-    )
+        means[thirds] + rng.normal(size=(240, 150)), thirds, FOLD_N,
+        [LinearClassifier(solver=OPTIMUM), LinearClassifier(penalty="none", solver=Optimum())],
+    )  # fmt: skip
     assert best(strong).values["strength"] > paths.FIRST[0]
     assert best(strong).values["strength"] < strengths(strong)[0]
     assert strengths(strong) == [each for each in paths.PATH if paths.FIRST[-1] <= each <= strengths(strong)[0]]
     assert strengths(free) == [0.0]
-    corner = (x[:, 0] > 1.6).astype(np.int64) + (x[:, 0] > 1.7)  # told apart by weights that are large
-    (weak,) = paths.linear(x, corner, FOLD_N, [LinearClassifier(solver=OPTIMUM)])
+    x = rng.normal(size=240)
+    steps = (x > -0.2).astype(np.int64) + (x > 0.2)  # of which the middle one is won by weights that are large
+    (weak,) = paths.linear(x[:, None], steps, FOLD_N, [LinearClassifier(solver=OPTIMUM)])
     assert strengths(weak)[-1] < paths.FIRST[-1]
     assert best(weak).values["strength"] > strengths(weak)[-1] or strengths(weak)[-1] == paths.PATH[-1]
     assert set(strengths(weak)) <= set(paths.PATH)
