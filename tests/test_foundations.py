@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -219,6 +220,39 @@ def test_devices_and_precisions() -> None:
     assert resolve_precision("bfloat16", cpu) is torch.bfloat16
     assert resolve_precision("auto", cpu) in (torch.float32, torch.bfloat16)
     assert resolve_precision("auto", torch.device("mps")) is torch.float32
+
+
+KEPT = """
+import resource, psutil, torch
+from saccade.device import release_memory, resolve_device
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(25 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+resolve_device("cpu")
+again, held = min(faults() for _ in range(20)), psutil.Process().memory_info().rss
+release_memory()
+print(again, (held - psutil.Process().memory_info().rss) >> 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+@pytest.mark.parametrize("told", [{}, {"MALLOC_ARENA_MAX": "4"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=4"}])
+def test_a_cpu_keeps_its_memory_until_it_is_released(told: dict[str, str]) -> None:
+    """100 MB are 25,600 pages of 4 kB, or 1,600 of 64."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, env={**own, **told})
+    assert done.returncode == 0, done.stderr
+    faults, released = map(int, done.stdout.split())
+    if told:  # whoever sets the C library's own variables decides
+        assert faults > 1000
+        assert released < 50
+    else:
+        assert faults < 100
+        assert released > 90
 
 
 def test_no_two_purposes_share_a_stream() -> None:

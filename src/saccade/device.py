@@ -1,5 +1,6 @@
 """Where and how exactly to compute: device, precision, threads, seeds, determinism."""
 
+import ctypes
 import gc
 import hashlib
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ _auto: ContextVar[str] = ContextVar("auto", default="auto")
 def resolve_device(name: str = "auto") -> "torch.device":
     """Return the device called `name`; `auto` is what `computing_on` says, or the first CUDA GPU, else the CPU.
 
-    Apple's GPU, which has no float64, is to be asked for.
+    Apple's GPU, which has no float64, is to be asked for. A CPU keeps its memory from then on (`keep_memory`).
     Raises DeviceError when the name is unknown, or the machine has no such device, or it cannot be used.
     """
     import torch
@@ -44,6 +46,8 @@ def resolve_device(name: str = "auto") -> "torch.device":
         raise DeviceError(
             f'Device "{name}" is not available on this machine; give auto, cpu, cuda, cuda:N or mps.'
         ) from error
+    if device.type == "cpu":
+        keep_memory()
     return device
 
 
@@ -179,12 +183,30 @@ def synchronize(device: "torch.device") -> None:
         torch.mps.synchronize()
 
 
+@cache
+def keep_memory() -> bool:
+    """Keep what is freed from now on for what is asked for next; return whether the C library was told so.
+
+    A step takes and frees the same activations each time. Those of more than 32 MB would go back to the system and be
+    fetched again, at a fault a page, which can take longer than computing them does. `release_memory` gives them back.
+    Only glibc needs to be told; what its own environment variables say holds.
+    """
+    told = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.getenv("GLIBC_TUNABLES", "")
+    if platform.libc_ver()[0] != "glibc" or told:
+        return False
+    top_pad, trim_threshold, mmap_max = -2, -1, -4  # mallopt(3)
+    mallopt = ctypes.CDLL(None).mallopt
+    return all([mallopt(mmap_max, 0), mallopt(trim_threshold, -1), mallopt(top_pad, 64 << 20)])
+
+
 def release_memory() -> None:
     """Give back the memory of what nothing refers to any more, a GPU's too."""
     import torch
 
     gc.collect()
     torch.cuda.empty_cache()
+    if keep_memory():
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Usage:
@@ -242,10 +264,11 @@ def machine() -> dict[str, Any]:
 
     import torch
 
-    native = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
+    more = ["bfloat16"] if resolve_precision("auto", torch.device("cpu")) == torch.bfloat16 else []
+    more += ["AMX"] if torch.cpu._is_amx_tile_supported() else []
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "instructions": torch.backends.cpu.get_cpu_capability() + (" with bfloat16" if native else ""),
+        "instructions": torch.backends.cpu.get_cpu_capability() + " with " * bool(more) + " and ".join(more),
         "python": platform.python_version(),
         "cores": cores(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
