@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from saccade.cli.options import resolve, resolve_each
+from saccade.cli.search import FIXED
 from saccade.errors import SettingError
-from saccade.settings import DataSettings, FitSettings, Settings, TrainSettings
+from saccade.settings import DataSettings, FitSettings, SearchSettings, Settings, TrainSettings
 from saccade.values import parse_seconds
 
 
@@ -186,3 +187,25 @@ def test_what_is_assigned_takes_the_place_of_what_the_file_excludes(tmp_path: Pa
     assert resolve(TrainSettings(), tmp_path / "timed.yaml", ["epochs=3"]).budget is None
     with pytest.raises(SettingError, match="exclude each other"):
         resolve(TrainSettings(budget=5.0), tmp_path / "timed.yaml", ["epochs=3"])
+
+
+def test_a_search_takes_the_settings_of_a_training_by_the_clock(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(TrainSettings(budget=120.0, flip=True, views=True, test_views=4, patience=3, width=0.5).to_yaml())
+    found = resolve(SearchSettings(trials=4), file, fixed=FIXED)
+    assert (found.epochs, found.budget, found.views, found.patience) == (6, None, None, None)
+    assert (found.trials, found.width, found.flip) == (4, 0.5, True)
+    assert resolve(SearchSettings(epochs=2), file, fixed=FIXED).epochs == 2
+    file.write_text(TrainSettings(epochs=20).to_yaml())
+    assert resolve(SearchSettings(), file, fixed=FIXED).epochs == 20
+    file.write_text("epoch: null\n")
+    with pytest.raises(SettingError, match=r'There is no setting "epoch"\. Did you mean "epochs"'):
+        resolve(SearchSettings(), file, fixed=FIXED)
+
+
+def test_what_is_given_takes_the_place_of_what_it_does_not_go_with_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "lbfgs.yaml").write_text("optimizer: lbfgs\n")
+    chosen = TrainSettings(clip=1.0)
+    assert resolve(chosen, tmp_path / "lbfgs.yaml", ["optimizer=adam"]).optimizer == "adam"
+    with pytest.raises(SettingError, match="leave out clip"):
+        resolve(chosen, tmp_path / "lbfgs.yaml")

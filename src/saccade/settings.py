@@ -10,7 +10,20 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from saccade.errors import SettingError, did_you_mean
 from saccade.strengths import parse_augment
-from saccade.values import EXPECTED, Fold, Fraction, Pattern, Positive, Seconds, Several, Whole, alternatives, assigned
+from saccade.values import (
+    EXPECTED,
+    Fold,
+    Fraction,
+    Pattern,
+    Positive,
+    Seconds,
+    Several,
+    Whole,
+    alternatives,
+    assigned,
+    from_file,
+    from_yaml,
+)
 
 
 def own_name(model: str) -> str:
@@ -65,23 +78,8 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read settings from a YAML file.
-
-        Raises SettingError when the file is missing, is not YAML, or holds what does not fit.
-        """
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise SettingError(
-                f"The settings file {path} does not exist; give one such as a run's settings.yaml."
-            ) from error
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SettingError(f"The settings file {path} cannot be read: {reason}.") from error
-        values = from_yaml(text, str(path))
-        if not isinstance(values, dict):
-            raise SettingError(f"{path} holds no settings; expected YAML lines such as epochs: 5.")
-        return cls(**{str(key): value for key, value in values.items()})
+        """Read settings from a YAML file; raises SettingError as `from_file` does, and for what does not fit."""
+        return cls(**from_file(path))
 
     def to_yaml(self) -> str:
         """Return every setting, resolved, as YAML that `load` reads back."""
@@ -372,18 +370,6 @@ class BaselineSettings(DataSettings):
     """Module of that network whose features are taken; the default is its end, before the head."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
-
-
-def from_yaml(text: str, where: str) -> Any:
-    """Return what YAML says; raises SettingError where it is none, which names `where` it stands.
-
-    >>> from_yaml("{rotate: 15}", "The value of augment")
-    {'rotate': 15}
-    """
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # a date that cannot be is a ValueError
-        raise SettingError(f"{where} is not valid YAML: {str(error).splitlines()[0]}.") from error
 
 
 def _sentence(error: ValidationError, settings: type[Settings]) -> str:

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import yaml
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from saccade.errors import SettingError
@@ -17,6 +19,38 @@ EXPECTED = {
     **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
 }
 """What is said of a value of another type, by pydantic's name for the complaint."""
+
+
+def from_yaml(text: str, where: str) -> Any:
+    """Return what YAML says; raises SettingError where it is none, which names `where` it stands.
+
+    >>> from_yaml("{rotate: 15}", "The value of augment")
+    {'rotate': 15}
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # a date that cannot be is a ValueError
+        raise SettingError(f"{where} is not valid YAML: {str(error).splitlines()[0]}.") from error
+
+
+def from_file(path: Path) -> dict[str, Any]:
+    """Return what a YAML file of settings says, unchecked.
+
+    Raises SettingError when it is missing, cannot be read, is not YAML, or holds no settings.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SettingError(
+            f"The settings file {path} does not exist; give one such as a run's settings.yaml."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingError(f"The settings file {path} cannot be read: {reason}.") from error
+    values = from_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise SettingError(f"{path} holds no settings; expected YAML lines such as epochs: 5.")
+    return {str(key): value for key, value in values.items()}
 
 
 def assigned(assignments: Iterable[str]) -> dict[str, str]:

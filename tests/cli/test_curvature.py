@@ -179,6 +179,17 @@ def test_it_refuses_what_it_has_no_use_for(tmp_path: Path) -> None:
         measure_curvature("digits", TrainSettings(model="mlp"), images=1, products=4, out=tmp_path / "out")
 
 
+def test_it_takes_the_settings_of_a_training_by_the_clock(saccade: Saccade, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(TrainSettings(model="linear", size=4, budget=60.0, patience=2, views=True).to_yaml())
+    done = saccade("curvature", "digits", "--config", file, "--images", "8", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs"] == 0
+    refused = saccade("curvature", "digits", "--config", file, "--budget", "60s", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "leave budget and replay out" in refused.stderr
+
+
 def test_parts_of_a_loss_are_large_enough_for_batch_norm_and_nothing_is_left_where_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -467,6 +467,19 @@ def test_wrong_use_is_one_sentence(saccade: Saccade, tmp_path: Path, arguments: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(["--views"], "leave views and test_views out"), (["--patience", "2"], "leave patience and snapshots out")],
+)
+def test_what_is_taken_from_no_file_is_refused_as_an_option(
+    saccade: Saccade, tmp_path: Path, given: list[str], said: str
+) -> None:
+    (tmp_path / "run.yaml").write_text(TrainSettings(budget=5.0, views=True).to_yaml())
+    ended = saccade("search", "digits", "--config", tmp_path / "run.yaml", *given, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine.txt").write_text("x")

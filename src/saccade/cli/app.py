@@ -67,7 +67,7 @@ def _read_as_yaml(_app: App, _commands: tuple[str, ...], arguments: ArgumentColl
     """Read an option's value in brackets as `--set` and files of settings are read, where the parser would as JSON."""
     for argument in arguments:
         if get_origin(argument.hint) is dict and any(token.value.startswith(("{", "[")) for token in argument.tokens):
-            from saccade.settings import from_yaml
+            from saccade.values import from_yaml
 
             argument.tokens = [
                 token.evolve(implicit_value=from_yaml(token.value, f"The value of {argument.name}"))

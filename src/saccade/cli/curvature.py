@@ -11,6 +11,9 @@ from saccade.cli.output import answer, working
 from saccade.cli.text import percent
 from saccade.settings import TrainSettings
 
+FIXED = ("budget", "replay", "patience")
+"""Settings that a network to be measured has none of: it is new, or trained for whole epochs."""
+
 
 def curvature(
     source: Source,
@@ -34,7 +37,7 @@ def curvature(
     products
         Products of the Hessian with a vector, where a network is too large for the whole of it.
     """
-    settings = resolve(settings, config)
+    settings = resolve(settings, config, fixed=FIXED)
     with working():
         from saccade.recipe.curvature import measure_curvature
 

@@ -1,13 +1,13 @@
 """Options that several commands share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
 
 from saccade.settings import Settings
-from saccade.values import assigned
+from saccade.values import assigned, from_file
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -36,13 +36,15 @@ EXCLUSIVE = {"epochs": "budget", "budget": "epochs"}
 """A setting that, where it is given, by an option or an assignment, takes the place of another one from the file."""
 
 
-def resolve(given: AnySettings, config: Path | None, assignments: Sequence[str] = ()) -> AnySettings:
+def resolve(
+    given: AnySettings, config: Path | None, assignments: Sequence[str] = (), *, fixed: Collection[str] = ()
+) -> AnySettings:
     """Return the settings of the file `config`, then the options `given`, then key=value `assignments`.
 
-    Their `model_fields_set` are those that one of the three names.
-    Raises SettingError as `Settings.load` and `Settings.override` do.
+    What the command itself has `fixed` is taken from no file. Their `model_fields_set` are those to which one of the
+    three gives a value. Raises SettingError as `Settings.load` and `Settings.override` do.
     """
-    return _under(given, config, assignments).override(assignments)
+    return _under(given, config, assignments, fixed).override(assignments)
 
 
 def resolve_each(given: AnySettings, config: Path | None, assignments: Sequence[str]) -> dict[str, AnySettings]:
@@ -50,10 +52,14 @@ def resolve_each(given: AnySettings, config: Path | None, assignments: Sequence[
     return _under(given, config, assignments).variants(assignments)
 
 
-def _under(given: AnySettings, config: Path | None, assignments: Sequence[str]) -> AnySettings:
-    """Return the settings that assignments are to be applied to."""
+def _under(
+    given: AnySettings, config: Path | None, assignments: Sequence[str], fixed: Collection[str] = ()
+) -> AnySettings:
+    """Return the settings that assignments are to be applied to: of the file, what nothing else takes the place of."""
+    kind = type(given)
     options = {name: getattr(given, name) for name in given.model_fields_set}
-    values = type(given).load(config).model_dump(exclude_unset=True) if config else {}
-    for name in (*options, *assigned(assignments)):
-        values.pop(EXCLUSIVE.get(name, ""), None)
-    return type(given)(**{**values, **options})
+    named = {*options, *assigned(assignments)}
+    replaced = {*fixed, *named, *(EXCLUSIVE[name] for name in named & EXCLUSIVE.keys())}
+    told = from_file(config) if config else {}
+    replaced |= {name for name in kind.model_fields if told.get(name) is None}
+    return kind(**{**{name: value for name, value in told.items() if name not in replaced}, **options})

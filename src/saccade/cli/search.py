@@ -12,6 +12,8 @@ from saccade.errors import SettingError
 from saccade.settings import SearchSettings
 from saccade.words import assignments, plural
 
+FIXED = ("budget", "replay", "patience", "snapshots", "views", "test_views")
+"""Settings that a trial has as the search has them: it is trained for whole epochs, and sees images as they are."""
 Ranges = Annotated[
     tuple[str, ...],
     several(
@@ -32,7 +34,7 @@ def search(
     json: Json = False,
 ) -> None:
     """Search for the settings of one network that do best on validation images; several processes may work on one."""
-    given, settings = settings.model_fields_set, resolve(settings, config)
+    given, settings = settings.model_fields_set, resolve(settings, config, fixed=FIXED)
     with working():
         from saccade.recipe.ranges import parse_space
         from saccade.recipe.search import search as run
