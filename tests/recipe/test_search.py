@@ -480,6 +480,23 @@ def test_what_is_taken_from_no_file_is_refused_as_an_option(
     assert said in ended.stderr
 
 
+def test_what_an_option_gives_is_searched_over_no_more_though_it_be_the_default(
+    saccade: Saccade, tmp_path: Path
+) -> None:
+    (tmp_path / "run.yaml").write_text(TrainSettings(**SMALL).to_yaml())
+    options = ("--config", "run.yaml", "--trials", "2", "--repeats", "0", "--stop", "none", "--cutout", "0", "--json")
+    done = saccade("search", "digits", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tried = [trial["settings"].keys() for trial in json.loads(done.stdout)["trials"]]
+    assert tried[0] == {"learning_rate", "translate"}, "a whole file of settings fixes no augmentation by its default"
+
+
+def test_what_settings_give_is_searched_over_no_more(tmp_path: Path) -> None:
+    chosen = SearchSettings(**SMALL, trials=2, repeats=0, stop="none", cutout=0.0, translate=0.0625)
+    told = search("digits", chosen, out=tmp_path / "a")
+    assert {*told["trials"][0]["settings"]} == {"learning_rate"}
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine.txt").write_text("x")

@@ -91,6 +91,7 @@ def test_what_was_given_is_searched_around_or_left_as_it_is() -> None:
         assert each.low < value < each.high
     kept = TrainSettings(weight_decay=0.0, cutout=0.1)
     assert list(default_space("nesterov", kept)) == ["learning_rate", "translate"]
+    assert list(default_space("adam", TrainSettings(), {"cutout", "model"})) == ["learning_rate", "translate"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ Ranges = Annotated[
     tuple[str, ...],
     several(
         "What to search over, as name=low:high, name=low:high:log or name=a,b …; the default is learning rate, "
-        "weight decay where the optimizer has one, and translate and cutout where they are not given."
+        "weight decay where the optimizer has one, and translate and cutout where they are not given, as a file does "
+        "with other values than the defaults."
     ),
 ]
 
@@ -43,7 +44,7 @@ def search(
         if both := [name for name in ranges if name in given]:
             option = f"--{both[0].replace('_', '-')}"
             raise SettingError(f"{option} and --space {both[0]}=… exclude each other: give one of them.")
-        told = run(source, settings, space=ranges or None, out=out)
+        told = run(source, settings, space=ranges or None, given=given, out=out)
     answer(told, text(told), json=json)
 
 

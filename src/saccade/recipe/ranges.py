@@ -2,7 +2,7 @@
 
 import math
 import typing
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import yaml
@@ -24,10 +24,10 @@ _QUANTITIES = [name for name in TrainSettings.model_fields if name not in _FIXED
 _FORM = "expected name=low:high, name=low:high:log or name=a,b,c"
 
 
-def default_space(rule: str, base: TrainSettings) -> Space:
-    """Return ranges around the learning rate and weight decay given, or an update rule's, and of the augmentations.
+def default_space(rule: str, base: TrainSettings, given: Collection[str] = ()) -> Space:
+    """Return ranges around the learning rate and weight decay that are set, or an update rule's, and of augmentations.
 
-    What was given of the augmentations stays as it is.
+    Those of the augmentations that are `given`, or set to anything but the default, stay as they are.
 
     >>> default_space("adam", TrainSettings())["learning_rate"]
     Range(low=7.5e-05, high=0.01, log=True, whole=False)
@@ -38,8 +38,9 @@ def default_space(rule: str, base: TrainSettings) -> Space:
         for name, each in FACTORS.items()
         if scale[name] and (name != "learning_rate" or rule != "lbfgs")
     }
-    open_ = {name: each for name, each in STRENGTHS.items() if getattr(base, name) == getattr(TrainSettings(), name)}
-    return {**around, **open_}
+    plain = TrainSettings()
+    fixed = {name for name in STRENGTHS if name in given or getattr(base, name) != getattr(plain, name)}
+    return {**around, **{name: each for name, each in STRENGTHS.items() if name not in fixed}}
 
 
 def parse_space(texts: Iterable[str]) -> Space:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,12 +52,18 @@ _INCIDENTAL = {"device", "threads", "memory", "workers", "storage", "study"}
 
 
 def search(
-    source: str | Path, settings: SearchSettings, *, space: Space | None = None, out: Path | None = None
+    source: str | Path,
+    settings: SearchSettings,
+    *,
+    space: Space | None = None,
+    given: Collection[str] | None = None,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Search for the settings of one network that do best on validation images; the test part stays sealed.
 
     Works on the search in `out`, or in the storage, where one of the same plan was begun: several processes
-    may. Returns what is known of it in the end, as plain values, which lies in `out` as summary.json beside
+    may. Without a `space` it is the default one, save the augmentations whose names are `given`, by default all that
+    `settings` set. Returns what is known of it in the end, as plain values, which lies in `out` as summary.json beside
     trials.jsonl, search.html and settings.yaml, the best settings for `saccade train --config`; "side" is that of
     the trials' images, in pixels, where no size was given or searched over, else None. Raises
     InputError, before anything is written, where source, settings or `out` cannot be used; StorageError where
@@ -69,11 +75,11 @@ def search(
     zoo.check_choices(settings)
     if settings.storage is not None:
         check_url(settings.storage)
-    base = _base(settings)
+    base, given = _base(settings), settings.model_fields_set if given is None else given
     resolve_device(base.device)
     use_threads(base.threads)
     bench = Bench.open(source, base)
-    space = default_space(bench.first.rule, base) if space is None else space
+    space = default_space(bench.first.rule, base, given) if space is None else space
     if not space:
         raise SettingError("Nothing is left to search over: all of it was given; name a range by --space.")
     _tell_unvaried(settings, space)
