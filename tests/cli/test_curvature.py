@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from saccade import study
 from saccade.cli.curvature import text
 from saccade.data.batches import ArrayImages
 from saccade.errors import RunError, SettingError
@@ -16,6 +17,7 @@ from saccade.recipe.curvature import measure_curvature
 from saccade.report import charts, curvature_page
 from saccade.settings import TrainSettings
 from saccade.study.curvature import curvature_of
+from saccade.study.symmetry import SymmetryResult
 from tests.conftest import Saccade
 from tests.train.test_session import CLASSES, X_NHWC, Y_N, session, settings
 
@@ -188,6 +190,15 @@ def test_it_takes_the_settings_of_a_training_by_the_clock(saccade: Saccade, tmp_
     refused = saccade("curvature", "digits", "--config", file, "--budget", "60s", cwd=tmp_path)
     assert refused.returncode == 2
     assert "leave budget and replay out" in refused.stderr
+
+
+def test_what_it_is_measured_after_is_mirrored_as_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = SymmetryResult(True, "yes", 0.9, 0.9, 100, "all are right: mirroring keeps their class")
+    monkeypatch.setattr(study, "mirror_symmetric", lambda _: result)
+    for epochs, flip in ((0.5, True), (None, False)):
+        given = TrainSettings(model="linear", size=4, epochs=epochs)
+        told = measure_curvature("digits", given, images=8, products=4, out=tmp_path / str(flip))
+        assert told["flip"] is flip, "a new network is none the worse for it"
 
 
 def test_parts_of_a_loss_are_large_enough_for_batch_norm_and_nothing_is_left_where_it_fails(

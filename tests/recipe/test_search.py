@@ -19,7 +19,9 @@ import pytest
 import torch
 from optuna.storages import RDBStorage
 
+from saccade import study
 from saccade.cli.search import text
+from saccade.data import Parts
 from saccade.data.batches import ArrayImages, StoredImages
 from saccade.errors import InputError, SettingError, StorageError, TrainingError
 from saccade.events import Event, Finding, StageEnded, listening
@@ -31,6 +33,8 @@ from saccade.settings import SearchSettings, TrainSettings
 from saccade.study import board
 from saccade.study.board import Row
 from saccade.study.space import Choice, Range
+from saccade.study.symmetry import SymmetryResult
+from saccade.train.session import Session
 from tests.conftest import Saccade
 
 SMALL: dict[str, Any] = {"model": "mlp", "width": 0.1, "size": 8, "epochs": 0.5, "device": "cpu"}
@@ -495,6 +499,32 @@ def test_what_settings_give_is_searched_over_no_more(tmp_path: Path) -> None:
     chosen = SearchSettings(**SMALL, trials=2, repeats=0, stop="none", cutout=0.0, translate=0.0625)
     told = search("digits", chosen, out=tmp_path / "a")
     assert {*told["trials"][0]["settings"]} == {"learning_rate"}
+
+
+@pytest.mark.parametrize(("flip", "measured"), [(None, [True]), (False, [])])
+def test_whether_to_mirror_is_measured_once_and_written(
+    flip: bool | None, measured: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def symmetric(_: Parts) -> SymmetryResult:
+        asked.append(True)
+        return SymmetryResult(True, "yes", 0.9, 0.9, 100, "all are right: mirroring keeps their class")
+
+    monkeypatch.setattr(study, "mirror_symmetric", symmetric)
+    ran: list[bool | None] = []
+    start = Session.start
+
+    def recorded(settings: TrainSettings, *args: Any, **kwargs: Any) -> Session:
+        ran.append(settings.flip)
+        return start(settings, *args, **kwargs)
+
+    monkeypatch.setattr(Session, "start", recorded)
+    search("digits", SearchSettings(**SMALL, trials=2, repeats=0, flip=flip), space=SPACE, out=tmp_path / "a")
+    assert asked == measured
+    expected = flip is None
+    assert set(ran) == {expected}
+    assert TrainSettings.load(tmp_path / "a" / "settings.yaml").flip is expected
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

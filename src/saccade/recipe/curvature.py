@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from saccade.data import Part
+from saccade.data import Parts
 from saccade.data.batches import ArrayImages
 from saccade.device import resolve_device, use_threads
 from saccade.errors import SettingError
@@ -16,7 +16,7 @@ from saccade.events import Progress, emit, stage
 from saccade.files import write_atomic, write_json
 from saccade.recipe.material import parts_of
 from saccade.recipe.network import start
-from saccade.recipe.plan import batch_for, full_side, native_side
+from saccade.recipe.plan import batch_for, full_side, mirrored, native_side
 from saccade.recipe.stages import with_weights
 from saccade.report import curvature_page
 from saccade.run import make_folder, refuse_place
@@ -49,10 +49,12 @@ def measure_curvature(
     device = resolve_device(settings.device)
     use_threads(settings.threads)
     with stage("open") as opening:
-        part = parts_of(source, settings).train
+        parts = parts_of(source, settings)
+        part = parts.train
         opening.outcome = f"{plural(len(part), 'training image')}, {plural(len(part.classes), 'class')}"
+    resolved = _resolved(settings, parts)
     with stage("train") as training:
-        session = start(part, _resolved(settings, part))
+        session = start(part, resolved)
         training.outcome = plural(_train(session), "step")
     with stage("curvature") as record:
         few = part.select(np.linspace(0, len(part) - 1, min(images, len(part))).astype(np.int64))
@@ -67,6 +69,7 @@ def measure_curvature(
         "source": str(source),
         "model": settings.model,
         "epochs": settings.epochs or 0,
+        "flip": resolved.flip,
         "images": len(few),
         **_plain(measured),
         "folder": str(folder),
@@ -77,11 +80,16 @@ def measure_curvature(
     return told
 
 
-def _resolved(settings: TrainSettings, part: Part) -> TrainSettings:
-    """Return the settings with nothing left open: full size, no mirroring unless it was asked for."""
-    side = settings.size or full_side(native_side(part))
-    chosen = {"size": side, "batch_size": settings.batch_size or batch_for(len(part)), "flip": bool(settings.flip)}
-    return settings.model_copy(update={**chosen, "views": False})
+def _resolved(settings: TrainSettings, parts: Parts) -> TrainSettings:
+    """Return the settings with nothing left open: full size, mirrored as `train` would, where there is training."""
+    part = parts.train
+    chosen = {
+        "size": settings.size or full_side(native_side(part)),
+        "batch_size": settings.batch_size or batch_for(len(part)),
+        "flip": mirrored(settings, parts) if settings.epochs else bool(settings.flip),
+        "views": False,
+    }
+    return settings.model_copy(update=chosen)
 
 
 def _train(session: Session) -> int:

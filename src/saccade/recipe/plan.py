@@ -14,6 +14,7 @@ from saccade import study
 from saccade.data import Part, Parts
 from saccade.device import Usage, cores, free_threads
 from saccade.errors import RunError, SettingError
+from saccade.events import stage
 from saccade.files import read_json
 from saccade.run import Run
 from saccade.settings import TrainSettings
@@ -157,6 +158,16 @@ def may_flip(parts: Parts, plan: Plan) -> bool:
     """Return whether training images may be mirrored, as measured."""
     symmetry = study.mirror_symmetric(parts)
     plan.decide("flip", symmetry.symmetric, symmetry.why)
+    return symmetry.symmetric
+
+
+def mirrored(settings: TrainSettings, parts: Parts) -> bool:
+    """Return whether a command without a plan mirrors training images: as settings say, else as measured and told."""
+    if settings.flip is not None:
+        return settings.flip
+    with stage("mirror") as record:
+        symmetry = study.mirror_symmetric(parts)
+        record.outcome = f"{'' if symmetry.symmetric else 'not '}mirrored: {symmetry.why}"
     return symmetry.symmetric
 
 

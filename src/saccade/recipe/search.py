@@ -23,7 +23,7 @@ from saccade.optim import DEFAULTS
 from saccade.recipe.finalists import RUNNERS, conclude, finalists, ranked
 from saccade.recipe.material import origin, parts_of
 from saccade.recipe.network import SAMPLE, Glance, start
-from saccade.recipe.plan import batch_for, full_side, native_side
+from saccade.recipe.plan import batch_for, full_side, mirrored, native_side
 from saccade.recipe.ranges import default_space
 from saccade.recipe.stages import with_weights
 from saccade.report.search import render_search
@@ -134,7 +134,7 @@ class Bench:
         chosen = {
             "size": side,
             "batch_size": batch,
-            "flip": bool(base.flip),
+            "flip": mirrored(base, parts),
             "views": False,
             "width": base.width or 1.0,
         }
@@ -207,7 +207,8 @@ class Work:
             write_atomic(self.folder / "search.html", render_search(told))
             if told["best"] is not None:
                 given = _base(self.settings).model_dump(exclude_unset=True)
-                best = TrainSettings(**{**given, **told["best"]["settings"]})
+                decided = {"flip": self.bench.base.flip}
+                best = TrainSettings(**{**given, **decided, **told["best"]["settings"]})
                 write_atomic(self.folder / "settings.yaml", best.to_yaml())
 
     def _take(self, row: Row, rows: Sequence[Row]) -> None:
