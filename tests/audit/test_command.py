@@ -308,6 +308,8 @@ def test_the_text_is_a_table_of_kinds(tmp_path: Path) -> None:
     assert "  warning  Unbalanced classes" in text
     clean = {**value, "findings": [], "seconds": 1.0, "page": "p.html"}
     assert audit_text(clean, []).splitlines()[1:] == ["  Nothing doubtful was found.", "Took  1.0 s", "Page  p.html"]
+    fixed = audit_text({**clean, "fix": "my clean.csv", "left_out": 1, "emptied": []}, [])
+    assert fixed.splitlines()[-1] == "Fit   saccade fit 'my clean.csv'"
 
 
 def test_metrics_equal_a_hand_count_whatever_the_class_folders_are(tmp_path: Path, ledger_folder: Path) -> None:

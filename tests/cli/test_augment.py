@@ -11,6 +11,8 @@ from saccade.cli.app import build
 from saccade.cli.augment import augmentations_text
 from saccade.recipe.augmentations import assignment, preview_augmentations
 from saccade.report import picture
+from saccade.report.augmentations import render_augmentations
+from saccade.report.pictures import Picture
 from saccade.settings import DataSettings, TrainSettings
 from saccade.strengths import STRENGTHS
 from saccade.study.invariance import Invariance, Level
@@ -85,6 +87,17 @@ def test_photos_are_jpeg_within_the_page(tmp_path: Path) -> None:
         assert drawn.url.startswith(f"data:image/{form};base64,")
         assert (drawn.width, drawn.height) == (300, 60)
     assert len(picture(photo_HW3.clip(0, 255).astype(np.uint8)).url) < 30_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "command"), [("--flip", "<pre>saccade train &#39;my photos/&#39; --flip</pre>"), ("", "")]
+)
+def test_the_pages_command_can_be_copied(settings: str, command: str) -> None:
+    drawn = Picture("data:,", 1, 1)
+    told = {"augmentations": [], "source": "my photos/", "classes": ["a", "b"], "settings": settings}
+    page = render_augmentations(told, {"original": [drawn]})
+    assert command in page
+    assert page.count("<pre>") == bool(command)
 
 
 @pytest.mark.parametrize(

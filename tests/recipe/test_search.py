@@ -453,6 +453,8 @@ def test_settings_that_are_stopped_with_a_seed_are_no_winner() -> None:
     end = {"complete": True, "asked": 1, "side": None, "folder": "a", "source": "digits"}
     assert "too few whole repeats to tell whether that is better than the defaults" in text({**one, **end})
     assert "stopped with 1 of 3 seeds" in text({**told, **end})
+    go_on = text({**one, **end, "source": "my photos", "folder": "my runs/a"}).splitlines()[-1]
+    assert go_on == "Go on      saccade train 'my photos' --config 'my runs/a/settings.yaml'"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -54,5 +55,5 @@ def audit_text(value: Mapping[str, Any], rows: Any) -> str:
         empty = f"; none is left of {listed(value['emptied'])}" if value["emptied"] else ""
         lines.append(f"Left out  {value['left_out']:,} of {plural(value['images'], 'image')}{empty}")
         if len(value["classes"]) - len(value["emptied"]) > 1:
-            lines.append(f"Fit   saccade fit {printable(value['fix'])}")
+            lines.append(f"Fit   saccade fit {quote(printable(value['fix']))}")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """The command that searches for settings: `search`."""
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -73,7 +74,8 @@ def text(told: Mapping[str, Any]) -> str:
         shares = (f"{name} {100 * share:.0f} %" for name, share in told["importance"].items())
         rows.append(("Matters", ", ".join(shares)))
     rows.append(("Drawn", f"{told['folder']}/search.html"))
-    rows.append(("Go on", f"saccade train {told['source']} --config {told['folder']}/settings.yaml"))
+    chosen = quote(f"{told['folder']}/settings.yaml")
+    rows.append(("Go on", f"saccade train {quote(told['source'])} --config {chosen}"))
     if told["side"] is not None:
         rows.append(("", f"the trials were of images of {told['side']} px: --size {told['side']} trains on such ones"))
     return "\n".join(f"{name:<11}{printable(told_of)}" for name, told_of in rows)

@@ -1,6 +1,7 @@
 """One self-contained HTML page of what each augmentation does to a source's own images, and which keep their class."""
 
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 from saccade import words
@@ -17,12 +18,13 @@ def render_augmentations(told: Mapping[str, Any], pictures: Mapping[str, Sequenc
     No script, and nothing loaded from elsewhere.
     """
     rows = [{**words.clean(each), "pictures": pictures[each["name"]]} for each in told["augmentations"]]
+    command = f"saccade train {quote(str(told['source']))} {told['settings']}"
     context = {
         "rows": rows,
         "original": pictures["original"][0],
         "source": words.clean(str(told["source"])),
         "classes": len(told["classes"]),
-        "assignment": words.clean(told["settings"]),
+        "command": words.clean(command) if told["settings"] else "",
         "palette": PALETTE,
         "verdicts": VERDICTS,
     }
