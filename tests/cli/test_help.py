@@ -28,6 +28,11 @@ def test_version(saccade: Saccade) -> None:
     assert saccade("--version").stdout == "0.1.0\n"
 
 
+def test_of_several_values_only_the_command_that_trains_with_each_tells(saccade: Saccade) -> None:
+    told = {command: "key=a,b" in saccade(command, "--help").stdout for command in ("train", "check")}
+    assert told == {"train": True, "check": False}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_json_and_help(saccade: Saccade, command: str) -> None:
     done = saccade(command, "--help")

@@ -27,7 +27,8 @@ Resume = Annotated[
 Device = Annotated[str, Parameter(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")]
 Out = Annotated[Path | None, Parameter(help="The run's folder; the default is runs/<time>-<source>.")]
 Config = Annotated[Path | None, Parameter(help="A file of settings, such as an earlier run's settings.yaml.")]
-Assignments = Annotated[
+Assignments = Annotated[tuple[str, ...], several("Settings as key=value ….", name="--set")]
+Variants = Annotated[
     tuple[str, ...],
     several("Settings as key=value …; key=a,b trains one network with each value and compares them.", name="--set"),
 ]

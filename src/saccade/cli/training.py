@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from saccade.cli.options import Assignments, Config, Json, Out, Resume, Source, resolve, resolve_each
+from saccade.cli.options import Config, Json, Out, Resume, Source, Variants, resolve, resolve_each
 from saccade.cli.output import answer, working
 from saccade.cli.summary import result_text, variants_text
 from saccade.errors import SettingError
@@ -19,7 +19,7 @@ from saccade.settings import FitSettings, TrainSettings
 class Several:
     """What makes several trainings of one."""
 
-    assignments: Assignments = ()
+    assignments: Variants = ()
     folds: Annotated[int | None, Parameter(validator=Number(gte=2, lte=1000))] = None
     """Train once for each of so many parts of the training and validation images, which is held out."""
 
