@@ -51,6 +51,7 @@ def tree(folder: Path) -> list[Path]:
         ("train digits --augment {rotate:", ["The value of --augment is not valid YAML"]),
         ("train digits --augment rotate,nois", ['there is no augmentation "nois"']),
         ("transfer digits --from a --pretrained b", ["--from and --pretrained exclude each other"]),
+        ("transfer digits --from [a].pt", ['The weights file "[a].pt" does not exist']),
         (
             "search digits --learning-rate 0.1 --space learning_rate=0.01:0.1",
             ["--learning-rate and --space learning_rate=… exclude each other: give one of them."],

@@ -33,7 +33,9 @@ def transfer(
     """
     if from_ is not None and "pretrained" in settings.model_fields_set:
         raise SettingError("--from and --pretrained exclude each other: each names the network; give one of them.")
-    settings = resolve(settings, config, () if from_ is None else (f"pretrained={from_}",))
+    if from_ is not None:
+        settings = settings.model_copy(update={"pretrained": from_})
+    settings = resolve(settings, config)
     with working():
         from saccade import recipe
         from saccade.train.budget import Clock
