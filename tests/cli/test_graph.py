@@ -100,6 +100,14 @@ def test_the_network_whose_weights_are_in_a_file(
         assert value["inputs"][name]["value"]["norm"] == pytest.approx(parameter.detach().norm().item(), rel=1e-4)
 
 
+def test_one_of_saccades_own_by_its_whole_name_sees_images_of_32_px(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["graph", "--model", "saccade/linear", "--batch-size", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"]["x"]["value"]["shape"] == [2, 3, 32, 32]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -117,6 +125,7 @@ def test_the_network_whose_weights_are_in_a_file(
         (["graph", "x*x", "x=1", "--unfold", "foo"], ['nothing called "foo" to unfold']),
         (["graph", "--model", "mpl"], ['no network "mpl"', 'Did you mean "mlp"?']),
         (["graph", "--model", "mlp", "--classes", "0"], ["must be at least 1"]),
+        (["graph", "--model", "mlp", "--size", "0"], ["--size must be at least 1"]),
         (["graph", "--model", "mlp", "--size", "1000000"], ["not enough memory", "give a smaller --size"]),
         (["graph", "--model", "mlp", "--image", "nowhere.png"], ["nowhere.png cannot be read as an image"]),
         (["graph", "--model", "net.py"], ["must name a file and what is in it"]),

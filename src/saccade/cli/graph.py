@@ -72,7 +72,7 @@ def graph(
     expression, values = _words(words, model, network.image)
     if out is not None:
         _refuse_place(out)
-    if min(network.classes, network.batch_size, network.size or 1) < 1:
+    if min(network.classes, network.batch_size, 1 if network.size is None else network.size) < 1:
         raise SettingError("--classes, --batch-size and --size must be at least 1.")
     with working():
         from saccade.events import stage

@@ -23,7 +23,7 @@ from saccade.nn import pretrained, trunks, weights, zoo
 from saccade.nn.layers import Standardize
 from saccade.nn.published import IMAGENET_MEAN, IMAGENET_SD
 from saccade.run import Run
-from saccade.settings import Interpolation
+from saccade.settings import Interpolation, own_name
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _subject(name: str, size: int | None, classes: int, batch_size: int) -> Subj
         return _from_run(expanded(rest), size)
     if family == "file":
         return _from_weights(rest, size, classes)
-    side = size or (224 if "/" in name else 32)
+    side = size or (224 if "/" in own_name(name) else 32)
     network = zoo.body(zoo.build(name, classes=classes, side=side))
     zoo.check_trains(network, name, side, batch_size)
     return Subject(network, _imagenet(), side)
