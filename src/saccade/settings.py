@@ -123,7 +123,7 @@ class TrainSettings(DataSettings):
     epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Passes over the training part, to the nearest whole step; the result is then the same to the bit each time."""
     budget: Seconds | None = None
-    """Time for the whole command, such as 90s, 2m or 1h30m, where no epochs are given."""
+    """Time for the whole command, all its trainings together, such as 90s or 1h30m; without it or epochs, 2m each."""
     fold: Fold | None = None
     """Which of how many folds of the training and validation images is held out to validate on, such as 2/5."""
     size: int | None = Field(default=None, ge=4, le=2048)

@@ -167,6 +167,34 @@ def test_trainings_of_several_seeds_share_the_split_and_what_splits_otherwise_is
     assert said not in Path(others["page"]).read_text()
 
 
+@pytest.mark.parametrize(
+    ("budget", "varied", "shares"),
+    [
+        ("60s", "init=he,small", [30.0, 30.0]),
+        ("90s", "fold=1/3,2/3,3/3", [30.0] * 3),
+        (None, "seed=0,1", [None, None]),
+        (None, "budget=20s,40s", [20.0, 40.0]),
+    ],
+)
+def test_one_budget_is_shared_equally_and_several_are_each_ones_own(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: str | None, varied: str, shares: list[float]
+) -> None:
+    begun: list[float | None] = []
+
+    def quick(source: Path, settings: TrainSettings, **given: Any) -> Any:
+        begun.append(settings.budget)
+        return recipe.train(source, settings.model_copy(update={"budget": None, "epochs": 1.0}), **given)
+
+    monkeypatch.setattr("saccade.recipe.variants.train", quick)
+    given = [varied] if budget is None else [varied, f"budget={budget}"]
+    variants = TrainSettings(model="linear", size=16, batch_size=8).variants(given)
+    told = recipe.train_each(photos, variants, out=tmp_path / "each")
+    assert begun == shares
+    assert "for the epochs or the time that its own settings tell" in Path(told["page"]).read_text()
+    recipe.train_each(photos, variants, out=tmp_path / "each", resume=True)
+    assert begun == 2 * shares, "resumed with what it was begun with"
+
+
 def test_memory_that_runs_out_fails_one_and_the_others_go_on(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""One network trained with each of several settings, on the same images for the same time; their curves together."""
+"""One network trained with each of several settings, on the same images; their curves together."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,14 +28,15 @@ def train_each(
 ) -> dict[str, Any]:
     """Train one network with each of `variants`, settings by name; return what they came to, as plain values.
 
-    Each is a run of its own in a folder of `out`, with the whole budget or number of epochs, on the same split whatever
-    its seed; `same_images` is told to be false where what is varied splits otherwise. One that cannot be trained to
-    its end, or has not enough memory, is recorded with its error, the others go on; of folds of the same settings
-    the mean and the standard deviation are told. `comparison.json` and `comparison.html` lie beside them.
+    Each is a run of its own in a folder of `out`, with an equal share of the budget that all were given; budgets that
+    differ, and epochs, are each one's own. All are on the same split whatever their seeds; `same_images` is told to be
+    false where what is varied splits otherwise. One that cannot be trained to its end, or has not enough memory, is
+    recorded with its error, the others go on; of folds of the same settings the mean and the standard deviation are
+    told. `comparison.json` and `comparison.html` lie beside them.
     With `resume` those that are finished stay as they are. Raises InputError, before anything is written, where
     source, settings or `out` cannot be used; TrainingError where none of the trainings came to an end.
     """
-    variants = _split_alike(variants)
+    variants = _shared(_split_alike(variants))
     for settings in variants.values():
         zoo.check_known(settings.model)
         zoo.check_choices(settings)
@@ -102,6 +103,15 @@ def _split_alike(variants: Mapping[str, TrainSettings]) -> dict[str, TrainSettin
         name: each.model_copy(update={"split_seed": seed}) if each.split_seed is None and each.seed != seed else each
         for name, each in variants.items()
     }
+
+
+def _shared(variants: Mapping[str, TrainSettings]) -> dict[str, TrainSettings]:
+    """Return the settings with an equal share of the one budget that all were given; as they are where it varies."""
+    budgets = {each.budget for each in variants.values()}
+    shared = next(iter(budgets)) if len(budgets) == 1 else None
+    if shared is None:
+        return dict(variants)
+    return {name: each.model_copy(update={"budget": shared / len(variants)}) for name, each in variants.items()}
 
 
 def _same_images(runs: Sequence[Run]) -> bool:
