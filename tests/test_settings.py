@@ -74,6 +74,14 @@ def test_other_times_are_refused(text: Any) -> None:
         ),
         (
             TrainSettings,
+            {"batch_size": "all", "balance": "sampling"},
+            (
+                "With batch_size=all each image is taken once a step, and balance=sampling takes some more often: give "
+                "balance=weights, or a number of images a step."
+            ),
+        ),
+        (
+            TrainSettings,
             {"epochs": 3, "budget": "2m"},
             "Epochs and budget exclude each other: give one of them.",
         ),

@@ -24,17 +24,9 @@ from saccade.values import (
     from_file,
     from_yaml,
 )
+from saccade.words import own_name
 
-
-def own_name(model: str) -> str:
-    """Return a network's name, one of saccade's own without `saccade/` before it.
-
-    >>> own_name("saccade/convnet"), own_name("timm/resnet18")
-    ('convnet', 'timm/resnet18')
-    """
-    return model.removeprefix("saccade/")
-
-
+BatchSize = Whole | Literal["all"]
 OptimizerName = Literal["muon", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lbfgs"]
 Interpolation = Literal["bilinear", "bicubic"]
 ScheduleName = Literal["linear", "cosine", "constant", "step", "exponential", "inverse", "one_cycle"]
@@ -150,8 +142,8 @@ class TrainSettings(DataSettings):
         "standardize"
     )
     """What is done to images first, as fitted to the training part; pca and pca-whiten are for mlp and linear."""
-    batch_size: int | None = Field(default=None, ge=1)
-    """Images a step; the default follows the size of the training part. Of lbfgs: images in memory at once."""
+    batch_size: BatchSize | None = None
+    """Images a step, or all; the default follows the size of the training part. Of lbfgs: images in memory at once."""
     accumulate: int = Field(default=1, ge=1)
     """Parts a batch is run through in, one after another: as many times less memory; batch norm sees each alone."""
     optimizer: OptimizerName | None = None
@@ -256,6 +248,11 @@ class TrainSettings(DataSettings):
             raise ValueError(
                 f"lbfgs sees all images at once and finds the length of each step itself: leave out {', '.join(given)}"
             )
+        if self.batch_size == "all" and self.balance == "sampling":
+            raise ValueError(
+                "with batch_size=all each image is taken once a step, and balance=sampling takes some more often: give "
+                "balance=weights, or a number of images a step"
+            )
         return self
 
 
@@ -348,7 +345,7 @@ class BaselineSettings(DataSettings):
     """How they are fitted: at the optimum itself, or by gradient descent, which has a learning rate."""
     learning_rate: Several[Positive] = (0.1, 0.03, 0.01, 0.003, 0.001)
     """Learning rates of descent, at the strength that was best for the optimum, where that is tried too."""
-    batch_size: Whole | Literal["all"] = 128
+    batch_size: BatchSize = 128
     """Images a step of descent: 1 is on-line, all is full-batch descent."""
     epochs: int = Field(default=10, ge=1)
     """Passes of descent over the images."""

@@ -39,6 +39,15 @@ def short(text: str, length: int = 40) -> str:
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
 
 
+def own_name(model: str) -> str:
+    """Return a network's name, one of saccade's own without `saccade/` before it.
+
+    >>> own_name("saccade/convnet"), own_name("timm/resnet18")
+    ('convnet', 'timm/resnet18')
+    """
+    return model.removeprefix("saccade/")
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     r"""Return a share of one as a percentage; a dash where there is none.
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from saccade import recipe
 from saccade.classifiers import NetworkClassifier
-from saccade.errors import ModelError, SettingError, TrainingError
+from saccade.errors import ModelError, RunError, SettingError, TrainingError
 from saccade.events import Event, Finding, StageEnded, listening
 from saccade.files import read_json
 from saccade.recipe import contest, network
@@ -189,6 +189,19 @@ def test_steps_are_whole_and_that_is_said_where_it_changes_the_epochs(photos: Pa
         f"{steps} steps, {steps * 40 / images:.1f} epochs, the nearest to 2 in whole steps of 40 images"
     )
     assert even.split(";")[0] == f"{2 * images} steps, 2.0 epochs"
+
+
+def test_a_batch_of_all_images_is_recorded_and_goes_on_as_it_was_given(photos: Path, tmp_path: Path) -> None:
+    chosen = TrainSettings(model="linear", size=8, batch_size="all", epochs=3, flip=False)
+    images = len(parts_of(photos, chosen).train)
+    result = recipe.train(photos, chosen, out=tmp_path / "run")
+    network, plan = result.summary["network"], read_json(tmp_path / "run" / "plan.json")
+    assert (network["steps"], network["epochs"]) == (3, 3.0)
+    assert [each["value"] for each in plan["decisions"] if each["what"] == "batch_size"] == [images]
+    assert TrainSettings.load(tmp_path / "run" / "settings.yaml").batch_size == "all"
+    recipe.train(photos, chosen, out=tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match=r"was begun with batch_size=all, and batch_size=8 was given"):
+        recipe.train(photos, chosen.override(["batch_size=8"]), out=tmp_path / "run", resume=True)
 
 
 def test_lbfgs_goes_on_as_long_as_a_budget_lasts_and_says_where_it_ended_too_early(

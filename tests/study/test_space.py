@@ -94,6 +94,12 @@ def test_what_was_given_is_searched_around_or_left_as_it_is() -> None:
     assert list(default_space("adam", TrainSettings(), {"cutout", "model"})) == ["learning_rate", "translate"]
 
 
+def test_a_choice_may_have_a_number_and_a_word_that_the_setting_knows() -> None:
+    assert parse_space(["batch_size=32,all"]) == {"batch_size": Choice((32, "all"))}
+    with pytest.raises(SettingError, match="batch_size=32,some is not understood"):
+        parse_space(["batch_size=32,some"])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

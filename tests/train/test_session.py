@@ -1,5 +1,6 @@
 """Training from end to end: bit for bit a hand-written loop, reproducible, on a user's own network and data."""
 
+import copy
 import math
 from dataclasses import replace
 from functools import partial
@@ -96,6 +97,28 @@ def test_training_is_bit_for_bit_the_loop_written_by_hand(model: str, optimizer:
     assert all(torch.equal(value, expected[name]) for name, value in state.items())
     moved = [name for name, value in state.items() if not torch.equal(value, before[name])]
     assert len(moved) > len(state) / 2
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_batch_of_all_images_is_full_batch_descent(accumulate: int) -> None:
+    """The weights go down the gradient of the mean loss over all images, as a loop in float64 does."""
+    chosen = settings(
+        "linear", batch_size="all", accumulate=accumulate, optimizer="sgd", learning_rate=0.05, schedule="constant",
+        warmup=0.0, weight_decay=0.0, label_smoothing=0.0, flip=False, translate=0.0, cutout=0.0, grow=False,
+    )  # fmt: skip
+    start = session(chosen)
+    assert (start.batch_size, start.steps(5)) == (IMAGES, 5)
+    network = copy.deepcopy(start.network).double()
+    for _ in range(5):
+        network.zero_grad()
+        F.cross_entropy(network(X_NHWC.permute(0, 3, 1, 2).double()), Y_N).backward()
+        with torch.no_grad():
+            for weight in network.parameters():
+                if weight.grad is not None:
+                    weight.sub_(0.05 * weight.grad)
+    expected = network.state_dict()
+    for name, value in trained(start, 5).items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_what_others_draw_between_steps_and_what_steps_draw_are_apart() -> None:

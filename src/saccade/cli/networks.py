@@ -23,7 +23,8 @@ from saccade.nn import pretrained, trunks, weights, zoo
 from saccade.nn.layers import Standardize
 from saccade.nn.published import IMAGENET_MEAN, IMAGENET_SD
 from saccade.run import Run
-from saccade.settings import Interpolation, own_name
+from saccade.settings import Interpolation
+from saccade.words import own_name
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from saccade.nn.preprocess import PREPROCESSING, Preprocess, keeps_places
 from saccade.nn.swap import swap
 from saccade.nn.transfer import Transfer
 from saccade.nn.trunks import Weightless, trunk
-from saccade.settings import TrainSettings, own_name
+from saccade.settings import TrainSettings
+from saccade.words import own_name
 
 GROWTH = ((0.4, 5 / 7), (0.7, 6 / 7))
 """Until which progress a network is trained on which share of the full side."""

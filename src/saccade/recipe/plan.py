@@ -146,7 +146,8 @@ def resolve(settings: TrainSettings, parts: Parts, plan: Plan, *, affordable: fl
             plan.decide("width", chosen["width"], why)
     if settings.batch_size is None:
         chosen["batch_size"] = batch_for(images)
-        plan.decide("batch_size", chosen["batch_size"], f"{images:,} training images")
+    if settings.batch_size in (None, "all"):
+        plan.decide("batch_size", chosen.get("batch_size", images), f"{images:,} training images")
     if settings.flip is None:
         chosen["flip"] = may_flip(parts, plan)
     if settings.views is None:

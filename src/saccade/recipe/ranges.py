@@ -108,8 +108,10 @@ def _choice(name: str, text: str) -> Choice:
         values = [numeric(yaml.safe_load(part)) for part in parts]
     except yaml.YAMLError:
         values = []
-    numbers = bool(_kinds(name) & {int, float})
-    if not values or (numbers and any(isinstance(value, str) for value in values)):
+    kinds = _kinds(name)
+    words = {word for kind in kinds for word in typing.get_args(kind)}
+    numbers = bool(kinds & {int, float})
+    if not values or (numbers and any(isinstance(value, str) and value not in words for value in values)):
         raise SettingError(f"The choice {name}={text} is not understood: {_FORM}.")
     return Choice(tuple(dict.fromkeys(_checked(name, value) for value in values)))
 

@@ -82,7 +82,7 @@ def _seconds(contest: Contest, entries: Sequence[Entry]) -> float:
 
 def _scale(entry: Entry, images: int, seconds: float) -> _Scale:
     """Return the trials that so many seconds afford, on smaller images where they would be too few on larger ones."""
-    assert entry.settings.batch_size is not None
+    assert isinstance(entry.settings.batch_size, int)
     assert entry.settings.size is not None
     batch = min(entry.settings.batch_size, images)
     fewest = max(FEWEST_STEPS, round(FEWEST_EPOCHS * images / batch))

@@ -80,7 +80,7 @@ class Session:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derived_seed(settings.seed, "weights"))
             network = _network(settings, classes, images, sample_NHWC)
-        if min(settings.batch_size or 1, len(images)) == 1:
+        if 1 in (settings.batch_size or 1, len(images)):
             zoo.check_trains(network, settings.model, settings.size, 1)
         return cls(Forward.of(network, settings), images, names, settings)
 
@@ -225,11 +225,12 @@ def _warmup(session: Session) -> float:
 
 def at_once(session: Session) -> int:
     """Return how many images are drawn at once: those of a step, or, where the rule is lbfgs, of a part of it."""
-    if session.settings.batch_size is None:
+    size, images = session.settings.batch_size, len(session.images)
+    if size is None:
         raise SettingError("The settings do not say how many images a step is of; give batch_size, such as 64.")
-    if not len(session.images):
+    if not images:
         raise InputError("There are no images to train on; give at least one.")
-    return min(session.settings.batch_size, len(session.images))
+    return images if size == "all" else min(size, images)
 
 
 def full_batch(session: Session) -> FullBatch:
