@@ -49,14 +49,15 @@ def writable(folder: Path) -> bool:
 def replaceable(path: Path, own: str) -> bool:
     """Return whether a path is free to write to: nothing is there, or a file with a text at its start like `own`.
 
-    `own` is a regular expression that the first 2,000 characters of what saccade itself writes there match.
+    `own` is a regular expression that the first 2,000 characters of what saccade itself writes there match, with the
+    rest of the line they end in: the header of a table of many classes is longer.
     """
     if not path.exists():
         return True
     if not path.is_file():
         return False
     with path.open(encoding="utf-8", errors="replace") as file:
-        return re.match(own, file.read(2000)) is not None
+        return re.match(own, file.read(2000) + file.readline(1_000_000)) is not None
 
 
 @contextmanager

@@ -119,6 +119,10 @@ def test_a_table_takes_the_place_of_another_such_table_alone(
         done = saccade("predict", run, digit, "--top", top, "--csv", table)
         assert done.returncode == 0, done.stderr
     assert table.read_text().startswith("path,label,probability,label_2,")
+    ranks = ",".join(f"label_{rank},probability_{rank}" for rank in range(2, 1001))
+    table.write_text(f"path,label,probability,{ranks},error\n")  # of a thousand classes
+    assert saccade("predict", run, digit, "--csv", table).returncode == 0
+    assert table.read_text().startswith("path,label,probability,label_2,probability_2,label_3,probability_3,error\n")
     table.write_text("image,hash\nmine,1\n")
     split, model = (run / "split.csv").read_bytes(), (run / "model" / "model.json").read_bytes()
     taken = {table: "already exists", run / "model" / "model.json": "already exists", run / "split.csv": "its own"}
