@@ -106,6 +106,53 @@ def test_a_runs_own_test_part_is_measured_where_its_images_lie_by_now(
     assert (len(run.own_looks()), renamed["looks"]) == (3, 3)
 
 
+def relabelled(run: Run, name: str, source: Path | None = None) -> dict[str, Any]:
+    """Return the figures of a run's test part after one image got another class, which a Finding is to name."""
+    told: list[Finding] = []
+    before = run.predictions.read_text()
+    with listening(lambda event: told.append(event) if isinstance(event, Finding) else None):
+        figures = recipe.evaluate(run.path, source)
+    [finding] = [each for each in told if each.kind == "label"]
+    assert (finding.paths, finding.severity) == ((name,), "warning")
+    assert finding.detail.startswith(f"of another class in {figures['source']} than the run recorded: measured by the")
+    assert (figures["own"], run.predictions.read_text()) == (False, before)  # which `compare` holds against split.csv
+    return figures
+
+
+def test_test_images_count_by_the_class_that_their_place_gives_them_now(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    rows = [row for row in Run(run).read_split() if row["part"] == "test"]
+    name = next(row["image"] for row in rows if row["class"] == "disc")
+    copy = next(row["image"] for row in rows if row["class"] == "square")
+    first = recipe.evaluate(run)
+    other = photos / name.replace("disc", "stripes")
+    (photos / name).rename(other.with_stem("moved"))
+    shutil.copy(photos / copy, (photos / copy).with_stem("copy").with_suffix(".jpg"))  # of its own class: no change
+    figures = relabelled(Run(run), name, photos)
+    before, after = ({row["class"]: row["images"] for row in each["per_class"]} for each in (first, figures))
+    assert after == {"disc": before["disc"] - 1, "square": before["square"], "stripes": before["stripes"] + 1}
+    assert figures["looks"] == 2
+    assert len(Run(run).own_looks()) == 1
+    other.with_stem("moved").rename(tmp_path / other.name)
+    (photos / "zebra").mkdir()
+    (tmp_path / other.name).rename(photos / "zebra" / other.name)
+    with pytest.raises(SourceError, match='class "zebra", which the model does not know'):
+        recipe.evaluate(run, photos)
+
+
+def test_a_table_that_gives_a_test_image_another_class_counts(tmp_path: Path, ledger_folder: Path) -> None:
+    photos = photo_folder(tmp_path / "photos", 12)
+    table = tmp_path / "photos.csv"
+    lines = [f"photos/{file.relative_to(photos)},{file.parent.name}" for file in sorted(photos.rglob("*.*"))]
+    table.write_text("\n".join(["path,label", *lines]))
+    run = recipe.train(table, TrainSettings(model="linear", epochs=2, size=16), out=tmp_path / "run").run
+    assert recipe.evaluate(run.path)["own"]
+    name = next(row["image"] for row in run.read_split() if row["part"] == "test" and row["class"] == "disc")
+    table.write_text(table.read_text().replace(f"{name},disc", f"{name},SQUARE").replace(",square", ",SQUARE"))
+    assert relabelled(run, name)["looks"] == 2
+
+
 def test_some_of_the_test_images_are_a_look_at_the_test_part(run: Path, photos: Path, tmp_path: Path) -> None:
     test = [row["image"] for row in Run(run).read_split() if row["part"] == "test"]
     for name in test[:-1]:

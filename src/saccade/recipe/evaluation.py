@@ -1,6 +1,6 @@
 """Evaluation on images that no choice was made by: the sealed test part, or new labelled images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -122,16 +122,18 @@ def evaluate(path: Path, source: str | Path | None = None, device: str = "auto")
     """Measure a run's model on its own test part, or on new labelled images; either look is counted.
 
     Of a source that has a test part, only that part is used. Where the run's images lie elsewhere by now, the source
-    may be that place: of one that holds all test images, these are measured. Raises RunError where the run or its
-    test images are no longer what they were; SourceError where new images have classes the model
-    does not know, or were used to train or choose it; DeviceError where the device to predict on is unknown or fails.
+    may be that place: of one that holds all test images, these are measured. Where the source gives some of them
+    another class than the run recorded, its classes count, as those of new images do, and a Finding of the kind "label"
+    names them. Raises RunError where the run or its test images are no longer what they were; SourceError where images
+    have classes the model does not know, or new ones were used to train or choose it; DeviceError where the device to
+    predict on is unknown or fails.
     """
     run = Run.open(path)
     ledger = Ledger.default().ready()
     with stage("load"):
         model = Model.load(run.model, device)
     with stage("open"):
-        images, own = (_own_test(run, model), True) if source is None else _given(source, run, model)
+        images, own = _own_test(run, model) if source is None else _given(source, run, model)
         leaked = _leaked(run) if own else frozenset[str]()
     recorded = [row["hash"] for row in _tested(run)]
     with stage("evaluate") as record:
@@ -164,8 +166,8 @@ def _others(run: Run, sealed: SealedPart, ledger: Ledger, device: str) -> Iterat
         yield {"name": model.name, **{name: seen[name] for name in told}}
 
 
-def _own_test(run: Run, model: Model) -> ImageSet:
-    """Return the run's own test images, found again by name and compared by content, with the labels they had."""
+def _own_test(run: Run, model: Model) -> tuple[ImageSet, bool]:
+    """Return the run's own test images, found again by name and compared by content; and as `_relabelled` does."""
     source = run.read_summary()["source"]
     recorded = {row["image"]: row for row in _tested(run)}
     try:
@@ -186,7 +188,7 @@ def _own_test(run: Run, model: Model) -> ImageSet:
             f"{len(changed)} of the run's {len(recorded)} test images are missing or changed in {source} "
             f"({changed[0]}, …); put them back, or give where they lie now, or new labelled images."
         )
-    return _labelled(images, [recorded[key]["class"] for key in images.keys], model)
+    return _relabelled(images, recorded.values(), model)
 
 
 def _tested(run: Run) -> list[dict[str, str]]:
@@ -198,7 +200,7 @@ def _given(source: str | Path, run: Run, model: Model) -> tuple[ImageSet, bool]:
     """Return the readable images of a source, or of its test part where it has one, and whether they are the run's own.
 
     Where all of the run's test images are among images that it knows, the source is where its own lie by now: they are
-    returned alone. What was used to train or choose is refused else.
+    returned alone, as `_relabelled` does. What was used to train or choose is refused else.
     """
     settings = settings_of(run)
     images = data.open(source, settings.model_copy(update={"group_pattern": None}))
@@ -215,19 +217,31 @@ def _given(source: str | Path, run: Run, model: Model) -> tuple[ImageSet, bool]:
         if len(recorded) < len(images):
             detail = f"{source} holds all {len(recorded):,} test images of the run: they alone are measured."
             emit(Finding(kind="seen", detail=detail))
-        return _labelled(_named_as(recorded, images, settings), [row["class"] for row in recorded], model), True
+        return _relabelled(_named_as(recorded, images, model, settings), recorded, model)
     if seen:
         raise SourceError(
             f"{seen} of the {len(images)} images in {source} were used to train or choose this model; give new ones, "
             "or no source to measure the run's own test part."
         )
-    return _labelled(images, [images.classes[k] for k in images.labels_N], model), False
+    return _labelled(images, model), False
 
 
-def _named_as(recorded: Sequence[dict[str, str]], images: ImageSet, settings: DataSettings) -> ImageSet:
-    """Return the images of split.csv's rows, found by their content, under the names that they have there."""
-    place_of = {digest: place for place, digest in enumerate(images.hashes())}
-    found = images.select([place_of[row["hash"]] for row in recorded])
+def _named_as(recorded: Sequence[dict[str, str]], images: ImageSet, model: Model, settings: DataSettings) -> ImageSet:
+    """Return the images of split.csv's rows, found by their content, under the names that they have there.
+
+    Of copies each is taken once while there are others, one of the recorded class first.
+    """
+    meant = [class_meant(name, model.classes) for name in images.classes]
+    places: dict[str, list[int]] = {}
+    for place, digest in enumerate(images.hashes()):
+        places.setdefault(digest, []).append(place)
+    chosen = []
+    for row in recorded:
+        copies = places[row["hash"]]
+        chosen.append(next((i for i in copies if meant[images.labels_N[i]] == row["class"]), copies[0]))
+        if len(copies) > 1:
+            copies.remove(chosen[-1])
+    found = images.select(chosen)
     key_of = {row["image"]: key for row, key in zip(recorded, found.keys, strict=True)}
 
     def load(name: str) -> Decoded:
@@ -236,8 +250,27 @@ def _named_as(recorded: Sequence[dict[str, str]], images: ImageSet, settings: Da
     return replace(found, keys=tuple(key_of), pixels=Pixels(key_of, load, settings))
 
 
-def _labelled(images: ImageSet, names: Sequence[str], model: Model) -> ImageSet:
+def _relabelled(images: ImageSet, recorded: Iterable[dict[str, str]], model: Model) -> tuple[ImageSet, bool]:
+    """Return a run's test images with the labels that their source gives now, and whether these are the recorded ones.
+
+    A Finding names those that are not.
+    """
+    images = _labelled(images, model)
+    before = {row["image"]: row["class"] for row in recorded}
+    now = zip(images.keys, images.labels_N, strict=True)
+    changed = tuple(key for key, label in now if before[key] != model.classes[label])
+    if changed:
+        detail = (
+            f"of another class in {images.source} than the run recorded: measured by the classes given now; the run's "
+            "own figures and report stay as they are"
+        )
+        emit(Finding(kind="label", detail=detail, paths=changed, severity="warning"))
+    return images, not changed
+
+
+def _labelled(images: ImageSet, model: Model) -> ImageSet:
     """Return the images with labels by name that index the model's classes, whichever letter case they are in."""
+    names = [images.classes[label] for label in images.labels_N]
     meant = {name: class_meant(name, model.classes) for name in sorted(set(names))}
     if unknown := [name for name, taken in meant.items() if taken is None or (taken != name and taken in meant)]:
         raise SourceError(
