@@ -304,6 +304,21 @@ def test_new_images_may_be_of_one_class_and_what_cannot_be_read_is_told(run: Pat
         recipe.evaluate(run, tmp_path / "gone.csv")
 
 
+def test_the_report_tells_the_commonest_class_of_the_test_part_looked_at_since(
+    tmp_path: Path, ledger_folder: Path
+) -> None:
+    photos = tmp_path / "photos"
+    for seed, (part, discs, squares) in enumerate((("train", 9, 6), ("val", 8, 2), ("test", 1, 9))):
+        photo_folder(photos / part, {"disc": discs, "square": squares}, seed=seed)
+    run = recipe.train(photos, TrainSettings(model="linear", epochs=2, size=16), out=tmp_path / "run").run
+    told = "commonest class {}\xa0%, this classifier"
+    assert told.format("80.0") in report.render(run)
+    assert '<th scope="col" class="n">test</th>' not in report.render(run)
+    recipe.evaluate(run.path)
+    assert told.format("10.0") in report.render(run)
+    assert '<th scope="col" class="n">test</th>' in report.render(run)
+
+
 def test_the_report_tells_of_the_looks_since(run: Path) -> None:
     assert "still sealed" in report.write(Run(run)).read_text()
     recipe.evaluate(run)

@@ -62,6 +62,15 @@ def test_the_commonest_class_is_counted_on_the_same_part() -> None:
     assert "Always answering “dog”, the commonest class, would be right for 40.0 %." in said(found)
 
 
+def test_the_commonest_class_of_one_part_is_not_told_of_another() -> None:
+    found = summary([[60, 0], [0, 40]])
+    del found["class_counts"]["test"]
+    assert verdict(found).majority is None
+    assert "would be right for" not in said(found)
+    del found["test"]
+    assert verdict(found).majority == found["validation"]["majority"]  # of the images its accuracy is of, such as folds
+
+
 def test_a_classifier_no_better_than_the_commonest_class_is_not_praised() -> None:
     found = summary([[75, 5], [15, 5]])
     assert not verdict(found).convincing

@@ -50,9 +50,12 @@ def render(run: Run) -> str:
 
 
 def _up_to_date(run: Run) -> dict[str, Any]:
-    """Return the summary, with the figures of the latest look at the run's own test part."""
+    """Return the summary, with the figures of the latest look at the run's own test part, and its classes' counts."""
     summary, looks = run.read_summary(), run.own_looks()
-    return {**summary, "test": looks[-1]} if looks else summary
+    if not looks:
+        return summary
+    counted = [row["images"] for row in looks[-1].get("per_class") or []]
+    return {**summary, "test": looks[-1], "class_counts": {**(summary.get("class_counts") or {}), "test": counted}}
 
 
 def _built(sections: Sequence[Section], material: Material) -> list[dict[str, Any]]:

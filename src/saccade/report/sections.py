@@ -97,7 +97,7 @@ def baselines(material: Material) -> View | None:
         mine = summary["validation"]
         rows.append({"name": summary["chosen"], "accuracy": mine["accuracy"], "interval": mine.get("interval"),
                      "seconds": None if others else _training_seconds(summary)})  # fmt: skip
-    share = (summary.get("validation") or {}).get("majority", majority(summary, "validation"))
+    share = majority(summary, "validation")
     if share is not None:
         rows.append({"name": "always the commonest class", "accuracy": share, "interval": None})
     rows = [{"note": "", "seconds": None, **row} for row in rows]

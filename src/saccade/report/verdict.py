@@ -109,11 +109,12 @@ def plain_names(chosen: str) -> list[str]:
 
 
 def majority(summary: Summary, part: str) -> float | None:
-    """Return how often the commonest training class is right on `part`, or None where counts are missing."""
+    """Return how often the commonest training class is right on `part`: as its figures say, or by counts; else None."""
+    told: float | None = (summary.get(part) or {}).get("majority")
     counts = summary.get("class_counts") or {}
     train, other = counts.get("train"), counts.get(part)
-    if not train or not other or not sum(other):
-        return (summary.get("validation") or {}).get("majority")
+    if told is not None or not train or not other or not sum(other):
+        return told
     return float(other[train.index(max(train))] / sum(other))
 
 
