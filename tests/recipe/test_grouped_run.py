@@ -68,6 +68,29 @@ def test_a_run_tells_of_groups_in_every_interval(tmp_path: Path, ledger_folder: 
     assert alone["interval"] == list(wilson_interval(round(120 * alone["accuracy"]), 120))
 
 
+@pytest.mark.parametrize("by", ["pattern", "table"])
+def test_a_runs_test_images_keep_their_groups_where_they_lie_by_now(
+    by: str, tmp_path: Path, ledger_folder: Path
+) -> None:
+    photos = patients(tmp_path / "photos")
+    table = tmp_path / "photos.csv"
+    files = sorted(photos.rglob("*.png"))
+    rows = [f"{file.relative_to(tmp_path)},{file.parent.name},{patient(file.name)}" for file in files]
+    table.write_text("\n".join(["path,label,group", *rows]))
+    source, pattern = (photos, PATIENTS.group_pattern) if by == "pattern" else (table, None)
+    run = recipe.train(source, SETTINGS.model_copy(update={"group_pattern": pattern}), out=tmp_path / "run").run
+    first, predictions = recipe.evaluate(run.path), run.predictions.read_text()
+    assert predictions.startswith("image,class,predicted,probability,group\n")
+    for place, file in enumerate(files):
+        file.rename(file.with_name(f"patient{place % 2}.{place}.png"))  # of other groups, by the pattern
+    photos.rename(tmp_path / "moved")
+    moved = recipe.evaluate(run.path, tmp_path / "moved")
+    assert {name: moved[name] for name in ("own", "groups", "interval")} == {
+        name: first[name] for name in ("own", "groups", "interval")
+    }
+    assert run.predictions.read_text() == predictions
+
+
 def test_a_baselines_interval_counts_groups(tmp_path: Path) -> None:
     with gather(patients(tmp_path / "photos"), PATIENTS, tmp_path / "run") as material:
         validation = material.parts.validation

@@ -22,6 +22,7 @@ from saccade.files import append_lines, write_csv
 from saccade.ledger import Ledger, part_hash
 from saccade.recipe.advice import confused_pairs
 from saccade.recipe.candidates import Candidates
+from saccade.recipe.comparison import Recorded
 from saccade.recipe.pictures import draw_each, draw_pairs
 from saccade.recipe.provenance import used
 from saccade.run import GROUP, PREDICTIONS, Run
@@ -204,9 +205,6 @@ def _given(source: str | Path, run: Run, model: Model) -> tuple[ImageSet, bool]:
     """
     settings = settings_of(run)
     images = data.open(source, settings.model_copy(update={"group_pattern": None}))
-    if settings.group_pattern is not None:  # which need not be in the names of new images
-        with suppress(SettingError):
-            images = by_pattern(images, settings.group_pattern)
     if "test" in images.given_parts:
         images = images.select([i for i, part in enumerate(images.given_parts) if part == "test"])
     images = data.readable(images)
@@ -217,13 +215,33 @@ def _given(source: str | Path, run: Run, model: Model) -> tuple[ImageSet, bool]:
         if len(recorded) < len(images):
             detail = f"{source} holds all {len(recorded):,} test images of the run: they alone are measured."
             emit(Finding(kind="seen", detail=detail))
-        return _relabelled(_named_as(recorded, images, model, settings), recorded, model)
+        return _relabelled(_grouped_as(run, _named_as(recorded, images, model, settings), settings), recorded, model)
     if seen:
         raise SourceError(
             f"{seen} of the {len(images)} images in {source} were used to train or choose this model; give new ones, "
             "or no source to measure the run's own test part."
         )
+    images = _grouped(images, settings)
+    for finding in images.ignored:
+        emit(finding)
     return _labelled(images, model), False
+
+
+def _grouped(images: ImageSet, settings: DataSettings) -> ImageSet:
+    """Return the images grouped by the run's pattern, which need not be in the names of new ones."""
+    if settings.group_pattern is not None:
+        with suppress(SettingError):
+            return by_pattern(images, settings.group_pattern)
+    return images
+
+
+def _grouped_as(run: Run, images: ImageSet, settings: DataSettings) -> ImageSet:
+    """Return the run's test images in the groups of their source or of their names, or else of predictions.csv."""
+    images = _grouped(images, settings)
+    if any(images.groups):
+        return images
+    group_of = {row["image"]: row.get(GROUP) or None for row in Recorded(run.path.name, run).predictions or []}
+    return replace(images, groups=tuple(map(group_of.get, images.keys)))
 
 
 def _named_as(recorded: Sequence[dict[str, str]], images: ImageSet, model: Model, settings: DataSettings) -> ImageSet:
