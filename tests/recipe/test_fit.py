@@ -12,6 +12,7 @@ import pytest
 import saccade
 from saccade import data, recipe, report
 from saccade.classifiers import Model
+from saccade.data import named
 from saccade.errors import DecodeError, InputError, RunError, SourceError
 from saccade.events import Finding, listening
 from saccade.recipe.material import Material, discarded_on_refusal, tell_small
@@ -104,6 +105,33 @@ def test_a_runs_own_test_part_is_measured_where_its_images_lie_by_now(
     assert run.predictions.read_text() == predictions
     assert {name: renamed[name] for name in same} == {name: first[name] for name in same}
     assert (len(run.own_looks()), renamed["looks"]) == (3, 3)
+
+
+def test_why_a_runs_images_cannot_be_opened_again_is_told(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "a run"
+    run.rename(there)
+    shutil.rmtree(photos)
+    for seed, part in enumerate(("train", "eval")):
+        photo_folder(photos / part, 2, seed=seed)
+    hint = f" Mend that, or give where they lie now: saccade evaluate '{there}' FOLDER."
+    with pytest.raises(RunError) as told:
+        recipe.evaluate(there)
+    assert str(told.value).startswith(f"The run's images cannot be opened again. {photos} holds what look like parts")
+    assert str(told.value).endswith(hint)
+    summary = json.loads((there / "summary.json").read_text())
+    (there / "summary.json").write_text(json.dumps({**summary, "source": "cifar10"}))
+    monkeypatch.setenv("SACCADE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(named, "unreachable", lambda home: "no network")
+    with pytest.raises(RunError, match=r'again\. The data set "cifar10" is not on this machine and .* \(no network\)'):
+        recipe.evaluate(there)
+    photos.rename(tmp_path / "after")
+    (there / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(
+        RunError, match=r"The run's images lay in .*photos, where there is no such source any more; give"
+    ):
+        recipe.evaluate(there)
 
 
 def relabelled(run: Run, name: str, source: Path | None = None) -> dict[str, Any]:

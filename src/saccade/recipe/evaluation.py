@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from saccade.data.layout import class_meant
 from saccade.data.pixels import Pixels
 from saccade.errors import RunError, SettingError, SourceError
 from saccade.events import Finding, emit, stage
-from saccade.files import append_lines, write_csv
+from saccade.files import append_lines, expanded, write_csv
 from saccade.ledger import Ledger, part_hash
 from saccade.recipe.advice import confused_pairs
 from saccade.recipe.candidates import Candidates
@@ -174,10 +175,14 @@ def _own_test(run: Run, model: Model) -> tuple[ImageSet, bool]:
     try:
         images = data.open(source, settings_of(run))
     except SourceError as error:
-        raise RunError(
-            f"The run's images lay in {source}, where there is no such source any more; give where they lie now: "
-            f"saccade evaluate {run.path} FOLDER."
-        ) from error
+        gone = not expanded(source).exists() and source.casefold() not in data.known_datasets()
+        why = (
+            f"The run's images lay in {source}, where there is no such source any more;"
+            if gone
+            else f"The run's images cannot be opened again. {error} Mend that, or"
+        )
+        command = f"saccade evaluate {quote(str(run.path))} FOLDER"
+        raise RunError(f"{why} give where they lie now: {command}.") from error
     images = images.select([place for place, key in enumerate(images.keys) if key in recorded])
     unreadable = images.pixels.check(images.keys)
     changed = [key for key in recorded if key not in images.pixels.keys or key in unreadable]
