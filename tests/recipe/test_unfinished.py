@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from saccade import report
 from saccade.cli import main
 from saccade.files import write_json
 from saccade.recipe import train
-from saccade.report import render
+from saccade.report import render, write
 from saccade.run import Run
 from saccade.settings import TrainSettings
 from saccade.train import checkpoint
@@ -43,6 +44,26 @@ def test_an_interrupted_training_is_drawn_as_far_as_it_came(
     [(done, steps)] = re.findall(r"<h1[^>]*>This run is not finished: (\d+) of (\d+) steps</h1>", page)
     result = train(photos, TrainSettings(), out=out, resume=True)
     assert (int(done), int(steps)) == (20, result.summary["network"]["steps"])
+    assert "not finished" not in (out / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("often")
+def test_a_run_ended_between_summary_and_report_gets_the_report_of_a_finished_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(run: Run) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    begin(photos, out, 20, **EPOCHS)
+    write(Run(out))
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write", ended)
+        with pytest.raises(KeyboardInterrupt):
+            train(photos, TrainSettings(), out=out, resume=True)
+    assert (out / "summary.json").exists()
+    assert not Run(out).finished
+    train(photos, TrainSettings(), out=out, resume=True)
     assert "not finished" not in (out / "report.html").read_text()
 
 

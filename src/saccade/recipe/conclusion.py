@@ -87,6 +87,7 @@ def conclude(outcome: Outcome, material: Material, plan: Plan, diary: Diary) -> 
         "run": str(run.path),
     }
     run.write("findings", summaries.findings_json(diary))
+    run.report.unlink(missing_ok=True)  # of a run that was not finished, which with a summary would count as finished
     run.write("summary", {**summary, "seconds": round(plan.clock.elapsed(), 2)})
     with stage("report"):
         report.write(run)
