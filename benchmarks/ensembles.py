@@ -26,7 +26,8 @@ from saccade.ledger import Ledger
 from saccade.recipe.averages import averaged
 from saccade.recipe.candidates import Candidate
 from saccade.recipe.evaluation import averaging_gain
-from saccade.recipe.network import calibrated_model, start
+from saccade.recipe.finishing import calibrated_model
+from saccade.recipe.network import start
 from saccade.recipe.plan import full_side, native_side
 from saccade.settings import TrainSettings
 from saccade.study.baselines import stratified_share

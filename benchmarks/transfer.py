@@ -24,7 +24,8 @@ from saccade import audit, data, study
 from saccade.data import Part, Parts
 from saccade.nn import pretrained
 from saccade.recipe import cells
-from saccade.recipe.network import calibrated_model, start
+from saccade.recipe.finishing import calibrated_model
+from saccade.recipe.network import start
 from saccade.settings import DataSettings, TransferSettings
 from saccade.study.adviser import CELLS
 from saccade.study.compare import compare

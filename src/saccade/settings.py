@@ -167,9 +167,9 @@ class TrainSettings(DataSettings):
     clip: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Length that the gradient of all parameters is shortened to where it is longer."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay a step of a moving average of the weights, such as 0.99, which then predicts; 0 keeps none."""
+    """Decay a step of a moving average of the weights, such as 0.99, kept unless the last do better on validation."""
     swa: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the training, its last, whose weights are averaged and then predict, the rate staying level (SWA)."""
+    """Share of the training, its last, whose weights are averaged, the rate staying level (SWA); kept as with ema."""
     snapshots: int = Field(default=1, ge=1, le=100)
     """Times the schedule runs; the networks at the end of each are averaged where that improves validation."""
     patience: int | None = Field(default=None, ge=1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from saccade import recipe, study
 from saccade.classifiers import Model
@@ -17,11 +18,18 @@ from saccade.cli.app import main
 from saccade.cli.ensemble import ensemble_text
 from saccade.cli.summary import evaluation_text
 from saccade.errors import DeviceError, InputError, RunError, SettingError
+from saccade.events import Event, StageEnded, StageStarted, listening
+from saccade.recipe.candidates import Judge
 from saccade.recipe.combining import combine
+from saccade.recipe.finishing import finished
+from saccade.recipe.material import parts_of
+from saccade.recipe.network import paced, start
+from saccade.recipe.plan import Plan
 from saccade.run import Run
 from saccade.settings import FitSettings, TrainSettings
 from saccade.study.compare import compare
 from saccade.study.ensemble import Ensemble
+from saccade.train import Clock, Pace, timing
 from tests.photos import photo_folder
 
 pytestmark = pytest.mark.usefixtures("ledger_folder")
@@ -213,6 +221,91 @@ def test_training_stops_when_patience_is_over_and_keeps_the_best_epoch(photos: P
     kept = history[int(np.argmin(losses))]
     assert result.summary["network"]["best_epoch"] == kept["epoch"]
     assert result.summary["validation"]["accuracy"] == kept["validation_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "kept", "best_epoch"),
+    [("", "averaged", None), ("averaged", "last", None), ("last", "averaged", None), ("averaged", "last", 1.0),
+     ("last", "best epoch's", 1.0)],
+)  # fmt: skip
+def test_averaged_weights_are_kept_unless_the_last_are_better_on_validation(
+    photos: Path, tmp_path: Path, spoilt: str, kept: str, best_epoch: float | None
+) -> None:
+    """Weights that are all 0 know nothing; those that are equal are the average, which was asked for."""
+    settings = TrainSettings(**{**QUICK, "model": "mlp", "batch_size": 16, "ema": 0.9, "views": False})
+    parts, plan = parts_of(photos, settings), Plan(Run.create(tmp_path / "run", "photos"), Clock(1000.0), 0)
+    trained = start(parts.train, settings)
+    course = trained.course(Pace.fixed(6))
+    for _ in course:
+        pass
+    average, patience = course.training.average, course.patience
+    assert average is not None
+    assert patience is not None
+    average.other = {name: value.clone() for name, value in trained.network.state_dict().items()}
+    if spoilt:
+        weights = trained.network.state_dict() if spoilt == "averaged" else average.other
+        weights[[name for name in weights if name.endswith("weight")][-1]].zero_()
+    if best_epoch is not None:
+        patience.epoch, patience.weights, patience.clear = best_epoch, {"any": torch.zeros(1)}, True
+    candidate = finished(trained, course, parts.validation, plan)
+    [decision] = [each for each in plan.decisions if each["what"] == "weights"]
+    assert (candidate.facts["kept_weights"], decision["value"]) == (kept, kept)
+    assert candidate.facts["best_epoch"] == (None if kept == "last" else best_epoch)
+    assert Judge(parts.validation.labels_N).accuracy(candidate) > 0.6
+    predicted_NK = candidate.model.probabilities_of(parts.validation)
+    np.testing.assert_allclose(predicted_NK, candidate.validation_NK, atol=1e-5)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("chosen", [{"ema": 0.99}, {"model": "mlp", "swa": 0.9}], ids=str)
+def test_which_weights_are_kept_is_told_and_the_same_after_an_interruption(
+    chosen: dict[str, Any], photos: Path, tmp_path: Path
+) -> None:
+    def ended(out: Path, *, resume: bool = False) -> list[str]:
+        heard: list[Event] = []
+        with listening(heard.append):
+            recipe.train(photos, TrainSettings(**{**QUICK, **chosen}), out=out, resume=resume)
+        return [each.outcome for each in heard if isinstance(each, StageEnded) and each.stage == "validate"]
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StageStarted) and event.stage == "validate":
+            raise KeyboardInterrupt
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    [outcome] = ended(whole)
+    kept = Run(whole).read("summary")["network"]["kept_weights"]
+    assert outcome.endswith(f"%, with the {kept} weights")
+    [decision] = [each for each in Run(whole).read("plan")["decisions"] if each["what"] == "weights"]
+    assert decision["value"] == kept
+    assert re.fullmatch(
+        r"the validation accuracy is .*% with the .* weights \(log loss .*\), .*% with the last weights \(.*\)",
+        decision["why"],
+    )
+    with listening(interrupt), pytest.raises(KeyboardInterrupt):
+        ended(broken)
+    assert ended(broken, resume=True) == [outcome]
+    assert saved(broken) == saved(whole)
+
+
+def saved(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def test_time_is_kept_for_a_look_at_averaged_weights_and_one_at_the_last(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {**QUICK, "epochs": None, "model": "mlp", "batch_size": 16, "views": False}
+    parts = parts_of(photos, TrainSettings(**plain))
+    monkeypatch.setattr(timing, "prediction_seconds", lambda session: 300 / len(parts.validation))
+    monkeypatch.setattr(timing, "image_seconds", lambda *args, **named: 1 / 16)
+
+    def steps(**chosen: float) -> int:
+        plan = Plan(Run.create(tmp_path / f"run{chosen}", "photos"), Clock(1200.0), 0)
+        return paced(start(parts.train, TrainSettings(**{**plain, **chosen})), parts, plan)[1].steps
+
+    twice = pytest.approx(steps(snapshots=2), abs=2)
+    assert steps() - 50 > steps(ema=0.9) == twice
+    assert steps(swa=0.25) == twice
 
 
 def test_a_fit_tells_what_averaging_gained_on_its_test_images(photos: Path, tmp_path: Path) -> None:

@@ -74,6 +74,23 @@ def test_swa_is_pytorchs_average_over_the_last_steps_with_statistics_computed_an
     torch.testing.assert_close(network.norm.running_var, exact.var(0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("chosen", [{"swa": 0.25}, {"ema": 0.9}], ids=str)
+def test_the_last_weights_and_the_averaged_ones_change_places_to_the_bit(chosen: dict[str, Any]) -> None:
+    trained = session(**chosen)
+    course = trained.course(Pace.fixed(20))
+    for done, _ in course:
+        if done % 7 == 0:
+            with course.averaged():
+                pass
+        last = state(trained.network)
+    averaged, average = state(trained.network), course.training.average
+    assert average is not None
+    assert not torch.equal(last["first.weight"], averaged["first.weight"])
+    for expected in (last, averaged, last):
+        average.exchange()
+        assert all(torch.equal(value, expected[name]) for name, value in state(trained.network).items())
+
+
 def test_statistics_are_those_that_pytorch_computes_anew_and_the_rest_stays() -> None:
     network = Normed().train()
     theirs = copy.deepcopy(network)

@@ -36,12 +36,14 @@ class Average:
 
     With `decaying` shares an exponential moving average (Polyak and Juditsky, 1992), with `evenly` their mean since
     the progress `begin` (stochastic weight averaging; Izmailov et al., 2018). Whole numbers, such as batch norm's
-    count of batches, are the network's own. `values` are by name, as in the network's `state_dict`; `steps` is t.
+    count of batches, are the network's own. `values` are by name, as in the network's `state_dict`; `steps` is t;
+    `other` is what the network had before `install`, or the last `exchange`.
     """
 
     def __init__(self, network: nn.Module, share: Share, begin: float = 0.0) -> None:
         self.network, self.share, self.begin, self.steps = network, share, begin, 0
         self.values = {name: value.clone() for name, value in floating(network)}
+        self.other: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def update(self, progress: float) -> None:
@@ -60,19 +62,26 @@ class Average:
             value.copy_(values[name])
 
     def install(self) -> None:
-        """Give the network the averaged weights, for good; its own stay where none were taken in."""
+        """Give the network the averaged weights and keep its own, which stay in it where none were taken in."""
         if self.steps:
+            self.other = {name: value.clone() for name, value in self.network.state_dict().items()}
             give(self.network, self.values)
+
+    def exchange(self) -> None:
+        """Give the network what it had before, and keep what it has: its own weights, or again the averaged ones."""
+        now = {name: value.clone() for name, value in self.network.state_dict().items()}
+        give(self.network, self.other)
+        self.other = now
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Give the network the averaged weights within the block, and its own ones back after it."""
-        own = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.install()
         try:
             yield
         finally:
-            give(self.network, own)
+            give(self.network, self.other)
+            self.other = {}
 
 
 class Snapshots:

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
 from torch import nn
 
 from saccade import metrics, study
-from saccade.classifiers import Member, Model, NetworkClassifier
 from saccade.data import Crops, Part, Parts
 from saccade.data.batches import ArrayImages, Images, Order, StoredImages
 from saccade.device import cores, resolve_device
@@ -24,14 +22,12 @@ from saccade.errors import DivergedError, SettingError, TrainingError
 from saccade.events import Finding, Progress, emit, stage
 from saccade.files import write_atomic
 from saccade.interrupts import held_back
-from saccade.metrics import losses_N
 from saccade.recipe.activities import Activities
-from saccade.recipe.averages import averaged
-from saccade.recipe.candidates import Candidate, Judge, test_time
+from saccade.recipe.candidates import Candidate, test_time
+from saccade.recipe.finishing import finished, viewed
 from saccade.recipe.plan import Plan, recorded_pace
 from saccade.recipe.record import Record
 from saccade.settings import TrainSettings
-from saccade.study.ensemble import mean_and_error
 from saccade.train import timing
 from saccade.train.budget import Decision, Pace, decisions_of
 from saccade.train.checkpoint import Checkpoint
@@ -89,11 +85,13 @@ def train_network(
         done = pace.step
         training.outcome = _length(session, done) + _stopped(course)
     with stage("validate") as validating:
-        session = _viewed(session, validation, plan)
-        model, validation_NK, together = _finished(session, course, validation)
-        right_N = validation_NK.argmax(1) == validation.labels_N
+        session = viewed(session, validation, plan)
+        found = finished(session, course, validation, plan)
+        right_N = found.validation_NK.argmax(1) == validation.labels_N
         accuracy = float(right_N.mean())
-        validating.outcome, validating.validation_accuracy = f"validation accuracy {accuracy:.1%}", accuracy
+        kept_weights = found.facts["kept_weights"]
+        told = f", with the {kept_weights} weights" if kept_weights else ""
+        validating.outcome, validating.validation_accuracy = f"validation accuracy {accuracy:.1%}{told}", accuracy
     facts = {
         "name": settings.model,
         "parameters": sum(p.numel() for p in session.network.parameters()),
@@ -106,14 +104,13 @@ def train_network(
         "interval": list(metrics.accuracy_interval(right_N, validation.groups_N)),
         "settings": session.settings.model_dump(mode="json"),
         "activations": activities.told(session),
-        "best_epoch": round(course.patience.epoch, 3) if course.patience and course.patience.chosen else None,
-        "snapshots": together,
+        **found.facts,
         "samples": course.samples.state_dict(),
     }
     # Of a few images what happens once would count too much: no more than three times what was measured before.
     planned = plan.kept.get(test_time(settings.model), math.inf) / max(1, len(parts.test))
     image_seconds = min(validating.seconds / len(validation), 3 * planned)
-    return Candidate(model, validation_NK, facts, image_seconds=image_seconds, **verdict.plain())
+    return Candidate(found.model, found.validation_NK, facts, image_seconds=image_seconds, **verdict.plain())
 
 
 def _refuse_few(steps: int, snapshots: int) -> None:
@@ -143,54 +140,6 @@ def checked(
     return study.checks(session, first, classes, lambda: end - plan.clock.elapsed(), fitted=fitted)
 
 
-def calibrated_model(session: Session, validation: Part) -> tuple[Model, NDArray[np.float64]]:
-    """Return a session's network as a model, its temperature fitted, and its probabilities on the validation part."""
-    classes = len(validation.classes)
-
-    def model(forward: Forward) -> Model:
-        classifier = NetworkClassifier.of(forward, session.settings, classes)
-        member = Member.of(session.settings.model, classifier)
-        return Model((member,), validation.classes, session.settings.fit_to_square)
-
-    # Scores to be scaled, which only have to be finite: far below what a log loss tells apart.
-    log_NK = np.log(model(session.forward).probabilities_of(validation).clip(1e-30))
-    forward = session.forward.calibrated(log_NK, validation.labels_N)
-    return model(forward), softmax(log_NK / forward.temperature, axis=1)
-
-
-def _finished(
-    session: Session, course: Course, validation: Part
-) -> tuple[Model, NDArray[np.float64], dict[str, Any] | None]:
-    """Return the model of a training that ended, its probabilities on the validation part, and what was averaged.
-
-    Of snapshots it is their average where that is better on validation, else the best of them.
-    """
-    snapshots = course.training.snapshots
-    if snapshots is None:
-        return *calibrated_model(session, validation), None
-    # Of a copy each: a classifier keeps the network it is made of.
-    taken = [Candidate(*calibrated_model(session.on_trial(), validation)) for _ in snapshots.each()]
-    names = [f"cycle {number}" for number in range(1, len(taken) + 1)]
-    found = averaged(taken, validation, names)
-    chosen = found.candidate if found.ensemble.accepted else Judge(validation.labels_N).best(taken)
-    return chosen.model, chosen.validation_NK, found.plain(chosen.name)
-
-
-def _viewed(session: Session, validation: Part, plan: Plan) -> Session:
-    """Return a session without its further views, unless they are better on validation by more than their noise."""
-    if not session.forward.further:
-        return session
-    alone, labels_N, groups_N = session.seeing(test_views=1), validation.labels_N, validation.groups_N
-    rows = [calibrated_model(each, validation)[1] for each in (alone, session)]
-    gain, error = mean_and_error(losses_N(rows[0], labels_N) - losses_N(rows[1], labels_N), groups_N)
-    before, after = (metrics.accuracy(row_NK.argmax(1), labels_N) for row_NK in rows)
-    better = gain > error and after >= before
-    told = f"{session.settings.test_views - 1} further views lower the validation log loss by {gain:.3f} (standard "
-    told += f"error {error:.3f}) and take the accuracy from {before:.1%} to {after:.1%}"
-    plan.decide("test_views", session.settings.test_views if better else 1, told)
-    return session if better else alone
-
-
 def _length(session: Session, done: int) -> str:
     """Say how many steps and epochs a training had, and why these are not quite those asked for."""
     epochs, asked = done * session.batch_size / len(session.images), session.settings.epochs
@@ -201,9 +150,9 @@ def _length(session: Session, done: int) -> str:
 
 
 def _stopped(course: Course) -> str:
-    """Say which weights were kept where these are not the last, and how far L-BFGS still was from the minimum."""
+    """Say which weights were kept where that is settled, and how far L-BFGS still was from the minimum."""
     patience, full = course.patience, course.training.full
-    if patience is not None and patience.chosen:
+    if patience is not None and patience.chosen and course.training.average is None:
         return f"; the weights after epoch {patience.epoch:.1f} are kept, of the lowest validation loss"
     if full is not None and not full.converged:
         return f"; the loss would still fall: the largest derivative is {full.rule.gradient:.1g}"
@@ -256,7 +205,8 @@ def paced(session: Session, parts: Parts, plan: Plan, kept: Checkpoint | None = 
     if settings.views and an_image * (len(parts.validation) + len(parts.test)) > VIEWS_SHARE * plan.left():
         session, an_image = session.seeing(views=False), an_image / 2
         plan.decide("views", False, f"predicting from both would take {2000 * an_image:.1f} ms an image")
-    validating = settings.snapshots * an_image * len(parts.validation)
+    looks = 2 if settings.ema or settings.swa else settings.snapshots
+    validating = looks * an_image * len(parts.validation)
     plan.keep(test_time(settings.model), an_image * len(parts.test))
     plan.decide("seconds kept", {name: round(each, 2) for name, each in plan.kept.items()}, "measured speeds")
     pace = Pace.timed(
