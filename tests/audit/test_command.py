@@ -100,6 +100,18 @@ def test_a_manifest_that_leaves_one_class_is_not_offered_to_fit(tmp_path: Path) 
     assert last == "Left out  13 of 18 images; none is left of “square” and “stripes”"
 
 
+def test_a_class_without_a_readable_file_is_named_and_the_others_are_offered_to_fit(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "photos", {"disc": 6, "square": 6}, suffix=".png")
+    (root / "ant").mkdir()
+    (root / "ant" / "broken.png").write_bytes(b"")
+    value = run(root, tmp_path, fix := tmp_path / "good.csv")
+    assert value["emptied"] == ["ant"]
+    assert audit_text(value, []).splitlines()[-2:] == [
+        "Left out  1 of 13 images; none is left of “ant”",
+        f"Fit   saccade fit {fix}",
+    ]
+
+
 def test_where_a_group_of_copies_begins_is_told_and_drawn(tmp_path: Path) -> None:
     root = tmp_path / "photos"
     photo_folder(root, 12, suffix=".png")

@@ -54,6 +54,6 @@ def audit_text(value: Mapping[str, Any], rows: Any) -> str:
     if "fix" in value:
         empty = f"; none is left of {listed(value['emptied'])}" if value["emptied"] else ""
         lines.append(f"Left out  {value['left_out']:,} of {plural(value['images'], 'image')}{empty}")
-        if len(value["classes"]) - len(value["emptied"]) > 1:
+        if len(value["classes"].keys() - value["emptied"]) > 1:
             lines.append(f"Fit   saccade fit {quote(printable(value['fix']))}")
     return "\n".join(lines)

@@ -101,7 +101,8 @@ def audit(
         bad = [key for finding in found if finding.kind == "blank" for key in finding.paths]
         kept = list(remedy.rows(images, groups.same_N, groups.alike_N, bad, fix.absolute().parent))
         write_csv(fix, remedy.COLUMNS, kept)
-        emptied = [name for name in images.classes if name not in {label for _, label, _, _ in kept}]
+        labels_kept = {label for _, label, _, _ in kept}
+        emptied = [name for name in opened.classes if name not in labels_kept]
         value |= {"fix": str(fix), "left_out": len(opened) - len(kept), "emptied": emptied}
     shown = dict.fromkeys(key for finding in found for key in finding.paths[:PICTURES] if key in images.pixels.keys)
     value["seconds"] = round(perf_counter() - begun, 2)
