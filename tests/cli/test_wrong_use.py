@@ -71,6 +71,8 @@ def tree(folder: Path) -> list[Path]:
         ("baselines digits --beta 2 --penalty l2,l1", ["The setting beta has no effect with penalty=l2,l1"]),
         ("transfer digits --cell top --epochs 30", ["The setting epochs has no effect with cell=top"]),
         ("curvature digits --epochs 5 --patience 1", ["leave patience out"]),
+        ("curvature digits --epochs 5 --views", ["The setting views has no effect on the curvature; leave it out."]),
+        ("curvature digits --mixup 0.2", ["The setting mixup has no effect", "or give epochs to train for."]),
         ("search digits --views", ["leave views and test_views out"]),
         ("evaluate nowhere", ["There is no run at nowhere"]),
         ("report nowhere", ["There is no run at nowhere"]),

@@ -37,11 +37,13 @@ def curvature(
     products
         Products of the Hessian with a vector, where a network is too large for the whole of it.
     """
-    settings = resolve(settings, config, fixed=FIXED)
+    resolved = resolve(settings, config, fixed=FIXED)
     with working():
         from saccade.recipe.curvature import measure_curvature
+        from saccade.recipe.idle import refuse_unmeasured
 
-        told = measure_curvature(source, settings, images=images, products=products, out=out)
+        refuse_unmeasured(resolved, settings.model_fields_set)
+        told = measure_curvature(source, resolved, images=images, products=products, out=out)
     answer(told, text(told), json=json)
 
 

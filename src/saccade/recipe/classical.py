@@ -112,6 +112,8 @@ def baselines(
     clock = clock or Clock(None)
     resolve_device(settings.device)
     weights = pretrained.find(settings.pretrained)
+    if weights is None:
+        refuse_idle(settings, pretrained="none")
     with (
         listening(diary := Diary()),
         computing_on(settings.device),
