@@ -172,7 +172,7 @@ def test_a_calibrated_svm_is_chosen_saved_and_drawn(
         np.testing.assert_allclose(rows_NK.sum(1), 1)
     done = saccade("graph", "--model", "run/run", cwd=tmp_path)
     assert done.returncode == 2
-    assert f"chose {result.model.name}, which is no network: it has no graph to draw." in done.stderr
+    assert f"chose {result.model.name}, which is no network: it has no layers to show." in done.stderr
     with pytest.raises(SettingError, match="Of 500 or more neighbours there are too few: a fold leaves 51 images"):
         recipe.baselines(tmp_path / "few.npz", BaselineSettings(neighbors=(500,), folds=2), out=tmp_path / "other")
     assert not (tmp_path / "other").exists()

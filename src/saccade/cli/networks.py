@@ -49,18 +49,18 @@ def trace_network(
     InputError where the image cannot be read.
     """
     torch.manual_seed(seed)
-    subject = _subject(name, size, classes, batch_size)
-    pixels_NCHW = images(image, subject.side, batch_size, seed, subject.fit_to_square, subject.how)
-    network = subject.network.train()
+    seen = subject(name, size, classes, batch_size)
+    pixels_NCHW = images(image, seen.side, batch_size, seed, seen.fit_to_square, seen.how)
+    network = seen.network.train()
     try:
-        x_NCHW = subject.preprocess(pixels_NCHW).detach().requires_grad_()
+        x_NCHW = seen.preprocess(pixels_NCHW).detach().requires_grad_()
         return trace(lambda x: _loss(network(x)), x_NCHW)
     except InputError:
         raise
     except Exception as error:  # a network of one's own may raise anything
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
-            f'The network "{name}" failed on {batch_size} images of {subject.side} x {subject.side} '
+            f'The network "{name}" failed on {batch_size} images of {seen.side} x {seen.side} '
             f"({type(error).__name__}: {reason})."
         ) from error
 
@@ -85,7 +85,8 @@ def images(
     return torch.stack([x.flip(2) if number % 2 else x for number, x in enumerate(copies)])
 
 
-def _subject(name: str, size: int | None, classes: int, batch_size: int) -> Subject:
+def subject(name: str, size: int | None, classes: int, batch_size: int) -> Subject:
+    """Return the network called `name`, as `trace_network` knows it; raises what that does where there is none."""
     family, _, rest = name.partition("/")
     if ".py" in name:
         return Subject(_from_code(name), _imagenet(), size or 32)
@@ -104,7 +105,7 @@ def _from_run(folder: Path, size: int | None) -> Subject:
     model = Model.load(Run.open(folder).model, "cpu")
     networks = [member for member in model.members if isinstance(member.classifier, NetworkClassifier)]
     if not networks:
-        raise ModelError(f"The run in {folder} chose {model.name}, which is no network: it has no graph to draw.")
+        raise ModelError(f"The run in {folder} chose {model.name}, which is no network: it has no layers to show.")
     member = max(networks, key=lambda member: member.weight)
     assert isinstance(member.classifier, NetworkClassifier)
     network = member.classifier.forward_.network

@@ -26,8 +26,12 @@ def volumes(
     model: str,
     /,
     *,
-    size: Annotated[int, Parameter(help="Side in pixels of the square images.")] = 224,
-    classes: Annotated[int, Parameter(help="Classes to tell apart.")] = 1000,
+    size: Annotated[
+        int | None, Parameter(help="Side in pixels of the images: by default what a run or weights saw, else 224.")
+    ] = None,
+    classes: Annotated[
+        int, Parameter(help="Classes to tell apart; a run, or weights with a last layer, have theirs.")
+    ] = 1000,
     batch_size: Annotated[int, Parameter(help="Images whose activations are counted together.")] = 1,
     assignments: Annotated[
         tuple[str, ...],
@@ -37,34 +41,53 @@ def volumes(
 ) -> None:
     """Show a network layer by layer: sizes, parameters, products, memory, what each place sees.
 
-    Nothing is trained, no weights are loaded. Output is channels x height x width; multiply-adds are those of one
-    image; training is what a layer keeps for the backward pass, prediction all that is alive while it works, in
-    float32; a layer sees so many pixels of the image; drops are rows and columns that no window reaches.
+    Nothing is trained, and no weights but those of a run or a file are loaded. Output is channels x height x width;
+    multiply-adds are those of one image; training is what a layer keeps for the backward pass, prediction all that is
+    alive while it works, in float32; a layer sees so many pixels of the image; drops are rows and columns that no
+    window reaches.
 
     Parameters
     ----------
     model
-        A network's name (see `saccade models`), or its layers, such as "conv32f5 pool conv64 pool fc128".
+        A network's name (see `saccade models`), its layers, such as "conv32f5 pool conv64 pool fc128", run/FOLDER as
+        a run left it, or file/FILE of weights.
     """
     for name, value in (("--size", size), ("--classes", classes), ("--batch-size", batch_size)):
-        if value < 1:
+        if value is not None and value < 1:
             raise SettingError(f"{name} is {value}; expected 1 or more.")
     settings = TrainSettings(model=model).override(assignments)
     with working():
-        from saccade.nn import volumes as nn_volumes
-        from saccade.nn import zoo
-        from saccade.nn.blocks import Blocks
+        from saccade.nn.zoo import SOURCES
 
-        others = [name for name in assigned(assignments) if name not in zoo.ARCHITECTURE]
-        if others:
-            raise SettingError(
-                f"The setting {others[0]} is not of what a network is made of, which --set takes here: "
-                f"{', '.join(zoo.ARCHITECTURE)}."
-            )
-        zoo.check_choices(settings)
-        blocks = Blocks.of(settings)
-        found = nn_volumes.named(settings.model, size, classes=classes, width=settings.width, blocks=blocks)
+        if settings.model.startswith(SOURCES):
+            found = _made(settings.model, size, classes, assignments)
+        else:
+            found = _new(settings, 224 if size is None else size, classes, assignments)
     answer(_plain(settings.model, found, batch_size), _text(found, batch_size), json=json)
+
+
+def _made(model: str, size: int | None, classes: int, assignments: Sequence[str]) -> "Volumes":
+    from saccade.cli.networks import subject
+    from saccade.nn.volumes import volumes
+
+    if assignments:
+        raise SettingError(f"{model} is a network that is made already, which --set cannot change; leave --set out.")
+    made = subject(model, size, classes, batch_size=1)
+    return volumes(made.network, made.side, model)
+
+
+def _new(settings: TrainSettings, size: int, classes: int, assignments: Sequence[str]) -> "Volumes":
+    from saccade.nn import volumes, zoo
+    from saccade.nn.blocks import Blocks
+
+    others = [name for name in assigned(assignments) if name not in zoo.ARCHITECTURE]
+    if others:
+        raise SettingError(
+            f"The setting {others[0]} is not of what a network is made of, which --set takes here: "
+            f"{', '.join(zoo.ARCHITECTURE)}."
+        )
+    zoo.check_choices(settings)
+    return volumes.named(settings.model, size, classes=classes, width=settings.width, blocks=Blocks.of(settings))
 
 
 def _plain(model: str, found: "Volumes", images: int) -> dict[str, Any]:
