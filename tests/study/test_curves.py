@@ -227,6 +227,27 @@ def test_validation_images_of_few_individuals_are_worth_less() -> None:
     assert (np.array(widths[1]) > 1.5 * np.array(widths[0])).all()
 
 
+def test_few_validation_groups_give_no_certainty_and_one_gives_no_curve() -> None:
+    world = World((0.05, 2.0, 0.4), validation=40)
+    y_N = world.y_validation_N
+
+    def as_often(indices: Ints) -> Ints:
+        """Label half of the images of each of two groups right, whatever was learnt from."""
+        return np.where(np.arange(len(y_N)) % 4 < 2, y_N, (y_N + 1) % CLASSES)
+
+    def curve(groups_N: Ints) -> LearningCurve | None:
+        groups = np.arange(world.train), groups_N
+        return learning_curve(
+            as_often, world.y_train_N, y_N, name="it", seconds=lambda: math.inf, seed=0, groups=groups
+        )
+
+    assert curve(np.zeros(len(y_N), np.int64)) is None
+    found = curve(np.arange(len(y_N)) % 2)  # whose deviations cancel out
+    assert found is not None
+    json.dumps(found.plain(), allow_nan=False)
+    assert np.ptp(found.forecasts[0].interval) > 0.05
+
+
 class Clock:
     """Time left, of which predicting takes some: so much an image, or as told."""
 

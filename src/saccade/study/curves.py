@@ -116,7 +116,7 @@ def learning_curve(
     `predict(indices)` fits the classifier on those training images and returns its labels of the validation
     images; `seconds()` is the time left. Shares are nested, stratified, and hold an image of each class; all but
     the whole are repeated with other images while there is time; what the first costs cannot be known before it was
-    paid. None where fewer than three could be measured.
+    paid. None where fewer than three could be measured, or validation images are of one group.
 
     `groups` numbers the training and the validation images that belong together (each its own where None). Shares are
     drawn group by group, within each class: more photos are of others, such as animals or patients, and half of the
@@ -129,6 +129,8 @@ def learning_curve(
     intervals of gains held the truth, least where the law has no floor (a = 0, c = 0.25) (tests/study/test_curves.py).
     """
     train_N, validation_N = groups or (np.arange(len(y_train_N)), np.arange(len(y_validation_N)))
+    if len(np.unique(validation_N)) < 2:
+        return None
     right = _measure(predict, (y_train_N, y_validation_N, train_N), seconds, seed)
     if len(right) < FEWEST_SHARES:
         return None
@@ -233,10 +235,12 @@ def _noise(right: Right, correct_SN: Floats, groups_N: NDArray[np.int64]) -> Flo
     of_training = max(float(np.mean(drawn)), 0.0) if drawn else 0.0
     # Two right and two wrong more, as Agresti and Coull would have it: no accuracy is beyond doubt.
     p_S, q_S = correct_SN.mean(1), (correct_SN.sum(1) + 2) / (images + 4)
-    doubt_S = np.maximum(q_S * (1 - q_S) / (images + 4) - p_S * (1 - p_S) / images, 0)
     repeats_S = np.array([len(repeats) for repeats in right.values()])
     apart_SG = _by_group(correct_SN, groups_N)
     noise_SS: Floats = np.cov(apart_SG, bias=True).reshape(shares, shares) / (images**2 / apart_SG.shape[1])
+    # What few groups were right on may cancel out.
+    seen_S = p_S * (1 - p_S) / images if apart_SG is correct_SN else noise_SS.diagonal()
+    doubt_S = np.maximum(q_S * (1 - q_S) / (images + 4) - seen_S, 0)
     return noise_SS + np.diag(doubt_S + of_training / repeats_S)
 
 
