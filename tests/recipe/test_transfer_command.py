@@ -265,6 +265,14 @@ def test_a_class_of_one_image_leaves_the_probes_their_folds(tmp_path: Path) -> N
     assert folds(red=2, green=1) == 3
 
 
+def test_images_of_one_group_leave_nothing_to_advise_on(tmp_path: Path) -> None:
+    source = photo_folder(tmp_path / "source", {"red": 3, "green": 3})
+    part = Part("train", data.integrity(data.open(source, DataSettings())))
+    assert cells.divisible(part, np.arange(6))
+    assert cells.divisible(part, np.array([0, 0, 0, 0, 0, 1]))
+    assert not cells.divisible(part, np.zeros(6, np.int64))
+
+
 def test_fewer_steps_get_a_lower_rate() -> None:
     rates = [cells.rate_for(steps) for steps in (10, 100, 200, 1000)]
     assert rates == sorted(rates)

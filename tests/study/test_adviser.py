@@ -27,7 +27,7 @@ def advice(early: float, late: float, a_class: int, drift: float | None = None) 
     x_ND = np.concatenate([rows(early, 6, 0), rows(late, 4, 1)], 1)
     moved = {"first": None, END: drift}
     counts_K = np.full(3, a_class)
-    return advise(x_ND, LABELS_N, {"first": 6, END: 4}, counts_K=counts_K, drift=moved, fold_N=FOLD_N)
+    return advise(x_ND, LABELS_N, {"first": 6, END: 4}, counts_K=counts_K, drift=moved, folds=(FOLD_N, np.arange(180)))
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,25 @@ def test_the_gain_is_told_beside_its_error_and_images_the_network_was_trained_on
     gain, error = 100 * found.gain, 100 * found.gain_error
     assert f"all stages, a gain of {gain:.1f} points beside a standard error of {error:.1f}" in found.why
     x_ND = np.concatenate([rows(0.3, 6, 0), rows(0.8, 4, 1)], 1)
-    told = {"counts_K": np.full(3, 10), "drift": {}, "fold_N": FOLD_N}
+    told = {"counts_K": np.full(3, 10), "drift": {}, "folds": (FOLD_N, np.arange(180))}
     known = advise(x_ND, LABELS_N, {"first": 6, END: 4}, **told, seen=21)  # type: ignore[arg-type]
     assert known.seen == 21
     assert known.why == (
         f"{found.why} The network was trained on 21 of these 30 training images, so its features look better on them "
         "than they are, those of the last stage most of all: on new images earlier stages may help more."
     )
+
+
+def test_errors_count_groups() -> None:
+    """Of images that are right or wrong together ten tell as much as one: the error is about three times as large."""
+    x_ND, fold_N = np.repeat(rows(0.5, 6, 0), 10, axis=0), np.repeat(FOLD_N, 10)
+    y_N, counts_K = np.repeat(LABELS_N, 10), np.full(3, 600)
+    alone, together = (
+        advise(x_ND, y_N, {END: 6}, counts_K=counts_K, drift={END: None}, folds=(fold_N, groups_N)).stages[0]
+        for groups_N in (np.arange(1800), np.arange(1800) // 10)
+    )
+    assert alone.accuracy == together.accuracy
+    assert together.error / alone.error == pytest.approx(10**0.5, rel=0.1)
 
 
 def test_probes_are_as_good_as_scikit_learns() -> None:

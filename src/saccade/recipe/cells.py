@@ -108,10 +108,18 @@ def advised(
     sample = np.sort(stratified_order(part.labels_N)[: adviser.MOST])
     few = part.select(sample)
     groups_N = np.arange(len(part)) if groups_N is None else groups_N
-    fold_N = folds_of(few, groups_N[sample])
+    fold_N, together_N = folds_of(few, groups_N[sample]), united(groups_N[sample], few.images.groups)
     counts_K = part.images.class_counts() if counts_K is None else counts_K
     moved = drift(body_of(forward).trunk, _standardised(few, forward), list(widths))
-    return adviser.advise(x_ND[sample], few.labels_N, widths, counts_K=counts_K, drift=moved, fold_N=fold_N, seen=seen)
+    return adviser.advise(
+        x_ND[sample], few.labels_N, widths,
+        counts_K=counts_K, drift=moved, folds=(fold_N, together_N), seen=seen,
+    )  # fmt: skip
+
+
+def divisible(part: Part, groups_N: NDArray[np.int64]) -> bool:
+    """Return whether some of a part's images can be held out from others: they are of two groups or more."""
+    return len(np.unique(united(groups_N, part.images.groups))) > 1
 
 
 def folds_of(part: Part, groups_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -341,12 +341,14 @@ def advice(contest: Contest, features: Features, probe: Probe) -> Advice | None:
     most = int(ADVICE_SHARE * plan.left() / (2 * features.image_seconds))
     if min(most, len(parts.train)) < min(ADVICE_FEWEST, len(parts.train)):
         return None
+    part = stratified_share(parts.train, min(most, ADVICE_MOST))
+    groups_N = contest.groups_of(part)
+    if not cells.divisible(part, groups_N):
+        return None
     with stage("advice") as record:
-        part = stratified_share(parts.train, min(most, ADVICE_MOST))
         forward, widths = cells.on_all_stages(probe.forward)
         x_ND = study.features(replace(forward, views=False), part, task="features of stages")[0]
         counts_K, seen = parts.train.images.class_counts(), contest.seen.count(parts.train)
-        groups_N = contest.groups_of(part)
         found = cells.advised(part, forward, x_ND, widths, groups_N=groups_N, counts_K=counts_K, seen=seen)
         plan.decide("advice on transfer", found.cell, found.why)
         record.outcome = CELLS[found.cell]

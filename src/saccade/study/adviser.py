@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from saccade.classifiers.linear import LinearClassifier
 from saccade.classifiers.solvers import Optimum
 from saccade.events import Progress, emit
+from saccade.metrics import design_effect
 from saccade.nn.stages import END
 from saccade.study.folds import Setting, best
 from saccade.study.paths import TOLERANCE, linear
@@ -98,15 +99,16 @@ def advise(
     *,
     counts_K: NDArray[np.int64],
     drift: Mapping[str, float | None],
-    fold_N: NDArray[np.int64],
+    folds: tuple[NDArray[np.int64], NDArray[np.int64]],
     seen: int = 0,
 ) -> Advice:
     """Return advice from frozen features of training images, those of the stages side by side.
 
     `widths` are how many of the columns are each stage's, in order; `counts_K` the training images of each
-    class, of which x_ND may be a sample; `fold_N` numbers the folds that linear probes are validated by; the network
-    was trained on `seen` of the training images.
+    class, of which x_ND may be a sample; `folds` number the fold of each image, by which linear probes
+    are validated, and the images that belong together; the network was trained on `seen` of the training images.
     """
+    fold_N, groups_N = folds
     ends = np.cumsum([*widths.values()])
     columns = {name: slice(int(end - wide), int(end)) for (name, wide), end in zip(widths.items(), ends, strict=True)}
     probes: dict[str, Setting] = {}
@@ -115,7 +117,7 @@ def advise(
         probes[name] = _probed(x_ND[:, own], y_N, fold_N)
     together = _probed(x_ND, y_N, fold_N)
     stages = [
-        Stage(name, widths[name], each.mean, _error(each.predicted_N == y_N), drift.get(name))
+        Stage(name, widths[name], each.mean, _error(each.predicted_N == y_N, groups_N), drift.get(name))
         for name, each in probes.items()
     ]
     last, rest = probes[END].predicted_N == y_N, together.predicted_N == y_N
@@ -123,7 +125,7 @@ def advise(
     counts_K = counts_K[counts_K > 0]
     return _placed(
         stages,
-        (together.mean, _error(rest), float(gains_N.mean()), _error(gains_N)),
+        (together.mean, _error(rest, groups_N), float(gains_N.mean()), _error(gains_N, groups_N)),
         (int(counts_K.sum()), int(np.median(counts_K)), float(counts_K.max() / counts_K.sum())),
         seen,
     )
@@ -168,6 +170,6 @@ def _probed(x_ND: NDArray[np.float32], y_N: NDArray[np.int64], fold_N: NDArray[n
     return best(linear(x_ND, y_N, fold_N, [classifier], PENALTIES, task="linear probes")[0])
 
 
-def _error(values_N: NDArray[Any]) -> float:
-    """Return the standard error of a mean of values that are about independent."""
-    return float(np.std(values_N) / max(1, len(values_N)) ** 0.5)
+def _error(values_N: NDArray[Any], groups_N: NDArray[np.int64]) -> float:
+    """Return the standard error of a mean of values that are about independent, but for those of a group."""
+    return float(np.std(values_N) * (design_effect(values_N, groups_N) / max(1, len(values_N))) ** 0.5)
