@@ -1,6 +1,7 @@
 """Baselines, mirror symmetry and evaluation on real digits and on images made for the purpose."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -142,6 +143,14 @@ def test_symmetric_symbols_in_any_colours_are_mirrored() -> None:
     result = mirror_symmetric(drawn("symbols", 600))
     assert (result.symmetric, result.verdict) == (True, "yes")
     assert result.mirrored_accuracy == pytest.approx(result.accuracy, abs=0.1)
+
+
+def test_one_class_to_learn_from_leaves_the_neighbours_to_ask() -> None:
+    """As `baselines` may, which learns from validation images too."""
+    parts = drawn("letters", 60)
+    alone = parts.train.images.select(np.flatnonzero(parts.train.labels_N == 0))
+    result = mirror_symmetric(replace(parts, train=data.Part("train", alone)))
+    assert "nearest neighbours label" in result.why
 
 
 def test_what_no_classifier_tells_apart_is_mirrored_and_not_said_to_be_photos() -> None:

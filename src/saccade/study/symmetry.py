@@ -51,9 +51,10 @@ def mirror_symmetric(parts: Parts) -> SymmetryResult:
     mirrored_NHWC = np.ascontiguousarray(x_NHWC[:, :, ::-1])
     softmax = LinearClassifier(strength=STRENGTH, solver=Optimum(tolerance=TOLERANCE))
     judges: dict[str, KNearestNeighbors | FeatureClassifier] = {
-        "nearest neighbours label": KNearestNeighbors(k=min(NEIGHBORS, len(train)), metric="l1"),
-        "a linear classifier on HOG labels": FeatureClassifier([HOG(cell=side // CELLS)], softmax),
+        "nearest neighbours label": KNearestNeighbors(k=min(NEIGHBORS, len(train)), metric="l1")
     }
+    if len(np.unique(train.labels_N)) > 1:
+        judges["a linear classifier on HOG labels"] = FeatureClassifier([HOG(cell=side // CELLS)], softmax)
     chance, found = float(np.bincount(labels_N).max() / len(labels_N)), []
     learnt_NHWC = train.squares(side)
     for told, model in judges.items():
