@@ -2,9 +2,11 @@
 
 import unicodedata
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -102,7 +104,7 @@ def from_npz(path: Path, settings: DataSettings) -> ImageSet:
         raise
     except MemoryError:  # the file is small, and the shape of an array claims otherwise
         raise SourceError(f"{path} cannot be read as .npz arrays: one claims a shape beyond all memory.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, TokenError, zlib.error, zipfile.BadZipFile) as error:
         raise SourceError(f"{path} cannot be read as .npz arrays: {error}.") from error
     if missing := [key for key in ("images", "labels") if key not in arrays]:
         raise SourceError(
