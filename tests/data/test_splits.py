@@ -240,6 +240,8 @@ def test_what_cannot_be_split_gets_a_clear_sentence() -> None:
         SourceError, match=r"x has too few images to split \(2 in 2 classes: none is left for validation\)"
     ):
         split(image_set([0, 1]))
+    with pytest.raises(SourceError, match=r"\(8 in 2 classes: none is left .*; give at least 3 groups of each class"):
+        split(image_set([0, 1] * 4, groups=["a"] * 4 + ["b"] * 4))
     with pytest.raises(SourceError, match="x has no training images"):
         split(image_set([0, 1], parts=["test", "test"]))
     with pytest.raises(

@@ -1,5 +1,6 @@
 """Cross-validation against scikit-learn's on the same folds, and folds that respect classes and groups."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,14 @@ def test_folds_that_cannot_be() -> None:
     for count in (1, 5):
         with pytest.raises(SettingError, match=f"{count} folds cannot be made of 3 different images"):
             data.folds(images, np.arange(6) // 2, count, 0)
+
+
+def test_groups_are_named_where_they_are_too_few_for_folds() -> None:
+    images = replace(image_set([0, 1] * 4), groups=("a",) * 4 + ("b",) * 4)
+    with pytest.raises(SettingError, match=r"^5 folds cannot be made of 2 groups; give a number from 2 to 2\.$"):
+        data.folds(images, np.arange(8), 5, 0)
+    with pytest.raises(SettingError, match=r"^2 folds cannot be made of 1 groups; give images of more\.$"):
+        data.folds(replace(images, groups=("a",) * 8), np.arange(8), 2, 0)
 
 
 def test_a_class_with_fewer_images_than_folds_is_told() -> None:

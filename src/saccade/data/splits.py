@@ -70,10 +70,11 @@ def split(
                 "that it has not seen, or other weights."
             )
         if len(part) == 0:
+            apart = _apart(images)
             raise SourceError(
                 f"{images.source} has too few images to split ({len(images):,} in "
-                f"{plural(len(images.classes), 'class')}: none is left for {name}); give at least {_FEWEST} different "
-                "images of each class."
+                f"{plural(len(images.classes), 'class')}: none is left for {name}); give at least {_FEWEST} {apart} of "
+                "each class."
             )
     _tell_missing(selected)
     train, validation, test = (Part(name, part) for name, part in zip(PARTS, selected, strict=True))
@@ -105,15 +106,15 @@ def folds(images: ImageSet, groups_N: NDArray[np.int64], count: int, seed: int) 
     """
     united_N = united(groups_N, images.groups)
     different = len(np.unique(united_N))
+    apart = _apart(images)
     if not 2 <= count <= different:
-        raise SettingError(
-            f"{count} folds cannot be made of {different} different images; give a number from 2 to {different}."
-        )
+        instead = f"give a number from 2 to {different}" if different > 1 else "give images of more"
+        raise SettingError(f"{count} folds cannot be made of {different} {apart}; {instead}.")
     fold_N = fold_numbers(images.labels_N, united_N, count, derived_seed(seed, "folds"))
     for label, name in enumerate(images.classes):
         held = len(np.unique(fold_N[images.labels_N == label]))
         if 0 < held < count:
-            detail = f'class "{name}" lies in {held} of {count} folds alone: too few different images for more'
+            detail = f'class "{name}" lies in {held} of {count} folds alone: too few {apart} for more'
             emit(Finding(kind="small-class", detail=detail, paths=(name,)))
     return fold_N
 
@@ -299,6 +300,11 @@ def _tell_leaks(images: ImageSet, dropped_N: NDArray[np.bool_]) -> None:
         keys = tuple(images.keys[i] for i in np.flatnonzero(dropped_N))
         detail = "images whose group also lies in a later part: left out, so that the later part stays whole"
         emit(Finding(kind="leak", detail=detail, paths=keys, severity="warning"))
+
+
+def _apart(images: ImageSet) -> str:
+    """Return what is never taken apart, in words: groups where images have some, else images that are not copies."""
+    return "groups" if any(images.groups) else "different images"
 
 
 def _tell_small(pool: ImageSet, kept_N: NDArray[np.int64]) -> None:
