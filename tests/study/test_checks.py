@@ -282,3 +282,17 @@ def test_layers_that_thaw_late_are_seen_learning() -> None:
     chosen = TrainSettings(size=SIDE, batch_size=32, flip=False, device="cpu", precision="float32", thaw=1.0)
     start = Session(Forward.of(network, chosen), ArrayImages(X_NHWC, Y_N), [str(i) for i in range(IMAGES)], chosen)
     assert all(not torch.equal(before, after) for before, after in first_updates(start).values())
+
+
+def test_a_verdict_on_a_network_that_drops_units_repeats_and_draws_nothing_from_the_callers_generator() -> None:
+    start, batch = session(model="mlp", dropout=0.5)
+    before, told = torch.get_rng_state(), []
+    for _ in range(2):
+        both = (full_verdict(start, CLASSES, lambda: 60.0), checks(start, batch, CLASSES, lambda: 60.0))
+        told.append([[each.measured for each in found.checks if each.name == "initial loss"] for found in both])
+        torch.rand(3)
+    assert told[0] == told[1]
+    torch.set_rng_state(before)
+    checks(start, batch, CLASSES, lambda: 60.0)
+    full_verdict(start, CLASSES, lambda: 60.0)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -89,34 +89,36 @@ def verdict(session: Session, classes: int, seconds: Callable[[], float], *, dec
     `declared` are the names of modules and parameters that are meant to be frozen. What takes long gets a share
     of the time each, what is wanted most first; the gradients, of which a few say something, get the rest.
     """
-    batch = next(session.images.batches(Order(len(session.images), at_once(session), session.settings.seed)))
-    seen = probe(session, batch)
-    asked = [
-        faults.inputs_scaled(seen),
-        faults.scores_plain(seen),
-        initial_loss(session.on_trial(), batch, classes),
-        sanity.penalty_moderate(session, seen.scores_NK, batch.y_N[: len(seen.scores_NK)]),
-        faults.units_alive(seen),
-        faults.units_unsaturated(seen),
-        faults.gradient_reaches(seen),
-        faults.batches_mixed(session),
-        faults.prediction_independent(session, batch),
-    ]
-    with suppress(TrainingError):  # the loss was no number, which the other checks name
-        updates = first_updates(session)
-        trainable = {name for name, each in session.network.named_parameters() if each.requires_grad}
-        asked += [faults.weights_differ(updates), faults.layers_learn(updates, trainable, declared)]
-    dear = _Dear(seconds)
-    with suppress(TrainingError):
-        asked.append(dear.ask("cost of a step", 1.0, lambda left: sanity.step_affordable(session, left)))
-    rates = dear.ask("learning rate", RATES_SHARE, lambda left: range_test(session, seconds=left))
-    asked += [
-        None if rates is None else learning_rate(session, rates),
-        dear.ask("overfit a handful", HANDFUL_SHARE, lambda left: overfit_handful(session, batch, left)),
-        dear.ask("inputs matter", INPUTS_SHARE, lambda left: sanity.inputs_matter(session, batch, left)),
-        dear.ask("gradients", 1.0, lambda left: gradients(session, batch, left)),
-    ]
-    return Verdict(tuple(check for check in asked if check is not None), rates, tuple(dear.left_out))
+    stream = Stream(derived_seed(session.settings.seed, "checks"), session.forward.device)
+    with stream.drawing():
+        batch = next(session.images.batches(Order(len(session.images), at_once(session), session.settings.seed)))
+        seen = probe(session, batch)
+        asked = [
+            faults.inputs_scaled(seen),
+            faults.scores_plain(seen),
+            initial_loss(session.on_trial(), batch, classes),
+            sanity.penalty_moderate(session, seen.scores_NK, batch.y_N[: len(seen.scores_NK)]),
+            faults.units_alive(seen),
+            faults.units_unsaturated(seen),
+            faults.gradient_reaches(seen),
+            faults.batches_mixed(session),
+            faults.prediction_independent(session, batch),
+        ]
+        with suppress(TrainingError):  # the loss was no number, which the other checks name
+            updates = first_updates(session)
+            trainable = {name for name, each in session.network.named_parameters() if each.requires_grad}
+            asked += [faults.weights_differ(updates), faults.layers_learn(updates, trainable, declared)]
+        dear = _Dear(seconds)
+        with suppress(TrainingError):
+            asked.append(dear.ask("cost of a step", 1.0, lambda left: sanity.step_affordable(session, left)))
+        rates = dear.ask("learning rate", RATES_SHARE, lambda left: range_test(session, seconds=left))
+        asked += [
+            None if rates is None else learning_rate(session, rates),
+            dear.ask("overfit a handful", HANDFUL_SHARE, lambda left: overfit_handful(session, batch, left)),
+            dear.ask("inputs matter", INPUTS_SHARE, lambda left: sanity.inputs_matter(session, batch, left)),
+            dear.ask("gradients", 1.0, lambda left: gradients(session, batch, left)),
+        ]
+        return Verdict(tuple(check for check in asked if check is not None), rates, tuple(dear.left_out))
 
 
 def checks(
@@ -126,10 +128,12 @@ def checks(
 
     The network's head may have been `fitted` to the training images.
     """
-    dear = _Dear(seconds)
-    first = initial_loss(session.on_trial(), batch, classes, fitted=fitted)
-    handful = dear.ask("overfit a handful", 1.0, lambda left: overfit_handful(session, batch, left))
-    return Verdict((first, *([handful] if handful else [])), left_out=tuple(dear.left_out))
+    stream = Stream(derived_seed(session.settings.seed, "checks"), session.forward.device)
+    with stream.drawing():
+        dear = _Dear(seconds)
+        first = initial_loss(session.on_trial(), batch, classes, fitted=fitted)
+        handful = dear.ask("overfit a handful", 1.0, lambda left: overfit_handful(session, batch, left))
+        return Verdict((first, *([handful] if handful else [])), left_out=tuple(dear.left_out))
 
 
 @torch.no_grad()
