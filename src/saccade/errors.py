@@ -84,6 +84,15 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of what an error says, or the name of its type where it says nothing.
+
+    >>> first_line(ValueError("shapes differ.\n2 and 3")), first_line(AssertionError(""))
+    ('shapes differ', 'AssertionError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Return ` Did you mean "…"?` for the known word nearest to `given`, or an empty string.
 

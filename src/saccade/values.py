@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from saccade.errors import SettingError
+from saccade.errors import SettingError, first_line
 
 _AMOUNT = r"(?:(\d+(?:\.\d+)?)\s*"
 _TIME = re.compile(rf"{_AMOUNT}h)?\s*{_AMOUNT}m)?\s*{_AMOUNT}s?)?")
@@ -30,7 +30,7 @@ def from_yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # a date that cannot be is a ValueError
-        raise SettingError(f"{where} is not valid YAML: {str(error).splitlines()[0]}.") from error
+        raise SettingError(f"{where} is not valid YAML: {first_line(error)}.") from error
 
 
 def from_file(path: Path) -> dict[str, Any]:

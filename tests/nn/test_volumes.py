@@ -14,6 +14,7 @@ from saccade.errors import ModelError
 from saccade.nn import zoo
 from saccade.nn.blocks import Blocks
 from saccade.nn.tiling import Window
+from saccade.nn.trunks import features
 from saccade.nn.volumes import Volumes, named, volumes
 
 NETWORKS = [
@@ -192,6 +193,29 @@ def test_what_cannot_be_is_refused() -> None:
         named("torchvision/vit_b_16", 32)
     with pytest.raises(ModelError, match=r'^There is no network "resnet19"'):
         named("resnet19")
+
+
+class Speechless(nn.Module):
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        raise AssertionError("")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda network: volumes(network, 48, "mine"),
+        lambda network: zoo.check_takes(network, "mine", 48),
+        lambda network: features(network, 48),
+    ],
+)
+def test_what_a_network_refuses_without_a_word_is_refused_by_the_name_of_its_error(
+    ask: Callable[[nn.Module], object],
+) -> None:
+    network = Speechless()
+    network.weight = nn.Parameter(torch.zeros(1))
+    with pytest.raises(ModelError) as refused:
+        ask(network)
+    assert str(refused.value).endswith(" cannot take images of 48 x 48 pixels (AssertionError); give another size.")
 
 
 def sides(found: Volumes) -> list[int]:

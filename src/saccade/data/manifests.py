@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.data.layout import part_named
-from saccade.errors import SourceError
+from saccade.errors import SourceError, first_line
 from saccade.events import Finding
 from saccade.files import original
 
@@ -177,7 +177,7 @@ def _parquet(path: Path) -> Collection[dict[str, str]]:
         columns = _columns(names, path)
         table = pq.read_table(path, columns=[column for column in columns.values() if column])
     except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}.") from error
+        raise SourceError(f"{path} cannot be read as Parquet: {first_line(error)}.") from error
     values: dict[str, list[Any]] = table.to_pydict()
     if any(isinstance(label, list | dict) for label in values[columns["label"]]):
         raise SourceError(f"{path}: the column label holds several labels an image; saccade needs one label an image.")

@@ -15,7 +15,7 @@ from platformdirs import user_cache_path
 from saccade.data.arrays import stacked
 from saccade.data.imageset import ImageSet
 from saccade.downloads import impatient, unreachable
-from saccade.errors import SourceError
+from saccade.errors import SourceError, first_line
 from saccade.events import Progress, emit
 from saccade.files import lock
 from saccade.settings import DataSettings
@@ -119,7 +119,7 @@ def _download(name: str, entry: Named, folder: Path) -> dict[str, Any]:
         with impatient(), lock(folder):
             loaded = _torchvision(entry, folder, download=True)
     except (OSError, RuntimeError, EOFError) as error:
-        raise SourceError(absent.format(str(error).splitlines()[0] or type(error).__name__)) from error
+        raise SourceError(absent.format(first_line(error))) from error
     emit(Progress(task="download", done=1, total=1, detail=name))
     return loaded
 

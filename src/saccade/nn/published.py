@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from saccade.downloads import impatient, unreachable
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.events import Progress, emit
 from saccade.files import expanded
 from saccade.settings import Interpolation
@@ -176,7 +176,7 @@ def downloaded(weights: Published) -> Path:
             with impatient(), redirect_stderr(StringIO()):  # progress bars
                 file = _from_hub(weights, home.rstrip("/")) if weights.hub else _from_url(weights)
         except (OSError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+            reason = first_line(error)
         else:
             emit(Progress(task="download", done=1, total=1, detail=weights.model))
             return file

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.nn.weights import Shapes, shapes
 
 CLASSES = 1000
@@ -40,7 +40,7 @@ def trunk(model: str) -> nn.Module:
     try:
         return {"torchvision": _torchvision, "timm": _timm}[family](name)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ModelError(f'The network "{model}" cannot be built here ({str(error).splitlines()[0]}).') from error
+        raise ModelError(f'The network "{model}" cannot be built here ({first_line(error)}).') from error
 
 
 @torch.no_grad()
@@ -54,9 +54,9 @@ def features(trunk: nn.Module, side: int) -> int:
     try:
         features_ND = trunk.eval()(torch.zeros(1, 3, side, side, device=device))
     except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
         raise ModelError(
-            f"The pretrained network cannot take images of {side} x {side} pixels ({reason}); give another size."
+            f"The pretrained network cannot take images of {side} x {side} pixels ({first_line(error)}); "
+            "give another size."
         ) from error
     finally:
         trunk.train(training)

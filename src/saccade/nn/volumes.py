@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.nn import tracing, zoo
 from saccade.nn.blocks import Blocks
 from saccade.nn.tracing import Call, Trace
@@ -100,10 +100,9 @@ def volumes(network: nn.Module, side: int, name: str = "") -> Volumes:
         try:
             predicted, trained = tracing.prediction(copy, side), tracing.training(copy, side)
         except (RuntimeError, ValueError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
             raise ModelError(
                 f'The network "{name or type(network).__name__}" cannot take images of {side} x {side} pixels '
-                f"({reason}); give another size."
+                f"({first_line(error)}); give another size."
             ) from error
         return Volumes(side, tuple(_layers(copy, predicted, trained)))
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.files import content_hash, read_json
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -100,7 +100,7 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         if zipfile.is_zipfile(file):
             raise ModelError(f'"{file}" is no safetensors file but one of torch.save; name it .pth.') from error
-        raise ModelError(f'"{file}" is damaged or no safetensors file ({_first_line(error)}).') from error
+        raise ModelError(f'"{file}" is damaged or no safetensors file ({first_line(error)}).') from error
 
 
 def _pickled(file: Path) -> Any:
@@ -145,9 +145,3 @@ def _renamed(name: str) -> str:
     for pattern, replacement in _OLD_NAMES:
         name = pattern.sub(replacement, name)
     return name
-
-
-def _first_line(error: Exception) -> str:
-    """Return what an error says, or, where that is nothing or a bare value, what it is called."""
-    words = (str(error).splitlines() or [""])[0].rstrip(".")
-    return words if " " in words else type(error).__name__

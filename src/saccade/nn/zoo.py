@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from saccade.errors import ModelError, did_you_mean, entry
+from saccade.errors import ModelError, did_you_mean, entry, first_line
 from saccade.nn import transfer
 from saccade.nn.blocks import Blocks
 from saccade.nn.convnets import CONVNET, MLP, ConvNet, convnet, linear, mlp
@@ -336,9 +336,9 @@ def check_takes(network: nn.Module, name: str, side: int) -> None:
     try:
         network.eval()(torch.zeros(1, 3, side, side))
     except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
         raise ModelError(
-            f'The network "{name}" cannot take images of {side} x {side} pixels ({reason}); give another size.'
+            f'The network "{name}" cannot take images of {side} x {side} pixels ({first_line(error)}); '
+            "give another size."
         ) from error
     finally:
         network.train()
