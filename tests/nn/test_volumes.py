@@ -1,5 +1,6 @@
 """Volumes against hooks on real networks, PyTorch's own count of products, and gradients as far as they reach."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -193,6 +194,20 @@ def test_what_cannot_be_is_refused() -> None:
         named("torchvision/vit_b_16", 32)
     with pytest.raises(ModelError, match=r'^There is no network "resnet19"'):
         named("resnet19")
+
+
+def test_a_refusal_is_one_sentence_and_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """PyTorch logs the traceback of an operation that shapes without content do not allow."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before = log.disabled
+    log.addHandler(caplog.handler)
+    try:
+        with pytest.raises(ModelError, match=r'^The network "timm/coat_tiny" cannot take images of 48 x 48 pixels \('):
+            named("timm/coat_tiny", 48)
+    finally:
+        log.removeHandler(caplog.handler)
+    assert not caplog.records
+    assert log.disabled == before
 
 
 class Speechless(nn.Module):

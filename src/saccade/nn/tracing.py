@@ -1,6 +1,7 @@
 """What a network does to one image, read from PyTorch's own operations, without memory for weights or activations."""
 
 import copy
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -80,9 +81,10 @@ class Trace:
 @contextmanager
 def imagined(network: nn.Module) -> Iterator[nn.Module]:
     """Give a copy of a network whose tensors have shapes and no content, as have all that are made within the block."""
-    attention = torch.backends.mha
-    fast = attention.get_fastpath_enabled()
+    attention, log = torch.backends.mha, logging.getLogger(FakeTensorMode.__module__)
+    fast, silent = attention.get_fastpath_enabled(), log.disabled
     attention.set_fastpath_enabled(False)  # it does a whole layer as one operation
+    log.disabled = True  # it prints the traceback of what is raised as well
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
             known: dict[int, Any] = {
@@ -95,6 +97,7 @@ def imagined(network: nn.Module) -> Iterator[nn.Module]:
             yield imaginary
     finally:
         attention.set_fastpath_enabled(fast)
+        log.disabled = silent
 
 
 @torch.no_grad()
