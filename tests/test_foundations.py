@@ -255,6 +255,16 @@ def test_a_cpu_keeps_its_memory_until_it_is_released(told: dict[str, str]) -> No
         assert released > 90
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_releasing_memory_has_none_kept() -> None:
+    """So that a run on a GPU, which keeps none, goes on as it was."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    script = KEPT.replace('resolve_device("cpu")', "release_memory()")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=own)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) > 1000
+
+
 def test_no_two_purposes_share_a_stream() -> None:
     seeds = [derived_seed(seed, *purpose) for seed in (0, 1) for purpose in [(), ("a",), ("a", 1), ("a1",), ("b", 1)]]
     assert len(set(seeds)) == len(seeds)

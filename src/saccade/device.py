@@ -192,7 +192,7 @@ def keep_memory() -> bool:
     Only glibc needs to be told; what its own environment variables say holds.
     """
     told = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.getenv("GLIBC_TUNABLES", "")
-    if platform.libc_ver()[0] != "glibc" or told:
+    if told or not _glibc():
         return False
     top_pad, trim_threshold, mmap_max = -2, -1, -4  # mallopt(3)
     mallopt = ctypes.CDLL(None).mallopt
@@ -205,8 +205,12 @@ def release_memory() -> None:
 
     gc.collect()
     torch.cuda.empty_cache()
-    if keep_memory():
+    if _glibc():
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"
 
 
 class Usage:

@@ -1,14 +1,17 @@
 """Sanity checks before training: the penalty is the sum it should be, blind networks are named, steps are counted."""
 
+import platform
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saccade.data.batches import ArrayImages, Batch
+from saccade.device import release_memory
 from saccade.study import sanity
 from saccade.study.checks import overfit_handful
 from saccade.study.sanity import inputs_matter, penalty_moderate, step_affordable, step_bytes
@@ -121,3 +124,32 @@ def test_the_bytes_of_a_step_are_those_counted_by_hand(monkeypatch: pytest.Monke
     assert not check.passed
     assert check.advice == ("A step may not fit into memory: give a smaller --batch-size, or --accumulate 2 or more.")
     assert step_affordable(start, lambda: 0.0) is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are not told to keep memory")
+def test_what_measuring_a_step_took_is_free_again_when_the_free_memory_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+        def forward(self, x_NCHW: Tensor) -> Tensor:
+            return (x_NCHW.flatten(1).repeat(1, 512)[:, None] * self.weight[:, None]).tanh().mean(-1)
+
+    settings = started()[0].settings
+    start = Session(Forward.of(Wide(), settings), ArrayImages(X_NHWC, Y_N), ["x"] * len(Y_N), settings)
+    needed, held = step_bytes(start), []
+
+    def looked(_: torch.device) -> int:
+        held.append(psutil.Process().memory_info().rss)
+        return 2 * needed
+
+    monkeypatch.setattr(sanity, "_free", looked)
+    step_affordable(start, lambda: 60.0)  # what is loaded once is
+    release_memory()
+    before = psutil.Process().memory_info().rss
+    check = step_affordable(start, lambda: 60.0)
+    assert check is not None
+    assert check.passed
+    assert needed > 150e6
+    assert held[-1] - before < 0.2 * needed

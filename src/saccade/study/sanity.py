@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from saccade.data.batches import ArrayImages, Batch
-from saccade.device import Stream, derived_seed
+from saccade.device import Stream, derived_seed, release_memory
 from saccade.errors import TrainingError
 from saccade.nn.regularize import without_drops
 from saccade.study.check import Check
@@ -101,7 +101,9 @@ def step_affordable(session: Session, seconds: Callable[[], float]) -> Check | N
         return None
     side = session.forward.side
     image_seconds = timing.image_seconds(session, side, images=at_once(session), steps=2)
-    needed, free = step_bytes(session), _free(session.forward.device)
+    needed = step_bytes(session)
+    release_memory()  # what was measured is kept, and would not count as free
+    free = _free(session.forward.device)
     passed = needed <= FREE * free
     epoch = image_seconds * len(session.images)
     return Check(
