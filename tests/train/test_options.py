@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from saccade.data.batches import ArrayImages, Balanced, DatasetImages, Order
 from saccade.errors import SettingError, TrainingError
 from saccade.events import Event, Finding, listening
+from saccade.nn import zoo
 from saccade.settings import TrainSettings
 from saccade.train import Forward, Pace, Session
 from saccade.train.session import full_batch
@@ -269,6 +270,19 @@ def test_the_loss_over_all_images_has_no_dropout_and_is_the_same_each_time() -> 
     network.eval()
     length = network.first.weight.square().sum() + network.second.weight.square().sum()
     assert value == pytest.approx(float((F.cross_entropy(network(X_NCHW), Y_N) + 0.1 * length).detach()), rel=1e-6)
+
+
+def test_frozen_layers_keep_their_statistics_over_all_images_too() -> None:
+    frozen, trained = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+    convolutions = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+    trunk = nn.Sequential(convolutions[0], frozen, convolutions[1], trained, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = zoo.transferred(trunk, classes=CLASSES, side=test_session.SIDE)
+    settings = test_session.settings(optimizer="lbfgs", frozen=0.5, flip=False)
+    images = ArrayImages(test_session.X_NHWC, test_session.Y_N)
+    for _ in Session(Forward.of(network, settings), images, test_session.NAMES, settings).run(Pace.fixed(3)):
+        pass
+    means = [norm.running_mean for norm in (frozen, trained)]
+    assert [bool(mean_C.any()) for mean_C in means if mean_C is not None] == [False, True]
 
 
 class Scaled(nn.Module):

@@ -103,11 +103,12 @@ def descend(full: FullBatch, pace: Pace, watch: Watch) -> Iterator[tuple[int, fl
 
 
 def quiet(network: nn.Module) -> None:
-    """Turn off what is random in a network: everything is as in prediction, but batch norm sees the batch."""
+    """Turn off what is random in a network: all is as in prediction, but batch norm sees the batch unless frozen."""
+    norms = (each for each in network.train().modules() if isinstance(each, nn.modules.batchnorm._BatchNorm))
+    seeing = [norm for norm in norms if norm.training]
     network.eval()
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train()
+    for norm in seeing:
+        norm.train()
 
 
 def without_noise(settings: TrainSettings) -> TrainSettings:
