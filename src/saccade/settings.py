@@ -239,8 +239,8 @@ class TrainSettings(DataSettings):
     @model_validator(mode="after")
     def _full_batch(self) -> Self:
         plain = {
-            "learning_rate": None, "warmup": None, "accumulate": 1, "clip": None, "ema": 0.0, "swa": 0.0,
-            "snapshots": 1, "l1": 0.0, "l2": 0.0, "random_crops": 0.0,
+            "learning_rate": None, "lowest_rate": 1.0, "warmup": None, "thaw": 0.0, "accumulate": 1, "clip": None,
+            "ema": 0.0, "swa": 0.0, "snapshots": 1, "l1": 0.0, "l2": 0.0, "random_crops": 0.0, "test_views": 1,
         }  # fmt: skip
         given = [name for name, value in plain.items() if getattr(self, name) != value]
         given += ["balance=sampling"] if self.balance == "sampling" else []

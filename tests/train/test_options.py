@@ -316,12 +316,15 @@ def test_a_loss_over_all_images_that_is_no_number_ends_the_training() -> None:
     ("name", "value"),
     [
         ("learning_rate", 0.1),
+        ("lowest_rate", 0.1),
         ("warmup", 0.1),
+        ("thaw", 0.5),
         ("accumulate", 2),
         ("clip", 1.0),
         ("ema", 0.9),
         ("l1", 0.1),
         ("l2", 0.1),
+        ("test_views", 4),
         ("balance", "sampling"),
     ],
 )
