@@ -178,8 +178,13 @@ def test_what_cannot_be_is_refused() -> None:
     )
     with pytest.raises(ModelError, match=r"^preprocess=pca needs two training images or more, and 1 given\.$"):
         Decorrelate(6, "pca").fit([images(1)])
-    for choice in ({"preprocess": "zca"}, {"norm": "none"}):
-        given = {"pretrained": "resnet18", "model": "torchvision/resnet18", **choice}
+    library, own = ("resnet18", "torchvision/resnet18"), ("run/first", "convnet")
+    for (asked, model), choice in (
+        (library, {"preprocess": "zca"}),
+        (library, {"norm": "none"}),
+        (own, {"preprocess": "zca"}),
+    ):
+        given = {"pretrained": asked, "model": model, **choice}
         settings = TrainSettings.model_validate(given)
         with pytest.raises(ModelError) as caught:
             zoo.check_choices(settings)

@@ -236,14 +236,15 @@ def check_choices(settings: TrainSettings) -> None:
     blocks, name = Blocks.of(settings), settings.model
     if settings.pretrained is None:
         _refuse_parts_of_transfer(settings)
+    elif settings.preprocess != TrainSettings.model_fields["preprocess"].default:
+        raise _as_trained("preprocess")
     elif runs_own(settings):
         return
     if settings.width not in (None, 1.0) and (name == "linear" or not (name in OWN or is_description(name))):
         raise ModelError(f'The setting width has no meaning for the network "{name}"; leave it out.')
     if settings.pretrained is not None:
-        plain = settings.preprocess == TrainSettings.model_fields["preprocess"].default
-        if others := [*blocks.chosen, *([] if plain else ["preprocess"])]:
-            raise ModelError(f"A pretrained network is as it was trained: leave {others[0]} out, or pretrained.")
+        if blocks.chosen:
+            raise _as_trained(next(iter(blocks.chosen)))
     elif name in OWN:
         with Weightless():
             OWN[name](2, 16, 0.05, blocks)
@@ -266,6 +267,10 @@ def own_choices(name: str) -> Blocks:
 def runs_own(settings: TrainSettings) -> bool:
     """Return whether settings already describe the network of a run of saccade's own that they transfer from."""
     return settings.pretrained is not None and (settings.model in OWN or is_description(settings.model))
+
+
+def _as_trained(name: str) -> ModelError:
+    return ModelError(f"A pretrained network is as it was trained: leave {name} out, or pretrained.")
 
 
 def _refuse_parts_of_transfer(settings: TrainSettings) -> None:
