@@ -1,12 +1,15 @@
 """The network as a scikit-learn classifier: its conventions, what it learns, what it refuses, how it comes back."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -165,6 +168,18 @@ def test_state_makes_the_same_classifier(model: str, views: bool) -> None:
     assert again.settings_ == one.settings_.model_copy(update={"device": "auto"})
     mirrored = one.predict_proba(x[:, :, ::-1])
     assert np.allclose(mirrored, one.predict_proba(x), atol=1e-5) is views
+
+
+def test_pretrained_weights_say_of_what_network_they_are(tmp_path: Path) -> None:
+    save_file(timm.create_model("test_resnet", num_classes=1000).state_dict(), tmp_path / "weights.safetensors")
+    chosen = {"pretrained": f"timm/test_resnet={tmp_path / 'weights.safetensors'}", "batch_size": 16, "device": "cpu"}
+    x, y = photos(32)
+    one = NetworkClassifier(epochs=1, settings=chosen).fit(x, y)
+    assert one.settings_.model == "timm/test_resnet"
+    again = NetworkClassifier.from_state(*one.to_state())
+    np.testing.assert_array_equal(again.predict_proba(x), one.predict_proba(x))
+    with pytest.raises(ModelError, match="weights are of timm/test_resnet, and model=mlp was given; leave the model"):
+        NetworkClassifier("mlp", settings=chosen).fit(x, y)
 
 
 @pytest.mark.parametrize("chosen", [{"patience": 2}, {"snapshots": 3}], ids=str)

@@ -30,7 +30,6 @@ from saccade.recipe.contest import (
     probe_stages,
 )
 from saccade.recipe.plan import Plan
-from saccade.recipe.stages import suited
 from saccade.run import Run
 from saccade.settings import FitSettings, TrainSettings
 from saccade.train import Clock, timing
@@ -127,7 +126,7 @@ def test_images_are_resized_as_the_weights_expect(photos: Path, tmp_path: Path) 
     again = pretrained.find(f"run/{result.run.path}")
     assert again is not None
     assert again.interpolation == "bicubic"
-    assert suited(TrainSettings(interpolation="bilinear"), again).interpolation == "bilinear"
+    assert pretrained.suited(TrainSettings(interpolation="bilinear"), again).interpolation == "bilinear"
 
 
 def _contest(photos: Path, settings: FitSettings, out: Path) -> Contest:

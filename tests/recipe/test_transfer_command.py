@@ -142,6 +142,11 @@ def test_a_run_is_a_source(photos: Path, tmp_path: Path) -> None:
     assert json.loads((third.run.model / "model.json").read_text())["weights"]["source"] == "run second, from run first"
     with pytest.raises(ModelError, match=r"The run's network has width=0.2, and width=1.5 was given; leave it out."):
         recipe.train(photos, TrainSettings(pretrained=f"run/{first.run.path}", width=1.5), out=tmp_path / "no")
+    x_NHWC = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
+    fourth = NetworkClassifier(epochs=1, settings={"pretrained": found.asked}).fit(x_NHWC, [0, 1, 2] * 4)
+    assert (fourth.settings_.size, fourth.settings_.width, fourth.settings_.depth) == (32, 0.2, 2)
+    fifth = NetworkClassifier.from_state(*fourth.to_state())
+    np.testing.assert_array_equal(fifth.predict_proba(x_NHWC), fourth.predict_proba(x_NHWC))
 
 
 def test_a_training_that_goes_on_knows_where_its_weights_come_from(photos: Path, weights: Path, tmp_path: Path) -> None:

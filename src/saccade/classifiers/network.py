@@ -13,7 +13,7 @@ from torch import nn
 from saccade.classifiers.inputs import checked_pair
 from saccade.data.batches import ArrayImages
 from saccade.errors import InputError, SettingError
-from saccade.nn import zoo
+from saccade.nn import pretrained, zoo
 from saccade.settings import TrainSettings
 from saccade.train.budget import Pace
 from saccade.train.forward import Forward
@@ -23,7 +23,8 @@ from saccade.train.session import Session
 class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Any network `saccade models` lists, trained on images x (N, H, W, 3) uint8, square, and labels y (N,).
 
-    `settings` are those of `saccade train`, as keywords of TrainSettings, which go before `model` and `epochs`.
+    `settings` are those of `saccade train`, as keywords of TrainSettings, which go before `model` and `epochs`. With
+    `pretrained` the network is the one that the weights are of, and a `model` other than the default must be it.
 
     >>> from sklearn.datasets import load_digits
     >>> x, y = load_digits(return_X_y=True)
@@ -42,13 +43,13 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train on all the images given.
 
         Raises SettingError when they are not square uint8 RGB, or the settings ask for validation images or for
-        random crops; InputError, which is a ValueError, when there are none, or not one name or whole number for each.
+        random crops; ModelError when there is no such network, or pretrained weights are of another; InputError,
+        which is a ValueError, when there are none, or not one name or whole number for each.
         """
         images = _images(x)
         _, labels = checked_pair(self, images, y)
         self.classes_, labels_N = np.unique(labels, return_inverse=True)
-        plain = {"model": self.model, "epochs": self.epochs, "size": images.shape[1], "flip": False, "batch_size": 64}
-        settings = TrainSettings(**{**plain, **(self.settings or {})})
+        settings = self._chosen(images.shape[1])
         if settings.epochs is None:
             raise SettingError("There are no epochs given; how long to train is a number of them here, such as 10.")
         if settings.patience is not None or settings.snapshots > 1:
@@ -73,6 +74,15 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             pass
         self.settings_, self.forward_ = session.settings, session.forward
         return self
+
+    def _chosen(self, side: int) -> TrainSettings:
+        """Return the settings for images of a side, with the network that pretrained weights are of, if any."""
+        plain = {"epochs": self.epochs, "flip": False, "batch_size": 64}
+        named = {} if self.model == TrainSettings.model_fields["model"].default else {"model": self.model}
+        settings = TrainSettings(**{**plain, **named, **(self.settings or {})})
+        weights = None if settings.pretrained is None else pretrained.find(settings.pretrained)
+        settings = pretrained.suited(settings, weights)
+        return settings if settings.size else settings.model_copy(update={"size": side})
 
     @classmethod
     def of(cls, forward: Forward, settings: TrainSettings, classes: int) -> Self:

@@ -13,6 +13,7 @@ from saccade.nn import runs, zoo
 from saccade.nn.published import Pretrained, Published, anything_cached, downloaded, published, tags
 from saccade.nn.trunks import converted, fill, misfit, trunk
 from saccade.nn.weights import SUFFIXES, architectures, plainness, read, shapes
+from saccade.settings import TrainSettings
 
 AUTO = (
     "timm/mobilenetv3_large_100",
@@ -83,6 +84,30 @@ def load(pretrained: Pretrained) -> nn.Module:
     network = trunk(pretrained.model)
     fill(network, tensors)
     return network
+
+
+def suited(settings: TrainSettings, weights: Pretrained | None) -> TrainSettings:
+    """Return the settings with the network that weights are of, made as the run they come from made it.
+
+    Raises ModelError where a network that was named, or what it is made of, is another.
+    """
+    if weights is None:
+        zoo.check_known(settings.model)
+        return settings if settings.pretrained is None else settings.model_copy(update={"pretrained": None})
+    given, own = (_plain(model).partition(".")[0] for model in (settings.model, weights.model))
+    if "model" in settings.model_fields_set and given != own:
+        raise ModelError(
+            f"The pretrained weights are of {weights.model}, and model={settings.model} was given; leave the model out."
+        )
+    fixed = {**weights.settings, "size": weights.size} if weights.settings else {}
+    for name, value in fixed.items():
+        if name in settings.model_fields_set and getattr(settings, name) not in (value, None):
+            raise ModelError(
+                f"The run's network has {name}={value}, and {name}={getattr(settings, name)} was given; leave it out."
+            )
+    if "interpolation" not in settings.model_fields_set:
+        fixed["interpolation"] = weights.interpolation
+    return settings.model_copy(update={**fixed, "model": weights.model})
 
 
 def _at_hand() -> Pretrained | None:
@@ -203,7 +228,7 @@ def _meant(name: str) -> list[str]:
 
 
 def _plain(model: str) -> str:
-    return model.partition("/")[2]
+    return model.rpartition("/")[2]
 
 
 def _named_in(stem: str, model: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from saccade.classifiers import Model
 from saccade.data import Parts
 from saccade.device import Usage, resolve_device, use_threads
-from saccade.errors import ModelError, RunError
+from saccade.errors import RunError
 from saccade.events import Finding, emit, listening, stage
 from saccade.files import write_atomic
 from saccade.interrupts import goes_on
@@ -115,7 +115,7 @@ def train(
     TrainingError where the loss stops being a number.
     """
     weights = weights_of(settings)
-    settings = suited(settings, weights)
+    settings = pretrained.suited(settings, weights)
     zoo.check_choices(settings)
     if resume:
         settings = in_force(settings, out)
@@ -189,28 +189,4 @@ def weights_of(settings: TrainSettings) -> Pretrained | None:
 
 def with_weights(settings: TrainSettings) -> TrainSettings:
     """Return the settings with the network that pretrained weights are of; raises ModelError as `suited` does."""
-    return suited(settings, weights_of(settings))
-
-
-def suited(settings: TrainSettings, weights: Pretrained | None) -> TrainSettings:
-    """Return the settings with the network that weights are of, made as the run they come from made it.
-
-    Raises ModelError where a network that was named, or what it is made of, is another.
-    """
-    if weights is None:
-        zoo.check_known(settings.model)
-        return settings if settings.pretrained is None else settings.model_copy(update={"pretrained": None})
-    plain = planning.short(weights.model).partition(".")[0]
-    if "model" in settings.model_fields_set and planning.short(settings.model).partition(".")[0] != plain:
-        raise ModelError(
-            f"The pretrained weights are of {weights.model}, and model={settings.model} was given; leave the model out."
-        )
-    fixed = {**weights.settings, "size": weights.size} if weights.settings else {}
-    for name, value in fixed.items():
-        if name in settings.model_fields_set and getattr(settings, name) not in (value, None):
-            raise ModelError(
-                f"The run's network has {name}={value}, and {name}={getattr(settings, name)} was given; leave it out."
-            )
-    if "interpolation" not in settings.model_fields_set:
-        fixed["interpolation"] = weights.interpolation
-    return settings.model_copy(update={**fixed, "model": weights.model})
+    return pretrained.suited(settings, weights_of(settings))
